@@ -1,0 +1,31 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "ood/train/run_options.h"
+
+/// The sub-commands of the program, one file each. A command adds itself to `app` and runs in its
+/// callback; it throws ood::Error for what a user can mend.
+namespace ood::app {
+
+void add_train(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_compare(CLI::App& app);
+void add_objectives(CLI::App& app);
+
+/// Flags for the fields of `options`, but for those named in `without`.
+void add_run_options(CLI::App& command, RunOptions& options,
+                     const std::vector<std::string>& without = {});
+
+/// A flag --OBJECTIVE.PARAMETER for every parameter of every objective.
+void add_parameter_flags(CLI::App& command, RunOptions& options);
+
+/// "a,b,c" as a list.
+std::vector<std::string> split(const std::string& text);
+
+/// Before the first tensor is made: threads and, once per process, the allocator.
+void set_threads(const RunOptions& options);
+
+}  // namespace ood::app

@@ -1,0 +1,85 @@
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "apps/ood/commands.h"
+#include "ood/errors.h"
+#include "ood/objectives/registry.h"
+#include "ood/report/report.h"
+#include "ood/train/safetensors.h"
+#include "ood/train/trainer.h"
+
+namespace ood::app {
+namespace {
+
+struct Compare {
+  RunOptions options;
+  std::string names = "all", out;
+
+  std::vector<std::string> objectives_to_run() const {
+    if (names != "all") return split(names);
+    std::vector<std::string> all;
+    for (const auto* e : ood::objectives()) all.emplace_back(e->name);
+    return all;
+  }
+
+  void run() {
+    const auto wanted = objectives_to_run();
+    if (wanted.empty()) throw UsageError("--objectives: expected a list such as cross_entropy,outlier_exposure, or all");
+    // Everything that can be wrong with the command line is said before the first training.
+    for (const auto& name : wanted) {
+      RunOptions o = options;
+      o.objective = name;
+      o.resolve();
+    }
+    for (const auto& [name, unused] : options.parameters)
+      if (std::find(wanted.begin(), wanted.end(), name) == wanted.end())
+        throw UsageError("--" + name + ".*: " + name + " is not among the compared objectives");
+    set_threads(options);
+    make_run_folder(out);
+    const Task task = make_task(task_options(options));
+    RunOptions shared = options;
+    shared.objective = names;
+    write_file(out + "/config.toml", to_toml(shared));
+    auto results = results_header(shared, task);
+    results["objectives"] = nlohmann::ordered_json::array();
+    std::string diverged;
+    for (const auto& name : wanted) {
+      RunOptions o = options;
+      o.objective = name;
+      try {
+        results["objectives"].push_back(train_run(o, task, out + "/" + name));
+      } catch (const DivergedError& e) {
+        diverged = e.what();
+        std::cerr << "ood compare: " << diverged << "; going on without it\n";
+        continue;
+      }
+      write_file(out + "/results.json", results.dump(1) + "\n");
+      write_file(out + "/report.html", report::html(results));
+    }
+    if (!results["objectives"].empty())
+      std::cout << report::table(results) << "report: " << out << "/report.html\n";
+    if (!diverged.empty()) throw DivergedError(diverged);
+  }
+};
+
+}  // namespace
+
+void add_compare(CLI::App& app) {
+  auto* command = app.add_subcommand("compare", "train with several objectives and compare them");
+  auto state = std::make_shared<Compare>();
+  state->out = "runs/compare";
+  command->add_option("--objectives", state->names, "names separated by commas, or all")
+      ->type_name("LIST")
+      ->capture_default_str();
+  command->add_option("--out", state->out, "folder for the comparison, a run folder in it each")
+      ->type_name("DIR")
+      ->capture_default_str();
+  add_run_options(*command, state->options, {"objective"});
+  add_parameter_flags(*command, state->options);
+  command->footer(
+      "Example:\n  ood compare --objectives cross_entropy,outlier_exposure --data fashion-mnist \\\n"
+      "    --known 0,1,2,3,4,8 --outliers 5,6 --unknown 7,9 --out runs/both");
+  command->callback([state] { state->run(); });
+}
+
+}  // namespace ood::app

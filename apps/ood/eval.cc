@@ -1,0 +1,60 @@
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "apps/ood/commands.h"
+#include "ood/objectives/registry.h"
+#include "ood/report/report.h"
+#include "ood/train/evaluate.h"
+#include "ood/train/safetensors.h"
+#include "ood/train/trainer.h"
+
+namespace ood::app {
+namespace {
+
+struct Eval {
+  std::string folder;
+  std::vector<std::string> ood_data;
+  std::int64_t limit_test = -1, threads = 0;
+
+  void run() {
+    auto loaded = load_run(folder, [&](RunOptions& o) {
+      o.ood_data.insert(o.ood_data.end(), ood_data.begin(), ood_data.end());
+      if (limit_test >= 0) o.limit_test = limit_test;
+      if (threads > 0) o.threads = threads;
+      set_threads(o);
+    });
+    const ObjectiveEntry& entry = get_objective(loaded.options.objective);
+    nlohmann::ordered_json result;
+    result["objective"] = entry.name;
+    result["score"] = entry.score;
+    result["parameters"] = loaded.options.parameters.at(loaded.options.objective);
+    result["seconds"] = 0.0;
+    result.update(evaluate(*loaded.network, loaded.task, std::string(entry.score),
+                           static_cast<std::uint64_t>(loaded.options.seed)));
+    auto results = results_header(loaded.options, loaded.task);
+    results["objectives"] = {result};
+    write_file(folder + "/eval.json", results.dump(1) + "\n");
+    write_file(folder + "/eval.html", report::html(results));
+    std::cout << report::table(results) << "report: " << folder << "/eval.html\n";
+  }
+};
+
+}  // namespace
+
+void add_eval(CLI::App& app) {
+  auto* command = app.add_subcommand("eval", "test a trained run, also on further OOD sets");
+  auto state = std::make_shared<Eval>();
+  command->add_option("RUN", state->folder, "run folder of `ood train`")->required();
+  command->add_option("--ood-data", state->ood_data, "a further OOD test set; may be repeated")
+      ->type_name("NAME=PATH")
+      ->allow_extra_args(false);
+  command->add_option("--limit-test", state->limit_test, "at most N samples a test set; 0: all")
+      ->type_name("N");
+  command->add_option("--threads", state->threads, "threads; 0: one a processor")->type_name("N");
+  command->footer(
+      "Writes eval.json and eval.html into the run folder; results.json of the training stays.\n"
+      "Example:\n  ood eval runs/oe --ood-data digits=/path/to/mnist");
+  command->callback([state] { state->run(); });
+}
+
+}  // namespace ood::app

@@ -1,0 +1,109 @@
+#include <c10/util/Exception.h>
+#include <dlfcn.h>
+#include <malloc.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <sstream>
+
+#include "apps/ood/commands.h"
+#include "ood/errors.h"
+#include "ood/kernels/simd_level.h"
+#include "ood/objectives/registry.h"
+#include "ood/version.h"
+
+namespace {
+
+// A training step frees and asks again for the same large buffers; by default glibc gives each back
+// to the system and faults it in anew, which costs more than the arithmetic.
+void keep_large_buffers() {
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, -1);
+  mallopt(M_TOP_PAD, 64 << 20);
+}
+
+void load_plugin(const std::string& path) {
+  if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr)
+    throw ood::UsageError("--plugin: " + std::string(dlerror()));
+}
+
+// Plug-ins add objectives, and objectives add flags: they are loaded before the command line is read.
+void load_plugins(int argc, char** argv) {
+  if (const char* list = std::getenv("OOD_PLUGINS")) {
+    std::stringstream stream(list);
+    for (std::string path; std::getline(stream, path, ':');)
+      if (!path.empty()) load_plugin(path);
+  }
+  for (int i = 1; i + 1 < argc; ++i)
+    if (std::string(argv[i]) == "--plugin") load_plugin(argv[i + 1]);
+}
+
+// The first argument that nobody knows, with the flag it may have been meant to be.
+std::string unknown_argument(const CLI::App& app) {
+  const auto used = app.get_subcommands();
+  const CLI::App* command = used.empty() ? &app : used.front();
+  auto extra = command->remaining(true);
+  if (extra.empty()) extra = app.remaining(true);
+  if (extra.empty()) return "unexpected argument";
+  const std::string given = extra.front().substr(0, extra.front().find('='));
+  std::vector<std::string> names;
+  if (given.rfind("-", 0) == 0) {
+    for (const CLI::Option* o : command->get_options())
+      for (const auto& n : o->get_lnames()) names.push_back("--" + n);
+  } else {
+    for (const CLI::App* s : app.get_subcommands([](const CLI::App*) { return true; }))
+      names.push_back(s->get_name());
+  }
+  const auto near = ood::nearest(given, {names.begin(), names.end()});
+  const std::string kind = given.rfind("-", 0) == 0 ? "unknown flag " : used.empty() ? "unknown command " : "unexpected argument ";
+  return kind + given + (near.empty() ? "; see --help" : "; did you mean " + std::string(near) + "?");
+}
+
+int fail(const std::string& command, const std::string& message, int status) {
+  std::cerr << "ood" << (command.empty() ? "" : " " + command) << ": "
+            << message.substr(0, message.find('\n')) << "\n";
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  keep_large_buffers();
+  CLI::App app{"Train classifiers that know what they do not know: out-of-distribution objectives,\n"
+               "measured and compared on your data.",
+               "ood"};
+  app.set_version_flag("--version", ood::kVersion);
+  std::vector<std::string> plugins;
+  app.add_option("--plugin", plugins, "a shared library with further objectives")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+  app.require_subcommand(1);
+  app.footer(
+      "Exit status: 0 done, 2 usage, 3 data, 4 diverged.\n"
+      "Environment: OOD_SIMD=scalar|sse4|avx2|avx512, OOD_PLUGINS=FILE:FILE");
+  std::string command;
+  try {
+    load_plugins(argc, argv);
+    if (const auto error = ood::kernels::simd_environment_error(); !error.empty())
+      throw ood::UsageError(std::string(error));
+    ood::app::add_train(app);
+    ood::app::add_eval(app);
+    ood::app::add_compare(app);
+    ood::app::add_objectives(app);
+    for (CLI::App* s : app.get_subcommands([](CLI::App*) { return true; }))
+      s->preparse_callback([&command, s](std::size_t) { command = s->get_name(); });
+    app.parse(argc, argv);
+  } catch (const CLI::ExtrasError&) {
+    return fail(command, unknown_argument(app), 2);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);
+    return fail(command, e.what(), 2);
+  } catch (const ood::Error& e) {
+    return fail(command, e.what(), e.status);
+  } catch (const c10::Error& e) {
+    return fail(command, e.what_without_backtrace(), 1);
+  } catch (const std::exception& e) {
+    return fail(command, e.what(), 1);
+  }
+  return 0;
+}

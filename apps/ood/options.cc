@@ -1,0 +1,70 @@
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <set>
+#include <sstream>
+
+#include "apps/ood/commands.h"
+#include "ood/objectives/registry.h"
+
+namespace ood::app {
+namespace {
+
+struct FlagMaker {
+  CLI::App& command;
+  const std::vector<std::string>& without;
+
+  template <class T>
+  void operator()(const char* name, T& value, const char* help) const {
+    if (std::find(without.begin(), without.end(), name) != without.end()) return;
+    auto* option = command.add_option("--" + std::string(name), value, help);
+    if constexpr (std::is_same_v<T, std::vector<std::string>>)
+      option->allow_extra_args(false)->type_name("NAME=PATH");
+    else if constexpr (std::is_same_v<T, std::string>)
+      option->type_name(value.empty() ? "LIST" : "TEXT")->capture_default_str();
+    else
+      option->type_name(std::is_same_v<T, double> ? "X" : "N")->capture_default_str();
+  }
+};
+
+std::string text_of(double value) {
+  std::ostringstream out;
+  out << value;
+  return out.str();
+}
+
+}  // namespace
+
+void add_run_options(CLI::App& command, RunOptions& options,
+                     const std::vector<std::string>& without) {
+  visit_options(options, FlagMaker{command, without});
+}
+
+void add_parameter_flags(CLI::App& command, RunOptions& options) {
+  for (const ObjectiveEntry* e : objectives())
+    for (const ParameterEntry& p : e->parameters)
+      command
+          .add_option_function<double>(
+              "--" + std::string(e->name) + "." + std::string(p.name),
+              [&options, e, p](const double& value) {
+                options.parameters[std::string(e->name)][std::string(p.name)] = value;
+              },
+              std::string(p.help))
+          ->type_name("X")
+          ->default_str(text_of(p.default_value))
+          ->group("Parameters of the objectives");
+}
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> items;
+  std::stringstream stream(text);
+  for (std::string item; std::getline(stream, item, ',');)
+    if (!item.empty()) items.push_back(item);
+  return items;
+}
+
+void set_threads(const RunOptions& options) {
+  if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
+}
+
+}  // namespace ood::app

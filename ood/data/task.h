@@ -1,0 +1,48 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ood/data/dataset.h"
+
+namespace ood {
+
+/// What to learn and what to test on.
+struct TaskOptions {
+  std::string data = "fashion-mnist";
+  std::vector<std::int64_t> known;     ///< classes to learn; empty: all that are in no other list
+  std::vector<std::int64_t> outliers;  ///< classes used as outliers in training, never in the test
+  std::vector<std::int64_t> unknown;   ///< classes kept for the test
+  std::vector<std::pair<std::string, std::string>> ood_data;  ///< further test sets, name and path
+  double validation = 0.1;             ///< share of the training data that is held out
+  std::int64_t limit_train = 0;        ///< at most so many training samples of ID and of outliers; 0: all
+  std::int64_t limit_test = 0;         ///< at most so many samples a test set; 0: all
+  std::uint64_t seed = 0;
+};
+
+/// An open-set task. Labels of ID samples are renumbered 0 .. K-1 in the order of `known`; OOD and
+/// outlier samples have label -1.
+struct Task {
+  std::string data;
+  std::vector<std::string> class_names;          ///< of the K known classes
+  std::vector<std::string> outlier_names, unknown_names;
+  Samples train, train_outliers;
+  Samples validation, validation_outliers;
+  Samples test;
+  std::vector<std::pair<std::string, Samples>> ood;  ///< test sets by name; never empty
+  std::vector<double> mean, deviation;  ///< of the training data, a channel, inputs in 0..1
+
+  std::int64_t classes() const { return static_cast<std::int64_t>(class_names.size()); }
+};
+
+/// Loads the data and divides it; UsageError and DataError say what does not fit.
+Task make_task(const TaskOptions& options);
+
+/// Inputs as the network takes them: float32, normalised, channels-last.
+at::Tensor normalised(const Task& task, const at::Tensor& inputs);
+
+/// "0,1,2" or "0-3,5" as numbers.
+std::vector<std::int64_t> parse_classes(const std::string& flag, const std::string& text);
+
+}  // namespace ood

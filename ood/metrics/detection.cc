@@ -1,0 +1,156 @@
+#include "ood/metrics/detection.h"
+
+#include <ATen/core/PhiloxRNGEngine.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace ood {
+namespace {
+
+struct Scored {
+  double score;
+  bool ood;
+};
+
+// Distinct scores in ascending order with the number of ID and OOD samples at each.
+struct Group {
+  double score;
+  std::int64_t id, ood;
+};
+
+std::vector<Scored> sorted(std::span<const double> id, std::span<const double> ood) {
+  if (id.empty() || ood.empty())
+    throw std::invalid_argument("expected scores of ID and of OOD samples, got none of " +
+                                std::string(id.empty() ? "ID" : "OOD"));
+  std::vector<Scored> all;
+  all.reserve(id.size() + ood.size());
+  for (const double s : id) all.push_back({s, false});
+  for (const double s : ood) all.push_back({s, true});
+  for (const Scored& s : all)
+    if (std::isnan(s.score)) throw std::invalid_argument("expected numbers as scores, got NaN");
+  std::sort(all.begin(), all.end(),
+            [](const Scored& a, const Scored& b) { return a.score < b.score; });
+  return all;
+}
+
+std::vector<Group> groups(std::span<const double> id, std::span<const double> ood) {
+  std::vector<Group> out;
+  for (const Scored& s : sorted(id, ood)) {
+    if (out.empty() || out.back().score != s.score) out.push_back({s.score, 0, 0});
+    ++(s.ood ? out.back().ood : out.back().id);
+  }
+  return out;
+}
+
+// Sum over OOD samples of the ID samples below, ties one half, as a share of all pairs.
+template <class Groups>
+double auroc_of(const Groups& all) {
+  double below = 0, wins = 0, positives = 0;
+  for (const auto& g : all) {
+    wins += g.ood * (below + 0.5 * g.id);
+    below += g.id;
+    positives += g.ood;
+  }
+  return wins / (below * positives);
+}
+
+// Sum over thresholds of precision times the gain in recall; `first` to `last` from the most to the
+// least positive.
+template <class It, class Positive, class Negative>
+double average_precision(It first, It last, Positive positive, Negative negative) {
+  double tp = 0, fp = 0, sum = 0;
+  for (auto it = first; it != last; ++it) {
+    tp += positive(*it);
+    fp += negative(*it);
+    if (positive(*it) > 0) sum += positive(*it) * tp / (tp + fp);
+  }
+  return sum / tp;
+}
+
+}  // namespace
+
+Detection detection(std::span<const double> id, std::span<const double> ood) {
+  const auto all = groups(id, ood);
+  const auto ids = [](const Group& g) { return static_cast<double>(g.id); };
+  const auto oods = [](const Group& g) { return static_cast<double>(g.ood); };
+  Detection d{};
+  d.auroc = auroc_of(all);
+  d.aupr_in = average_precision(all.begin(), all.end(), ids, oods);
+  d.aupr_out = average_precision(all.rbegin(), all.rend(), oods, ids);
+  std::int64_t accepted_id = 0, accepted_ood = 0;
+  // 0.95 n is not representable; an integer comparison is exact.
+  for (const Group& g : all) {
+    accepted_id += g.id;
+    accepted_ood += g.ood;
+    if (accepted_id * 100 >= static_cast<std::int64_t>(id.size()) * 95) break;
+  }
+  d.fpr95 = static_cast<double>(accepted_ood) / static_cast<double>(ood.size());
+  return d;
+}
+
+Interval auroc_interval(std::span<const double> id, std::span<const double> ood,
+                        std::uint64_t seed, int replicates) {
+  // Each sample is replaced by the index of its score, so that a replicate needs no sorting.
+  const auto all = groups(id, ood);
+  const auto index_of = [&](double score) {
+    const auto it = std::lower_bound(all.begin(), all.end(), score,
+                                     [](const Group& g, double s) { return g.score < s; });
+    return static_cast<std::size_t>(it - all.begin());
+  };
+  std::vector<std::size_t> id_index, ood_index;
+  for (const double s : id) id_index.push_back(index_of(s));
+  for (const double s : ood) ood_index.push_back(index_of(s));
+
+  struct Count {
+    std::int32_t id, ood;
+  };
+  std::vector<double> values;
+  for (int r = 0; r < replicates; ++r) {
+    at::Philox4_32 random(seed, static_cast<std::uint64_t>(r));
+    std::vector<Count> counts(all.size(), Count{0, 0});
+    const auto draw = [&](std::size_t n) {
+      return static_cast<std::size_t>((static_cast<std::uint64_t>(random()) * n) >> 32);
+    };
+    for (std::size_t i = 0; i < id_index.size(); ++i) ++counts[id_index[draw(id.size())]].id;
+    for (std::size_t i = 0; i < ood_index.size(); ++i) ++counts[ood_index[draw(ood.size())]].ood;
+    values.push_back(auroc_of(counts));
+  }
+  std::sort(values.begin(), values.end());
+  const auto quantile = [&](double q) {
+    return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
+  };
+  return {quantile(0.025), quantile(0.975)};
+}
+
+std::vector<CurvePoint> roc_curve(std::span<const double> id, std::span<const double> ood,
+                                  int max_points) {
+  const auto all = groups(id, ood);
+  std::vector<CurvePoint> points{{0, 0}};
+  double rejected_id = 0, rejected_ood = 0;
+  for (auto g = all.rbegin(); g != all.rend(); ++g) {
+    rejected_id += static_cast<double>(g->id) / static_cast<double>(id.size());
+    rejected_ood += static_cast<double>(g->ood) / static_cast<double>(ood.size());
+    points.push_back({std::min(rejected_id, 1.0), std::min(rejected_ood, 1.0)});
+  }
+  if (static_cast<int>(points.size()) <= max_points) return points;
+  // Keep a point whenever the curve has moved far enough in either direction.
+  std::vector<CurvePoint> kept{points.front()};
+  const double step = 2.0 / (max_points - 2);
+  for (const CurvePoint& p : points)
+    if (p.x - kept.back().x + p.y - kept.back().y >= step) kept.push_back(p);
+  if (kept.back().x < 1 || kept.back().y < 1) kept.push_back(points.back());
+  return kept;
+}
+
+double threshold_at(std::span<const double> scores, double share) {
+  if (scores.empty()) throw std::invalid_argument("expected scores, got none");
+  std::vector<double> all(scores.begin(), scores.end());
+  std::sort(all.begin(), all.end());
+  const auto n = static_cast<double>(all.size());
+  const auto needed = static_cast<std::size_t>(std::ceil(share * n - 1e-9));
+  return all[std::clamp<std::size_t>(needed, 1, all.size()) - 1];
+}
+
+}  // namespace ood

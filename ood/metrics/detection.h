@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+/// How well a score tells OOD from ID samples. Scores are higher for OOD. All figures are exact: ties
+/// count one half in the AUROC, and equal scores form one point of every curve. O(n log n).
+/// Both populations must have a sample and no score may be NaN; otherwise std::invalid_argument.
+namespace ood {
+
+struct Detection {
+  double auroc;     ///< P(score of OOD > score of ID) + P(equal) / 2
+  double aupr_in;   ///< average precision with ID as the positive class
+  double aupr_out;  ///< average precision with OOD as the positive class
+  double fpr95;     ///< share of OOD samples accepted when at least 95 % of the ID samples are
+};
+Detection detection(std::span<const double> id, std::span<const double> ood);
+
+struct Interval {
+  double low, high;
+};
+/// 95 % percentile interval of the AUROC over `replicates` stratified bootstrap samples; a function
+/// of its arguments alone.
+Interval auroc_interval(std::span<const double> id, std::span<const double> ood,
+                        std::uint64_t seed, int replicates = 500);
+
+/// Points (share of ID rejected, share of OOD rejected) from (0, 0) to (1, 1), at most max_points.
+struct CurvePoint {
+  double x, y;
+};
+std::vector<CurvePoint> roc_curve(std::span<const double> id, std::span<const double> ood,
+                                  int max_points = 200);
+
+/// The smallest threshold at which at least `share` of the scores are <= it.
+double threshold_at(std::span<const double> scores, double share);
+
+}  // namespace ood

@@ -1,0 +1,23 @@
+#pragma once
+
+#include "ood/scores/scores.h"
+#include "ood/torch.h"
+
+namespace ood {
+
+/// A network that gives logits and the features before its last layer.
+class Classifier : public torch::nn::Module {
+ public:
+  /// inputs as `normalised` gives them.
+  virtual NetworkOutput forward(const at::Tensor& inputs) = 0;
+};
+
+/// Channels, height and width of the inputs, and the number of classes.
+struct NetworkShape {
+  std::int64_t channels, height, width, classes;
+};
+
+/// "small-cnn". UsageError names the known ones.
+std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkShape& shape);
+
+}  // namespace ood

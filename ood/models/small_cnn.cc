@@ -1,0 +1,57 @@
+#include "ood/errors.h"
+#include "ood/models/classifier.h"
+
+namespace ood {
+namespace {
+
+// Three blocks of convolution, batch normalisation and ReLU (16, 32, 64 channels, the first two
+// followed by a 2x2 maximum), a global average to 64 features, a linear layer.
+class SmallCnn : public Classifier {
+ public:
+  explicit SmallCnn(const NetworkShape& shape) {
+    const auto conv = [&](const std::string& name, std::int64_t in, std::int64_t out) {
+      const auto options = torch::nn::Conv2dOptions(in, out, 3).padding(1).bias(false);
+      convs_.push_back(register_module("conv" + name, torch::nn::Conv2d(options)));
+      norms_.push_back(register_module("norm" + name, torch::nn::BatchNorm2d(out)));
+    };
+    conv("1", shape.channels, 16);
+    conv("2", 16, 32);
+    conv("3", 32, 64);
+    fc_ = register_module("fc", torch::nn::Linear(64, shape.classes));
+    for (auto& c : convs_) {
+      torch::nn::init::kaiming_normal_(c->weight, 0, torch::kFanOut, torch::kReLU);
+      c->weight.set_data(c->weight.contiguous(at::MemoryFormat::ChannelsLast));
+    }
+  }
+
+  NetworkOutput forward(const at::Tensor& inputs) override {
+    auto x = inputs;
+    for (std::size_t i = 0; i < convs_.size(); ++i) {
+      x = torch::relu(norms_[i]->forward(convs_[i]->forward(x)));
+      if (i < 2) x = torch::max_pool2d(x, 2);
+    }
+    NetworkOutput out;
+    out.features = x.mean({2, 3});
+    out.logits = fc_->forward(out.features);
+    return out;
+  }
+
+ private:
+  std::vector<torch::nn::Conv2d> convs_;
+  std::vector<torch::nn::BatchNorm2d> norms_;
+  torch::nn::Linear fc_{nullptr};
+};
+
+}  // namespace
+
+std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkShape& shape) {
+  if (name == "small-cnn") {
+    if (shape.height < 4 || shape.width < 4)
+      throw DataError("small-cnn: expected pictures of at least 4x4, got " +
+                      std::to_string(shape.height) + "x" + std::to_string(shape.width));
+    return std::make_shared<SmallCnn>(shape);
+  }
+  throw UsageError("--model: expected small-cnn, got " + name);
+}
+
+}  // namespace ood

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <utility>
+
+#include "ood/objectives/registry.h"
+
+namespace ood {
+
+template <class Formula>
+std::vector<at::Tensor> composite_terms(const double* parameters, const TensorRow& row,
+                                        const at::Tensor& known) {
+  const auto values = with_parameters<Formula>(parameters)(row, known);
+  return {values.begin(), values.end()};
+}
+
+template <class Formula>
+FormulaEntry formula_entry() {
+  FormulaEntry e{};
+  e.statistics = Formula::kUses;
+  e.scaled = ScaledFormula<Formula>;
+  e.needs_input = needs_input<Formula>();
+  e.forward_f32 = &evaluate_forward<Formula, float>;
+  e.forward_f64 = &evaluate_forward<Formula, double>;
+  e.backward_f32 = &evaluate_backward<Formula, float>;
+  e.backward_f64 = &evaluate_backward<Formula, double>;
+  e.composite = &composite_terms<Formula>;
+  if constexpr (ScaledFormula<Formula>) {
+    e.scale_f32 = &evaluate_scale<Formula, float>;
+    e.scale_f64 = &evaluate_scale<Formula, double>;
+    e.composite_scale = +[](const double* parameters, const at::Tensor& sqnorm) -> at::Tensor {
+      return with_parameters<Formula>(parameters).scale(sqnorm);
+    };
+  }
+  return e;
+}
+
+template <class Formula>
+ObjectiveEntry objective_entry() {
+  ObjectiveEntry e{};
+  e.name = Formula::kName;
+  e.class_name = Formula::kClassName;
+  e.summary = Formula::kSummary;
+  e.formula = Formula::kFormula;
+  e.paper = Formula::kPaper;
+  e.score = Formula::kScore;
+  e.ood_labels = Formula::kOodLabels;
+  e.uses_ood = Formula::kUsesOod;
+  e.balance = Formula::kBalance;
+  for (const auto& p : Formula::kParameters)
+    e.parameters.push_back({p.name, Formula{}.*p.member, p.min, p.max, p.help, p.source});
+  e.terms.assign(Formula::kTerms.begin(), Formula::kTerms.end());
+  if constexpr (requires { Formula::kExtras; })
+    e.extras.assign(Formula::kExtras.begin(), Formula::kExtras.end());
+  if constexpr (requires { Formula::kExclusions; })
+    e.exclusions.assign(Formula::kExclusions.begin(), Formula::kExclusions.end());
+  e.row = formula_entry<Formula>();
+  return e;
+}
+
+}  // namespace ood
+
+/// Enters a formula into the registry when the library that holds this file is loaded.
+#define OOD_REGISTER_FORMULA(Formula)                             \
+  [[maybe_unused]] static const bool ood_registered_##Formula =   \
+      ::ood::register_objective(::ood::objective_entry<Formula>())

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ood/formula/evaluate.h"
+#include "ood/formula/tensor_row.h"
+
+/// The one list of all objectives. Command line, ops, Python, documentation, generic tests and
+/// benchmarks read it; an objective enters it from its own file (OOD_REGISTER_FORMULA).
+namespace ood {
+
+struct ParameterEntry {
+  std::string_view name;
+  double default_value;
+  double min;
+  double max;
+  std::string_view help;
+  std::string_view source;
+};
+
+/// A formula with its type erased.
+struct FormulaEntry {
+  unsigned statistics;  ///< of `Statistic`
+  bool scaled;
+  bool needs_input;
+  void (*forward_f32)(const double*, const RowBlock<float>&, const ForwardResult<float>&);
+  void (*forward_f64)(const double*, const RowBlock<double>&, const ForwardResult<double>&);
+  void (*backward_f32)(const double*, const RowBlock<float>&, const Upstream<float>&,
+                       const BackwardResult<float>&);
+  void (*backward_f64)(const double*, const RowBlock<double>&, const Upstream<double>&,
+                       const BackwardResult<double>&);
+  void (*scale_f32)(const double*, std::int64_t, const float*, float*);  ///< null: not scaled
+  void (*scale_f64)(const double*, std::int64_t, const double*, double*);
+  std::vector<at::Tensor> (*composite)(const double*, const TensorRow&, const at::Tensor& known);
+  at::Tensor (*composite_scale)(const double*, const at::Tensor& sqnorm);
+};
+
+struct ObjectiveEntry {
+  std::string_view name;        ///< of the command line, e.g. "outlier_exposure"
+  std::string_view class_name;  ///< of the modules, e.g. "OutlierExposureLoss"
+  std::string_view summary;     ///< one sentence
+  std::string_view formula;     ///< as text
+  std::string_view paper;
+  std::string_view score;  ///< the score that fits a network trained with it
+  std::string_view ood_labels;  ///< what happens to rows with a label below 0
+  bool uses_ood;           ///< false: OOD rows take no part
+  Balance balance;         ///< what Balance::kDefault means here
+  std::vector<ParameterEntry> parameters;
+  std::vector<std::string_view> terms;
+  std::vector<std::string_view> extras;  ///< further inputs per row
+  std::vector<Exclusion> exclusions;
+  FormulaEntry row;
+
+  std::vector<double> defaults() const;
+};
+
+/// Sorted by name. Plug-ins that are loaded later appear in later calls.
+std::vector<const ObjectiveEntry*> objectives();
+
+/// nullptr where there is none of that name.
+const ObjectiveEntry* find_objective(std::string_view name);
+
+/// The entry, or a c10::ValueError that names the nearest known objective.
+const ObjectiveEntry& get_objective(std::string_view name);
+
+/// Checks the values against the entry's ranges; a c10::ValueError names parameter, range and value.
+void check_parameters(const ObjectiveEntry& entry, const double* values, std::size_t count);
+
+/// Adds an entry; registering a name twice is an error. Returns true.
+bool register_objective(ObjectiveEntry entry);
+
+/// The registry as JSON text: what `ood objectives --json` prints.
+std::string objectives_json();
+
+/// The candidate nearest to `name` by edit distance, for "did you mean"; empty if none is near.
+std::string_view nearest(std::string_view name, const std::vector<std::string_view>& candidates);
+
+}  // namespace ood

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/ArrayRef.h>
+
+#include <optional>
+#include <string_view>
+#include <tuple>
+
+#include "ood/objectives/registry.h"
+
+/// The one op behind every objective that is a formula, and its parts. See docs/design.md.
+namespace ood {
+
+/// What a call of row_terms takes.
+///   target   label per row; < 0 is OOD, `ignore_index` takes no part
+///   extras   [E, ...target], further numbers per row that the objective reads
+///   weight   like target; multiplies the terms of a row
+struct RowTermsArguments {
+  const at::Tensor& logits;
+  const at::Tensor& target;
+  const std::optional<at::Tensor>& extras;
+  const std::optional<at::Tensor>& weight;
+  std::string_view objective;
+  c10::ArrayRef<double> parameters;
+  bool per_row;
+  std::optional<std::int64_t> ignore_index;
+};
+
+/// Differentiable: (terms, counts).
+///   per_row   terms [T, ...target], 0 where a row takes no part
+///   else      terms [2, T]: sums over the ID and over the OOD rows
+///   counts    [2] int64: rows that are ID and OOD, without ignored ones
+std::tuple<at::Tensor, at::Tensor> row_terms(const RowTermsArguments& a);
+
+/// [2, T]: what each sum is multiplied with to give the mean: 1 / max(count, 1), 0 rows give 0.
+at::Tensor mean_weights(const at::Tensor& counts, std::int64_t terms, bool whole_batch,
+                        at::ScalarType dtype);
+
+/// The loss: terms reduced as "none", "mean" or "sum" with balance "default", "per_population" or
+/// "whole_batch".
+at::Tensor loss(const at::Tensor& logits, const at::Tensor& target, std::string_view objective,
+                c10::ArrayRef<double> parameters, const std::optional<at::Tensor>& extras,
+                const std::optional<at::Tensor>& weight, std::string_view reduction,
+                std::string_view balance, std::optional<std::int64_t> ignore_index);
+
+namespace ops {
+
+/// The same by ordinary tensor operations: any device, any order of derivative, functorch.
+std::tuple<at::Tensor, at::Tensor> row_terms_composite(const RowTermsArguments& a);
+
+struct ForwardParts {
+  at::Tensor terms, counts, statistics;
+};
+ForwardParts row_terms_cpu(const RowTermsArguments& a);
+
+struct BackwardParts {
+  at::Tensor logits, extras, weight;  ///< undefined where not wanted
+};
+BackwardParts row_terms_backward_cpu(const at::Tensor& upstream, const RowTermsArguments& a,
+                                     const at::Tensor& statistics, bool want_extras,
+                                     bool want_weight);
+
+/// Rows of the saved statistics of an entry: max, log_sum, then those it needs.
+struct StatisticsLayout {
+  int mean = -1, expected = -1, sqnorm = -1;
+  int count = 2;
+  explicit StatisticsLayout(const FormulaEntry& f) {
+    if ((f.statistics & kUniformNll) != 0) mean = count++;
+    if (f.scaled) expected = count++;
+    if (f.scaled || (f.statistics & kSquareNorm) != 0) sqnorm = count++;
+  }
+};
+
+}  // namespace ops
+}  // namespace ood

@@ -1,0 +1,282 @@
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "ood/report/report.h"
+#include "ood/report/svg.h"
+
+namespace ood::report {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr const char* kIdColor = "#0060a8";
+constexpr const char* kOodColor = "#c2410c";
+
+constexpr const char* kStyle = R"css(
+:root{color-scheme:light}
+*{box-sizing:border-box}
+body{margin:0;background:#f6f7f9;color:#1b1f24;font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:1160px;margin:0 auto;padding:24px 16px 48px}
+h1{font-size:1.6rem;line-height:1.25;margin:0 0 4px}
+h2{font-size:1.15rem;margin:36px 0 8px}
+p{max-width:76ch;margin:8px 0}
+.muted{color:#4b5563}
+.card{background:#fff;border:1px solid #d8dde3;border-radius:8px;padding:12px;min-width:0}
+.grid{display:grid;gap:12px;grid-template-columns:repeat(auto-fill,minmax(min(320px,100%),1fr))}
+.scroll{overflow-x:auto;padding:0}
+.warn{border-left:4px solid #c2410c;padding-left:12px}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+th,td{padding:7px 10px;text-align:right;border-bottom:1px solid #e5e8ec;white-space:nowrap}
+th{font-weight:600;color:#374151;border-bottom:2px solid #b9c0c9}
+td.l,th.l{text-align:left}
+td.best{font-weight:700}
+tr:last-child td{border-bottom:0}
+svg{display:block;width:100%;height:auto;max-width:560px}
+svg text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:#374151}
+svg .title{font-weight:600;font-size:13px;fill:#1b1f24}
+svg .grid{stroke:#e5e8ec;stroke-width:1}
+svg .axis{stroke:#6b7280;stroke-width:1}
+svg .chance{stroke:#6b7280;stroke-width:1;stroke-dasharray:4 3}
+.legend{display:flex;flex-wrap:wrap;gap:4px 14px;font-size:.85rem;margin:6px 0 0}
+.legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:5px;vertical-align:-1px}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85rem;margin:8px 0 0}
+summary{cursor:pointer;font-weight:600}
+@media(max-width:640px){
+.stack thead{display:none}
+.stack tr{display:grid;grid-template-columns:1fr 1fr;padding:8px 4px;border-bottom:2px solid #d8dde3}
+.stack td{border:0;padding:2px 6px;text-align:left;white-space:normal;overflow-wrap:anywhere}
+.stack td::before{content:attr(data-name) " ";color:#4b5563;font-weight:400}
+.stack td:first-child{grid-column:1/3;font-weight:700}
+.stack td:first-child::before{content:""}
+}
+)css";
+
+std::string fixed(double v, int digits) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.*f", digits, v);
+  return text;
+}
+
+std::string join(const json& names) {
+  std::string out;
+  for (const auto& n : names) out += (out.empty() ? "" : ", ") + n.get<std::string>();
+  return out;
+}
+
+std::string legend(const std::vector<std::pair<std::string, std::string>>& items) {
+  std::string out = "<div class=\"legend\">";
+  for (const auto& [name, color] : items)
+    out += "<span><i style=\"background:" + color + "\"></i>" + escape(name) + "</span>";
+  return out + "</div>";
+}
+
+std::vector<std::string> sets_of(const json& results) {
+  std::vector<std::string> names;
+  for (const auto& [name, unused] : results.at("objectives").at(0).at("ood").items())
+    names.push_back(name);
+  return names;
+}
+
+void introduction(std::ostream& out, const json& r) {
+  const auto& objectives = r.at("objectives");
+  out << "<h1>" << (objectives.size() > 1 ? "Training objectives compared" : "Training objective")
+      << ": " << escape(r.at("data")) << "</h1>";
+  out << "<p class=\"muted\">The network learns to tell " << r.at("known").size()
+      << " known classes apart (" << escape(join(r.at("known"))) << "; " << r.at("train_samples")
+      << " training samples). The test asks whether a score computed from its output tells inputs of "
+         "other kinds from inputs of the known classes.</p>";
+  const bool outliers = !r.at("outliers").empty(), unknown = !r.at("unknown").empty();
+  if (outliers && unknown)
+    out << "<p>The training outliers (" << escape(join(r.at("outliers")))
+        << ") resemble the unknown classes (" << escape(join(r.at("unknown")))
+        << "): they are other classes of the same data set. Objectives that learn from outliers profit "
+           "from that; with inputs that differ more from the outliers expect lower figures, and test "
+           "on your own with <code>--ood-data NAME=PATH</code>.</p>";
+  else if (outliers)
+    out << "<p>Outliers in training: " << escape(join(r.at("outliers"))) << ".</p>";
+  else
+    out << "<p>No outliers were used in training.</p>";
+}
+
+void comparison(std::ostream& out, const json& r) {
+  out << "<h2>How well OOD inputs are detected</h2>";
+  out << "<p class=\"muted\">AUROC: the chance that an OOD input scores higher than an ID input; 1 is "
+         "perfect, 0.5 is guessing (95 % bootstrap interval below). AUPR-in and AUPR-out: average "
+         "precision with ID or OOD as the positive class. FPR95: share of OOD inputs accepted when "
+         "95 % of the ID inputs are.</p>";
+  for (const auto& set : sets_of(r)) {
+    double best = 0;
+    for (const auto& o : r.at("objectives")) best = std::max(best, o.at("ood").at(set).at("auroc").get<double>());
+    out << "<div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">"
+        << "objective</th><th class=\"l\">score</th><th>accuracy</th><th>AUROC, " << escape(set)
+        << "</th><th>AUPR-in</th><th>AUPR-out</th><th>FPR95</th><th>training</th></tr></thead><tbody>";
+    for (const auto& o : r.at("objectives")) {
+      const auto& f = o.at("ood").at(set);
+      const auto cell = [&](const char* name, const std::string& text, const char* cls = "") {
+        out << "<td" << (*cls ? std::string(" class=\"") + cls + "\"" : "") << " data-name=\"" << name
+            << "\">" << text << "</td>";
+      };
+      out << "<tr>";
+      cell("objective", escape(o.at("objective")), "l");
+      cell("score", escape(o.at("score")), "l");
+      cell("accuracy", fixed(100 * o.at("accuracy").get<double>(), 1) + " %");
+      const double auroc = f.at("auroc");
+      cell("AUROC",
+           fixed(auroc, 3) + " <span class=\"muted\">(" + fixed(f.at("auroc_low"), 3) + "&#8211;" +
+               fixed(f.at("auroc_high"), 3) + ")</span>",
+           auroc == best ? "best" : "");
+      cell("AUPR-in", fixed(f.at("aupr_in"), 3));
+      cell("AUPR-out", fixed(f.at("aupr_out"), 3));
+      cell("FPR95", fixed(100 * f.at("fpr95").get<double>(), 1) + " %");
+      cell("training", fixed(o.at("seconds"), 1) + " s");
+      out << "</tr>";
+    }
+    out << "</tbody></table></div>";
+  }
+  for (const auto& o : r.at("objectives"))
+    for (const auto& [set, f] : o.at("ood").items())
+      if (f.at("auroc").get<double>() < 0.5)
+        out << "<p class=\"warn\"><b>" << escape(o.at("objective")) << ", " << escape(set)
+            << ": AUROC " << fixed(f.at("auroc"), 3)
+            << ".</b> Below 0.5 the score ranks these OOD inputs as more familiar than the known "
+               "classes: the network is more certain of them than of its own classes. A detector with "
+               "this score would accept them first.</p>";
+}
+
+void dots_and_roc(std::ostream& out, const json& r) {
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const auto& o : r.at("objectives")) names.emplace_back(o.at("objective"), color(names.size()));
+  for (const auto& set : sets_of(r)) {
+    out << "<h2>OOD set: " << escape(set) << "</h2><div class=\"grid\">";
+    std::vector<DotRow> rows;
+    LineChart roc{"ROC", {"ID inputs rejected"}, {"OOD inputs rejected"}, {}, true};
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const auto& o = r.at("objectives").at(i);
+      const auto& f = o.at("ood").at(set);
+      rows.push_back({names[i].first, names[i].second, f.at("auroc"), f.at("auroc_low"), f.at("auroc_high")});
+      Series s{names[i].first, names[i].second, {}};
+      for (const auto& p : o.at("curves").at(set).at("roc")) s.points.emplace_back(p.at(0), p.at(1));
+      roc.series.push_back(std::move(s));
+    }
+    roc.title = "ROC: OOD against ID inputs rejected";
+    out << "<div class=\"card\">" << svg_dots("AUROC with 95 % interval", rows) << "</div>";
+    out << "<div class=\"card\">" << svg(roc) << legend(names) << "</div></div>";
+  }
+}
+
+void histograms(std::ostream& out, const json& r) {
+  out << "<h2>Scores of ID and OOD inputs</h2><p class=\"muted\">Share of the inputs in each of 40 "
+         "common bins; the further right, the more likely OOD. The less the two overlap, the better "
+         "the detection.</p>"
+      << legend({{"ID", kIdColor}, {"OOD", kOodColor}}) << "<div class=\"grid\" style=\"margin-top:8px\">";
+  for (const auto& o : r.at("objectives"))
+    for (const auto& [set, c] : o.at("curves").items()) {
+      const auto& h = c.at("histogram");
+      const double low = h.at("low"), high = h.at("high");
+      LineChart chart;
+      chart.title = o.at("objective").get<std::string>() + " / " + set;
+      chart.x = {"score: " + o.at("score").get<std::string>(), low, high};
+      double top = 0;
+      const auto steps = [&](const char* key, const char* name, const char* colour) {
+        Series s{name, colour, {}, true};
+        const auto& bins = h.at(key);
+        const double width = (high - low) / static_cast<double>(bins.size());
+        double x = low;
+        for (const auto& b : bins) {
+          s.points.emplace_back(x, b.get<double>());
+          s.points.emplace_back(x += width, b.get<double>());
+          top = std::max(top, b.get<double>());
+        }
+        chart.series.push_back(std::move(s));
+      };
+      steps("id", "ID", kIdColor);
+      steps("ood", "OOD", kOodColor);
+      chart.y = {"share", 0, top * 1.05};
+      out << "<div class=\"card\">" << svg(chart) << "</div>";
+    }
+  out << "</div>";
+}
+
+void training(std::ostream& out, const json& r) {
+  out << "<h2>Training</h2><p class=\"muted\">Loss and its terms by step, means over short "
+         "stretches.</p><div class=\"grid\">";
+  for (const auto& o : r.at("objectives")) {
+    if (!o.contains("training")) continue;
+    LineChart chart;
+    chart.title = o.at("objective");
+    chart.x = {"step", 0, std::max(1.0, o.at("steps").get<double>())};
+    double low = 0, high = 0;
+    std::vector<std::pair<std::string, std::string>> names;
+    for (const auto& [name, points] : o.at("training").items()) {
+      if (name != "loss" && o.at("training").size() == 2) continue;  // the only term is the loss
+      Series s{name, color(names.size()), {}};
+      for (const auto& p : points) {
+        s.points.emplace_back(p.at(0), p.at(1));
+        low = std::min(low, p.at(1).get<double>());
+        high = std::max(high, p.at(1).get<double>());
+      }
+      names.emplace_back(name, s.color);
+      chart.series.push_back(std::move(s));
+    }
+    chart.y = {"loss", low, high > low ? high : low + 1};
+    out << "<div class=\"card\">" << svg(chart) << legend(names) << "</div>";
+  }
+  out << "</div>";
+}
+
+void all_scores(std::ostream& out, const json& r) {
+  out << "<h2>Every score beside the objective's own</h2><p class=\"muted\">AUROC. The objective's own "
+         "score was fixed beforehand; picking the best column afterwards would be choosing by test "
+         "data.</p><div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">objective</th><th class=\"l\">OOD set</th>";
+  const auto& first = r.at("objectives").at(0).at("scores");
+  for (const auto& [score, unused] : first.items()) out << "<th>" << escape(score) << "</th>";
+  out << "</tr></thead><tbody>";
+  for (const auto& o : r.at("objectives"))
+    for (const auto& set : sets_of(r)) {
+      out << "<tr><td class=\"l\">" << escape(o.at("objective"))
+          << "</td><td class=\"l\" data-name=\"OOD set\">" << escape(set) << "</td>";
+      for (const auto& [score, sets] : o.at("scores").items())
+        out << "<td data-name=\"" << escape(score) << "\"" << (score == o.at("score") ? " class=\"best\"" : "") << ">"
+            << fixed(sets.at(set).at("auroc"), 3) << "</td>";
+      out << "</tr>";
+    }
+  out << "</tbody></table></div>";
+}
+
+void configuration(std::ostream& out, const json& r) {
+  out << "<h2>Configuration</h2><div class=\"card\"><details open><summary>Shared by all runs"
+      << "</summary><pre>" << escape(r.at("config")) << "</pre></details>";
+  for (const auto& o : r.at("objectives")) {
+    if (o.at("parameters").empty()) continue;
+    out << "<p><b>" << escape(o.at("objective")) << "</b>:";
+    const char* separator = " ";
+    for (const auto& [name, value] : o.at("parameters").items()) {
+      out << separator << escape(name) << " = " << number(value, 6);
+      separator = ", ";
+    }
+    out << "</p>";
+  }
+  out << "<p class=\"muted\">libood " << escape(r.at("version")) << "</p></div>";
+}
+
+}  // namespace
+
+std::string html(const json& r) {
+  std::ostringstream out;
+  out << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+         "content=\"width=device-width,initial-scale=1\"><title>OOD report: "
+      << escape(r.at("data")) << "</title><style>" << kStyle << "</style></head><body><main>";
+  introduction(out, r);
+  comparison(out, r);
+  dots_and_roc(out, r);
+  histograms(out, r);
+  training(out, r);
+  all_scores(out, r);
+  configuration(out, r);
+  out << "</main></body></html>\n";
+  return out.str();
+}
+
+}  // namespace ood::report

@@ -1,0 +1,146 @@
+#include "ood/report/svg.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <sstream>
+
+namespace ood::report {
+namespace {
+
+constexpr double kWidth = 340, kHeight = 230;
+constexpr double kLeft = 48, kRight = 12, kTop = 28, kBottom = 40;
+
+// Round steps of about the range divided by four.
+std::vector<double> ticks(double low, double high) {
+  const double raw = (high - low) / 4;
+  const double power = std::pow(10, std::floor(std::log10(raw)));
+  double step = power;
+  for (const double s : {1.0, 2.0, 5.0, 10.0})
+    if (power * s >= raw) {
+      step = power * s;
+      break;
+    }
+  std::vector<double> at;
+  for (double t = std::ceil(low / step) * step; t <= high + step * 1e-9; t += step)
+    at.push_back(std::abs(t) < step * 1e-9 ? 0 : t);
+  return at;
+}
+
+std::string coordinate(double v) { return number(v, 1); }
+
+void text(std::ostream& out, double x, double y, const std::string& anchor,
+          const std::string& content, const char* cls = "") {
+  out << "<text x=\"" << coordinate(x) << "\" y=\"" << coordinate(y) << "\" text-anchor=\""
+      << anchor << "\"" << (*cls ? std::string(" class=\"") + cls + "\"" : "") << ">"
+      << escape(content) << "</text>";
+}
+
+void line(std::ostream& out, double x1, double y1, double x2, double y2, const char* cls) {
+  out << "<line x1=\"" << coordinate(x1) << "\" y1=\"" << coordinate(y1) << "\" x2=\""
+      << coordinate(x2) << "\" y2=\"" << coordinate(y2) << "\" class=\"" << cls << "\"/>";
+}
+
+}  // namespace
+
+std::string escape(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&quot;"; break;
+      default: out += c;
+    }
+  }
+  return out;
+}
+
+std::string number(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  std::string s = text;
+  if (s.find('.') != std::string::npos) {
+    s.erase(s.find_last_not_of('0') + 1);
+    if (s.back() == '.') s.pop_back();
+  }
+  return s == "-0" ? "0" : s;
+}
+
+std::string color(std::size_t i) {
+  static const char* const kColors[] = {"#0060a8", "#c2410c", "#00735c", "#a03070", "#7a5c00",
+                                        "#3b3b9e", "#4d4d4d", "#8b1a1a", "#2f6f8f", "#5a7d00"};
+  return kColors[i % std::size(kColors)];
+}
+
+std::string svg(const LineChart& c) {
+  const double w = kWidth - kLeft - kRight, h = kHeight - kTop - kBottom;
+  const auto px = [&](double x) { return kLeft + (x - c.x.low) / (c.x.high - c.x.low) * w; };
+  const auto py = [&](double y) { return kTop + h - (y - c.y.low) / (c.y.high - c.y.low) * h; };
+  std::ostringstream out;
+  out << "<svg viewBox=\"0 0 " << kWidth << " " << kHeight << "\" role=\"img\" aria-label=\""
+      << escape(c.title) << "\">";
+  text(out, kLeft, 16, "start", c.title, "title");
+  for (const double t : ticks(c.y.low, c.y.high)) {
+    line(out, kLeft, py(t), kLeft + w, py(t), "grid");
+    text(out, kLeft - 5, py(t) + 4, "end", number(t, 3));
+  }
+  for (const double t : ticks(c.x.low, c.x.high)) {
+    line(out, px(t), kTop + h, px(t), kTop + h + 4, "axis");
+    text(out, std::min(px(t), kWidth - 14), kTop + h + 16, "middle", number(t, 3));
+  }
+  line(out, kLeft, kTop + h, kLeft + w, kTop + h, "axis");
+  text(out, kLeft + w / 2, kHeight - 6, "middle", c.x.label);
+  if (c.diagonal) line(out, px(0), py(0), px(1), py(1), "chance");
+  for (const Series& s : c.series) {
+    if (s.points.empty()) continue;
+    std::ostringstream path;
+    const char* move = "M";
+    for (const auto& [x, y] : s.points) {
+      path << move << coordinate(px(std::clamp(x, c.x.low, c.x.high))) << " "
+           << coordinate(py(std::clamp(y, c.y.low, c.y.high)));
+      move = "L";
+    }
+    if (s.filled)
+      out << "<path d=\"" << path.str() << "L" << coordinate(px(s.points.back().first)) << " "
+          << coordinate(py(c.y.low)) << "L" << coordinate(px(s.points.front().first)) << " "
+          << coordinate(py(c.y.low)) << "Z\" fill=\"" << s.color << "\" fill-opacity=\".25\"/>";
+    out << "<path d=\"" << path.str() << "\" fill=\"none\" stroke=\"" << s.color
+        << "\" stroke-width=\"1.8\" stroke-linejoin=\"round\"/>";
+  }
+  out << "</svg>";
+  return out.str();
+}
+
+std::string svg_dots(const std::string& title, const std::vector<DotRow>& rows) {
+  constexpr double kRow = 26, kNames = 150;
+  const double height = kTop + kRow * static_cast<double>(rows.size()) + 26;
+  const double width = 420, w = width - kNames - 60;
+  const auto px = [&](double v) { return kNames + v * w; };
+  const double bottom = kTop + kRow * static_cast<double>(rows.size());
+  std::ostringstream out;
+  out << "<svg viewBox=\"0 0 " << width << " " << height << "\" role=\"img\" aria-label=\""
+      << escape(title) << "\">";
+  text(out, 4, 16, "start", title, "title");
+  for (const double t : {0.0, 0.25, 0.5, 0.75, 1.0}) {
+    line(out, px(t), kTop, px(t), bottom, t == 0.5 ? "chance" : "grid");
+    text(out, px(t), bottom + 15, "middle", number(t, 2));
+  }
+  double y = kTop + kRow / 2;
+  for (const DotRow& r : rows) {
+    text(out, kNames - 8, y + 4, "end", r.label);
+    out << "<line x1=\"" << coordinate(px(r.low)) << "\" x2=\"" << coordinate(px(r.high))
+        << "\" y1=\"" << coordinate(y) << "\" y2=\"" << coordinate(y) << "\" stroke=\"" << r.color
+        << "\" stroke-width=\"4\" stroke-opacity=\".4\"/><circle cx=\"" << coordinate(px(r.value))
+        << "\" cy=\"" << coordinate(y) << "\" r=\"5\" fill=\"" << r.color << "\"/>";
+    char value[16];
+    std::snprintf(value, sizeof value, "%.3f", r.value);
+    text(out, px(1) + 12, y + 4, "start", value);
+    y += kRow;
+  }
+  out << "</svg>";
+  return out.str();
+}
+
+}  // namespace ood::report

@@ -1,0 +1,39 @@
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "ood/report/report.h"
+
+namespace ood::report {
+
+std::string table(const nlohmann::ordered_json& results) {
+  std::vector<std::vector<std::string>> rows = {
+      {"objective", "score", "OOD set", "accuracy", "AUROC", "AUPR-in", "AUPR-out", "FPR95"}};
+  const auto fixed = [](double v) {
+    char text[16];
+    std::snprintf(text, sizeof text, "%.4f", v);
+    return std::string(text);
+  };
+  for (const auto& o : results.at("objectives"))
+    for (const auto& [set, f] : o.at("ood").items())
+      rows.push_back({o.at("objective"), o.at("score"), set, fixed(o.at("accuracy")),
+                      fixed(f.at("auroc")), fixed(f.at("aupr_in")), fixed(f.at("aupr_out")),
+                      fixed(f.at("fpr95"))});
+  std::vector<std::size_t> width(rows[0].size(), 0);
+  for (const auto& row : rows)
+    for (std::size_t c = 0; c < row.size(); ++c) width[c] = std::max(width[c], row[c].size());
+  std::ostringstream out;
+  for (const auto& row : rows) {
+    std::string line;
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      const std::string pad(width[c] - row[c].size(), ' ');
+      line += (c == 0 ? "" : "  ") + (c < 3 ? row[c] + pad : pad + row[c]);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    out << line << "\n";
+  }
+  return out.str();
+}
+
+}  // namespace ood::report

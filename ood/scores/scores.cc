@@ -1,0 +1,41 @@
+#include "ood/scores/scores.h"
+
+#include <ATen/ops/logsumexp.h>
+#include <ATen/ops/softmax.h>
+#include <c10/util/Exception.h>
+#include <torch/library.h>
+
+namespace ood {
+
+at::Tensor msp_score(const at::Tensor& logits) { return logits.softmax(-1).amax(-1).neg(); }
+at::Tensor max_logit_score(const at::Tensor& logits) { return logits.amax(-1).neg(); }
+at::Tensor energy_score(const at::Tensor& logits) { return logits.logsumexp(-1).neg(); }
+
+const std::vector<Score>& scores() {
+  static const std::vector<Score> all = {
+      {"msp", "MSP", "-max softmax(x)",
+       +[](const NetworkOutput& o) { return msp_score(o.logits); }},
+      {"max_logit", "max logit", "-max x",
+       +[](const NetworkOutput& o) { return max_logit_score(o.logits); }},
+      {"energy", "energy", "-logsumexp(x)",
+       +[](const NetworkOutput& o) { return energy_score(o.logits); }},
+  };
+  return all;
+}
+
+const Score& get_score(std::string_view name) {
+  std::string known;
+  for (const Score& s : scores()) {
+    if (s.name == name) return s;
+    known += (known.empty() ? "" : ", ") + std::string(s.name);
+  }
+  C10_THROW_ERROR(ValueError, c10::str("expected a score of ", known, ", got \"", name, "\""));
+}
+
+TORCH_LIBRARY_FRAGMENT(ood, m) {
+  m.def("msp_score(Tensor logits) -> Tensor", msp_score);
+  m.def("max_logit_score(Tensor logits) -> Tensor", max_logit_score);
+  m.def("energy_score(Tensor logits) -> Tensor", energy_score);
+}
+
+}  // namespace ood

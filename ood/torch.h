@@ -1,0 +1,4 @@
+#pragma once
+
+/// All of LibTorch's C++ interface; files that include it share a precompiled header.
+#include <torch/torch.h>

@@ -1,0 +1,44 @@
+#include "ood/train/batches.h"
+
+#include "ood/torch.h"
+
+namespace ood {
+
+Batches::Batches(const Task& task, std::int64_t batch_size, std::int64_t outliers_per_step,
+                 std::uint64_t seed)
+    : task_(task),
+      batch_size_(std::min(batch_size, task.train.size())),
+      outliers_(outliers_per_step),
+      seed_(seed),
+      steps_per_epoch_(task.train.size() / batch_size_),
+      id_{task.train, Purpose::kShuffle},
+      outlier_stream_{task.train_outliers, Purpose::kOutliers} {}
+
+std::int64_t Batches::position(Stream& s, std::int64_t epoch, std::int64_t i) {
+  if (s.epoch != epoch) {
+    s.order = permutation(s.samples.size(), seed_, s.purpose, static_cast<std::uint64_t>(epoch));
+    s.epoch = epoch;
+  }
+  return s.order[static_cast<std::size_t>(i)];
+}
+
+Batches::Batch Batches::at_step(std::int64_t step) {
+  std::vector<std::int64_t> id, outlier;
+  const std::int64_t first = step % steps_per_epoch_ * batch_size_;
+  for (std::int64_t i = 0; i < batch_size_; ++i)
+    id.push_back(position(id_, step / steps_per_epoch_, first + i));
+  const std::int64_t n = task_.train_outliers.size();
+  for (std::int64_t i = 0; i < outliers_; ++i) {
+    const std::int64_t at = step * outliers_ + i;
+    outlier.push_back(position(outlier_stream_, at / n, at % n));
+  }
+  Samples batch = task_.train.select(id);
+  if (outliers_ > 0) {
+    const Samples more = task_.train_outliers.select(outlier);
+    batch.inputs = torch::cat({batch.inputs, more.inputs});
+    batch.labels = torch::cat({batch.labels, more.labels});
+  }
+  return {normalised(task_, batch.inputs), batch.labels};
+}
+
+}  // namespace ood

@@ -1,0 +1,41 @@
+#pragma once
+
+#include "ood/data/random.h"
+#include "ood/data/task.h"
+
+namespace ood {
+
+/// The batches of a training: ID samples in a new order each epoch, and outliers from an endless
+/// stream of orders of their own. A function of seed and step.
+class Batches {
+ public:
+  /// outliers_per_step may be 0.
+  Batches(const Task& task, std::int64_t batch_size, std::int64_t outliers_per_step,
+          std::uint64_t seed);
+
+  std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
+
+  /// Network inputs and targets of a step counted from the start of the training: first the ID
+  /// samples, then the outliers (target -1).
+  struct Batch {
+    at::Tensor inputs, target;
+  };
+  Batch at_step(std::int64_t step);
+
+ private:
+  struct Stream {
+    const Samples& samples;
+    Purpose purpose;
+    std::int64_t epoch = -1;
+    std::vector<std::int64_t> order{};
+  };
+  std::int64_t position(Stream& stream, std::int64_t epoch, std::int64_t i);
+
+  const Task& task_;
+  std::int64_t batch_size_, outliers_;
+  std::uint64_t seed_;
+  std::int64_t steps_per_epoch_;
+  Stream id_, outlier_stream_;
+};
+
+}  // namespace ood

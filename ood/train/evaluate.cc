@@ -1,0 +1,116 @@
+#include "ood/train/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "ood/data/random.h"
+#include "ood/errors.h"
+#include "ood/metrics/detection.h"
+
+namespace ood {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr std::int64_t kBatch = 500;
+constexpr int kBins = 40;
+
+std::vector<double> numbers(const at::Tensor& scores, const std::string& what) {
+  const auto flat = scores.to(torch::kDouble).contiguous();
+  std::vector<double> v(flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel());
+  for (const double x : v)
+    if (std::isnan(x))
+      throw DivergedError("the network gives NaN for " + what + "; train again with a smaller --lr");
+  return v;
+}
+
+json figures(const Detection& d) {
+  return {{"auroc", d.auroc}, {"aupr_in", d.aupr_in}, {"aupr_out", d.aupr_out}, {"fpr95", d.fpr95}};
+}
+
+// Shares per bin over common bins from the 0.1 % to the 99.9 % quantile of both together; what lies
+// outside counts in the outermost bins.
+json histogram(const std::vector<double>& id, const std::vector<double>& ood) {
+  std::vector<double> all(id);
+  all.insert(all.end(), ood.begin(), ood.end());
+  double low = threshold_at(all, 0.001), high = threshold_at(all, 0.999);
+  if (!(high > low)) {
+    low -= 0.5;
+    high = low + 1;
+  }
+  const auto shares = [&](const std::vector<double>& v) {
+    std::vector<double> bins(kBins, 0.0);
+    for (const double x : v) {
+      const double at = (x - low) / (high - low) * kBins;
+      bins[static_cast<std::size_t>(std::clamp(at, 0.0, kBins - 1.0))] += 1.0 / static_cast<double>(v.size());
+    }
+    return bins;
+  };
+  return {{"low", low}, {"high", high}, {"id", shares(id)}, {"ood", shares(ood)}};
+}
+
+}  // namespace
+
+NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples) {
+  const torch::NoGradGuard no_grad;
+  const bool was_training = network.is_training();
+  network.eval();
+  std::vector<at::Tensor> logits, features;
+  for (std::int64_t i = 0; i < samples.size(); i += kBatch) {
+    const auto inputs = samples.inputs.slice(0, i, std::min(i + kBatch, samples.size()));
+    const auto out = network.forward(normalised(task, inputs));
+    logits.push_back(out.logits.to(torch::kFloat));
+    features.push_back(out.features.to(torch::kFloat));
+  }
+  network.train(was_training);
+  return {torch::cat(logits), torch::cat(features)};
+}
+
+double accuracy(const at::Tensor& logits, const at::Tensor& labels) {
+  return logits.argmax(-1).eq(labels).to(torch::kDouble).mean().item<double>();
+}
+
+json evaluate(Classifier& network, const Task& task, const std::string& own_score,
+              std::uint64_t seed) {
+  json result;
+  const auto id = run_network(network, task, task.test);
+  std::vector<std::pair<std::string, NetworkOutput>> sets;
+  for (const auto& [name, samples] : task.ood)
+    sets.emplace_back(name, run_network(network, task, samples));
+
+  result["accuracy"] = accuracy(id.logits, task.test.labels);
+  result["test_samples"] = task.test.size();
+  if (task.validation.size() > 0) {
+    const auto held_out = run_network(network, task, task.validation);
+    result["validation_accuracy"] = accuracy(held_out.logits, task.validation.labels);
+    result["threshold"] = threshold_at(
+        numbers(get_score(own_score).compute(held_out), "held-out data"), 0.95);
+  }
+  json own = json::object(), by_score = json::object(), curves = json::object();
+  for (const Score& score : scores()) {
+    const bool is_own = score.name == own_score;
+    const auto id_scores = numbers(score.compute(id), "the test data");
+    for (const auto& [name, output] : sets) {
+      const auto ood_scores = numbers(score.compute(output), "OOD set " + name);
+      const json f = figures(detection(id_scores, ood_scores));
+      by_score[std::string(score.name)][name] = f;
+      if (!is_own) continue;
+      const auto interval = auroc_interval(id_scores, ood_scores,
+                                           random_bits(seed, Purpose::kBootstrap, 0, 0));
+      own[name] = f;
+      own[name]["auroc_low"] = interval.low;
+      own[name]["auroc_high"] = interval.high;
+      own[name]["samples"] = ood_scores.size();
+      json roc = json::array();
+      for (const auto& p : roc_curve(id_scores, ood_scores)) roc.push_back({p.x, p.y});
+      curves[name] = {{"roc", roc}, {"histogram", histogram(id_scores, ood_scores)}};
+    }
+  }
+  result["ood"] = own;
+  result["scores"] = by_score;
+  result["curves"] = curves;
+  return result;
+}
+
+}  // namespace ood

@@ -1,0 +1,168 @@
+#include "ood/train/run_options.h"
+
+#include <c10/util/Exception.h>
+
+#include <set>
+#include <sstream>
+#include <toml++/toml.h>
+
+#include "ood/errors.h"
+#include "ood/objectives/registry.h"
+
+namespace ood {
+namespace {
+
+void check_range(const char* flag, double value, double low, double high, const char* expected) {
+  if (value >= low && value <= high) return;
+  std::ostringstream text;
+  text << "--" << flag << ": expected " << expected << ", got " << value;
+  throw UsageError(text.str());
+}
+
+const ObjectiveEntry& entry_of(const std::string& name) {
+  try {
+    return get_objective(name);
+  } catch (const c10::Error& e) {
+    throw UsageError(e.what_without_backtrace());
+  }
+}
+
+}  // namespace
+
+std::vector<double> RunOptions::objective_parameters() const {
+  const ObjectiveEntry& entry = entry_of(objective);
+  std::vector<double> values;
+  const auto set = parameters.find(objective);
+  for (const auto& p : entry.parameters) {
+    double value = p.default_value;
+    if (set != parameters.end())
+      if (const auto it = set->second.find(std::string(p.name)); it != set->second.end())
+        value = it->second;
+    values.push_back(value);
+  }
+  return values;
+}
+
+void RunOptions::resolve() {
+  const ObjectiveEntry& entry = entry_of(objective);
+  check_range("epochs", static_cast<double>(epochs), 1, 1e6, "at least 1");
+  check_range("batch-size", static_cast<double>(batch_size), 2, 1e6, "at least 2");
+  check_range("outlier-ratio", outlier_ratio, 0, 1000, "0 to 1000");
+  check_range("lr", lr, 0, 1e6, "at least 0");
+  check_range("momentum", momentum, 0, 0.9999, "0 to below 1");
+  check_range("weight-decay", weight_decay, 0, 1e6, "at least 0");
+  check_range("warmup", warmup, 0, 1, "0 to 1");
+  check_range("validation", validation, 0, 0.9, "0 to 0.9");
+  check_range("limit-train", static_cast<double>(limit_train), 0, 1e15, "at least 0");
+  check_range("limit-test", static_cast<double>(limit_test), 0, 1e15, "at least 0");
+  check_range("threads", static_cast<double>(threads), 0, 4096, "0 to 4096");
+  check_range("seed", static_cast<double>(seed), 0, 1e15, "at least 0");
+  const auto values = objective_parameters();
+  try {
+    check_parameters(entry, values.data(), values.size());
+  } catch (const c10::Error& e) {
+    throw UsageError(e.what_without_backtrace());
+  }
+  std::map<std::string, double> all;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    all[std::string(entry.parameters[i].name)] = values[i];
+  parameters = {{objective, all}};
+}
+
+std::string to_toml(const RunOptions& options) {
+  // toml++ sorts keys; written by hand the file keeps the order of --help.
+  std::ostringstream out;
+  struct Writer {
+    std::ostringstream& out;
+    void operator()(const char* key, const std::string& v, const char*) const {
+      out << key << " = " << toml::value<std::string>(v) << "\n";
+    }
+    void operator()(const char* key, std::int64_t v, const char*) const {
+      out << key << " = " << v << "\n";
+    }
+    void operator()(const char* key, double v, const char*) const {
+      out << key << " = " << toml::value<double>(v) << "\n";
+    }
+    void operator()(const char* key, const std::vector<std::string>& v, const char*) const {
+      toml::array a;
+      for (const auto& s : v) a.push_back(s);
+      out << key << " = " << a << "\n";
+    }
+  };
+  RunOptions copy = options;
+  visit_options(copy, Writer{out});
+  for (const auto& [name, values] : options.parameters) {
+    if (values.empty()) continue;
+    out << "\n[" << name << "]\n";
+    for (const auto& [key, value] : values)
+      out << key << " = " << toml::value<double>(value) << "\n";
+  }
+  return out.str();
+}
+
+RunOptions read_config(const std::filesystem::path& path) {
+  toml::table table;
+  try {
+    table = toml::parse_file(path.string());
+  } catch (const toml::parse_error& e) {
+    std::ostringstream text;
+    text << path.string();
+    if (e.source().begin.line > 0) text << ":" << e.source().begin.line;
+    text << ": " << e.description();
+    throw DataError(text.str());
+  }
+  RunOptions o;
+  std::set<std::string> known;
+  struct Reader {
+    const toml::table& table;
+    std::set<std::string>& known;
+    const std::string& file;
+
+    [[noreturn]] void fail(const char* key, const char* expected) const {
+      throw DataError(file + ": " + key + ": expected " + expected);
+    }
+    void operator()(const char* key, std::string& v, const char*) const {
+      known.insert(key);
+      if (const auto node = table[key]) v = node.value<std::string>() ? *node.value<std::string>() : (fail(key, "a text"), "");
+    }
+    void operator()(const char* key, std::int64_t& v, const char*) const {
+      known.insert(key);
+      if (const auto node = table[key]) v = node.value<std::int64_t>() ? *node.value<std::int64_t>() : (fail(key, "a whole number"), 0);
+    }
+    void operator()(const char* key, double& v, const char*) const {
+      known.insert(key);
+      if (const auto node = table[key]) v = node.value<double>() ? *node.value<double>() : (fail(key, "a number"), 0.0);
+    }
+    void operator()(const char* key, std::vector<std::string>& v, const char*) const {
+      known.insert(key);
+      const auto node = table[key];
+      if (!node) return;
+      if (!node.is_array()) fail(key, "a list of texts");
+      v.clear();
+      for (const auto& item : *node.as_array())
+        v.push_back(item.value<std::string>() ? *item.value<std::string>()
+                                              : (fail(key, "a list of texts"), ""));
+    }
+  };
+  const std::string file = path.string();
+  visit_options(o, Reader{table, known, file});
+  for (const auto& [key, node] : table) {
+    const std::string name(key.str());
+    if (known.count(name) > 0) continue;
+    const ObjectiveEntry* entry = find_objective(name);
+    if (entry == nullptr || !node.is_table()) {
+      std::vector<std::string_view> candidates(known.begin(), known.end());
+      const auto near = nearest(name, candidates);
+      throw UsageError(file + ": unknown key " + name +
+                       (near.empty() ? "" : "; did you mean " + std::string(near) + "?"));
+    }
+    for (const auto& [parameter, value] : *node.as_table()) {
+      const auto number = value.value<double>();
+      if (!number) throw DataError(file + ": " + name + "." + std::string(parameter.str()) + ": expected a number");
+      o.parameters[name][std::string(parameter.str())] = *number;
+    }
+  }
+  return o;
+}
+
+}  // namespace ood
