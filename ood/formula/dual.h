@@ -133,7 +133,7 @@ Dual<F, V> where(bool condition, double a, const Dual<F, V>& b) {
 }
 
 template <class F, int V>
-bool positive(const Dual<F, V>& x) {
+bool above_zero(const Dual<F, V>& x) {
   return x.value > F{0};
 }
 

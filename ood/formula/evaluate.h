@@ -10,7 +10,8 @@
 namespace ood {
 
 /// A block of rows, structure of arrays. A pointer whose statistic the formula does not use may be
-/// null. The statistics are relative to the row's maximum, see kernels/row.h.
+/// null. The statistics are relative to the row's maximum, see kernels/row.h; but `max` is that of the
+/// scaled row.
 template <class F>
 struct RowBlock {
   std::int64_t rows;

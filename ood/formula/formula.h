@@ -24,7 +24,7 @@ namespace ood {
 // would search at:: only. Defined in ood/formula/tensor_row.h.
 at::Tensor where(const at::Tensor& condition, const at::Tensor& a, double b);
 at::Tensor where(const at::Tensor& condition, double a, const at::Tensor& b);
-at::Tensor positive(const at::Tensor& x);
+at::Tensor above_zero(const at::Tensor& x);
 at::Tensor root(const at::Tensor& x);
 at::Tensor log1pexp(const at::Tensor& x);
 

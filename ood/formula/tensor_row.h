@@ -27,7 +27,7 @@ inline at::Tensor where(const at::Tensor& condition, double a, const at::Tensor&
   return at::where(condition, at::full_like(b, a), b);
 }
 
-inline at::Tensor positive(const at::Tensor& x) { return x.gt(0); }
+inline at::Tensor above_zero(const at::Tensor& x) { return x.gt(0); }
 
 /// The inner `where` keeps the infinite derivative of sqrt out of the graph at 0.
 inline at::Tensor root(const at::Tensor& x) {

@@ -83,7 +83,8 @@ struct Summer {
         inner(hn::Zero(d)) {}
 
   HWY_INLINE V Relative(V x) const {
-    return kScaled ? hn::MulSub(x, scale, max) : hn::Sub(x, max);
+    // k (x - max), not k x - max: the latter would not be 0 at the maximum once it is fused.
+    return kScaled ? hn::Mul(hn::Sub(x, max), scale) : hn::Sub(x, max);
   }
   HWY_INLINE void Add(V x) {
     const V r = Relative(x);
@@ -135,7 +136,7 @@ HWY_INLINE void Statistics(const Rows<T>& rows, const RowStatistics<T>& out) {
     if (rows.active == nullptr || rows.active[i]) {
       const T* x = rows.data + i * rows.stride;
       const T k = kScaled ? rows.scale[i] : T{1};
-      max = k * RowMax(x, classes);
+      max = RowMax(x, classes);
       const Sums<T> s = RowSums<T, kScaled, kInner>(x, classes, k, max);
       // Neither Max nor exp can be trusted with a NaN; the plain sum of the row can. A row of
       // infinite maximum has no softmax either.
@@ -198,7 +199,7 @@ struct Gradient {
   V scale, max, log_sum, a, b, d;
 
   HWY_INLINE V operator()(V x) const {
-    const V r = kScaled ? hn::MulSub(x, scale, max) : hn::Sub(x, max);
+    const V r = kScaled ? hn::Mul(hn::Sub(x, max), scale) : hn::Sub(x, max);
     const V p = ExpNonPositive(tag, hn::Sub(r, log_sum));
     const V g = hn::MulAdd(a, p, b);
     return kInput ? hn::MulAdd(d, x, g) : g;

@@ -6,7 +6,7 @@
 /// torch; they allocate nothing, print nothing and never abort. T is float or double.
 ///
 /// Notation: x a row of C numbers, w = k x its scaled row (k = 1 unless a scale is given),
-/// m = max w, r = w - m, S = log sum exp r, p = softmax(w) = exp(r - S).
+/// m = max x, r = k (x - m) <= 0, S = log sum exp r, p = softmax(w) = exp(r - S). k must not be negative.
 namespace ood::kernels {
 
 /// A block of rows. Row i starts at data + i * stride; its numbers lie side by side.
@@ -28,7 +28,7 @@ struct Rows {
 template <class T>
 struct RowStatistics {
   T* max;       ///< m
-  T* log_sum;   ///< S, so that logsumexp(w) = m + S
+  T* log_sum;   ///< S, so that logsumexp(w) = k m + S
   T* mean;      ///< mean of r
   T* expected;  ///< sum p r
 };

@@ -39,7 +39,7 @@ struct LogitNorm {
 
   template <class Number>
   auto scale(const Number& sqnorm) const {
-    return where(positive(sqnorm), 1.0 / (tau * (root(sqnorm) + 1e-7)), 0.0);
+    return where(above_zero(sqnorm), 1.0 / (tau * (root(sqnorm) + 1e-7)), 0.0);
   }
 
   template <class Row, class Known>

@@ -7,10 +7,6 @@ namespace ood::ops {
 void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const at::Tensor& target,
                   const std::optional<at::Tensor>& extras,
                   const std::optional<at::Tensor>& weight) {
-  TORCH_CHECK_TYPE(logits.is_floating_point(), entry.name,
-                   ": expected logits of a floating type, got ", logits.scalar_type());
-  TORCH_CHECK_TYPE(at::isIntegralType(target.scalar_type(), false), entry.name,
-                   ": expected target of an integer type, got ", target.scalar_type());
   TORCH_CHECK_VALUE(logits.dim() >= 1, entry.name,
                     ": expected logits [C], [B, C] or [B, C, ...], got a scalar");
   const auto expected = [&] {

@@ -6,8 +6,8 @@
 
 namespace ood::ops {
 
-/// Checks shapes and types as F.cross_entropy takes them: logits [C], [B, C] or [B, C, ...] of a
-/// floating type, target of an integer type with the logits' shape less the class dimension,
+/// Checks shapes as F.cross_entropy takes them: logits [C], [B, C] or [B, C, ...], target with the
+/// logits' shape less the class dimension,
 /// weight like target, extras [E, ...] with E the number the objective reads.
 void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const at::Tensor& target,
                   const std::optional<at::Tensor>& extras, const std::optional<at::Tensor>& weight);

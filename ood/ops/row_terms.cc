@@ -208,6 +208,10 @@ bool fused(const Tensor& logits) {
 // Half types are computed in float32, labels are int64, and further inputs follow the logits.
 template <class Call>
 auto with_computing_types(OOD_ROW_ARGS, const Call& call) {
+  TORCH_CHECK_TYPE(logits.is_floating_point(), objective,
+                   ": expected logits of a floating type, got ", logits.scalar_type());
+  TORCH_CHECK_TYPE(at::isIntegralType(target.scalar_type(), false), objective,
+                   ": expected target of an integer type, got ", target.scalar_type());
   const auto type = at::isReducedFloatingType(logits.scalar_type()) ? at::kFloat
                                                                     : logits.scalar_type();
   const auto cast = [&](const OptionalTensor& t) {

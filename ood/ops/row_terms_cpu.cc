@@ -89,7 +89,7 @@ struct Input {
 template <class F>
 struct Scratch {
   std::array<std::uint8_t, kMaxBlockRows> active;
-  std::array<F, kMaxBlockRows> scale, target_logit, a, b, c, d;
+  std::array<F, kMaxBlockRows> scale, scaled_max, target_logit, a, b, c, d;
 };
 
 // Marks the rows that take part. Returns the first row whose label is too large, or -1.
@@ -130,19 +130,22 @@ RowBlock<F> formula_block(const Input<F>& in, std::int64_t begin, std::int64_t n
     return row < 0 ? nullptr : statistics + row * in.rows + begin;
   };
   const F* max = at(0);
+  const bool scaled = in.entry.row.scaled;
+  if (scaled)
+    for (std::int64_t i = 0; i < n; ++i) s.scaled_max[i] = s.scale[i] * max[i];
   const bool needs_target = (in.entry.row.statistics & kNll) != 0;
   for (std::int64_t i = 0; needs_target && i < n; ++i) {
     const std::int64_t label = in.target[begin + i];
     s.target_logit[i] = 0;
     if (!s.active[i] || label < 0) continue;
-    const F x = in.data[(begin + i) * in.stride + label];
-    s.target_logit[i] = (in.entry.row.scaled ? s.scale[i] * x : x) - max[i];
+    const F relative = in.data[(begin + i) * in.stride + label] - max[i];
+    s.target_logit[i] = scaled ? s.scale[i] * relative : relative;
   }
   return {.rows = n,
           .classes = in.classes,
           .target = in.target + begin,
           .active = s.active.data(),
-          .max = max,
+          .max = scaled ? s.scaled_max.data() : max,
           .log_sum = at(1),
           .mean = at(layout.mean),
           .expected = at(layout.expected),
