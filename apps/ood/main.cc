@@ -38,6 +38,20 @@ void load_plugins(int argc, char** argv) {
     if (std::string(argv[i]) == "--plugin") load_plugin(argv[i + 1]);
 }
 
+std::string with_suggestion(const std::string& what, const std::string& given,
+                            const std::vector<std::string>& names) {
+  const auto near = ood::nearest(given, {names.begin(), names.end()});
+  return what + " " + given +
+         (near.empty() ? "; see --help" : "; did you mean " + std::string(near) + "?");
+}
+
+std::string unknown_command(const CLI::App& app, const std::string& given) {
+  std::vector<std::string> names;
+  for (const CLI::App* s : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(s->get_name());
+  return with_suggestion("unknown command", given, names);
+}
+
 // The first argument that nobody knows, with the flag it may have been meant to be.
 std::string unknown_argument(const CLI::App& app) {
   const auto used = app.get_subcommands();
@@ -46,17 +60,12 @@ std::string unknown_argument(const CLI::App& app) {
   if (extra.empty()) extra = app.remaining(true);
   if (extra.empty()) return "unexpected argument";
   const std::string given = extra.front().substr(0, extra.front().find('='));
+  if (given.rfind("-", 0) != 0)
+    return used.empty() ? unknown_command(app, given) : "unexpected argument " + given;
   std::vector<std::string> names;
-  if (given.rfind("-", 0) == 0) {
-    for (const CLI::Option* o : command->get_options())
-      for (const auto& n : o->get_lnames()) names.push_back("--" + n);
-  } else {
-    for (const CLI::App* s : app.get_subcommands([](const CLI::App*) { return true; }))
-      names.push_back(s->get_name());
-  }
-  const auto near = ood::nearest(given, {names.begin(), names.end()});
-  const std::string kind = given.rfind("-", 0) == 0 ? "unknown flag " : used.empty() ? "unknown command " : "unexpected argument ";
-  return kind + given + (near.empty() ? "; see --help" : "; did you mean " + std::string(near) + "?");
+  for (const CLI::Option* o : command->get_options())
+    for (const auto& n : o->get_lnames()) names.push_back("--" + n);
+  return with_suggestion("unknown flag", given, names);
 }
 
 int fail(const std::string& command, const std::string& message, int status) {
@@ -95,6 +104,12 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ExtrasError&) {
     return fail(command, unknown_argument(app), 2);
+  } catch (const CLI::RequiredError& e) {
+    // "A subcommand is required" hides the mistyped one.
+    for (int i = 1; command.empty() && i < argc; ++i)
+      if (argv[i][0] != '-' && (i == 1 || std::string(argv[i - 1]) != "--plugin"))
+        return fail(command, unknown_command(app, argv[i]), 2);
+    return fail(command, command.empty() ? "expected a command; see --help" : e.what(), 2);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
     return fail(command, e.what(), 2);

@@ -1,6 +1,5 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "apps/ood/commands.h"
 #include "ood/errors.h"
@@ -18,18 +17,7 @@ struct Train {
   std::string out;
 
   void run() {
-    const ObjectiveEntry* entry = find_objective(options.objective);
-    for (const auto& [name, value] : parameters) {
-      if (entry != nullptr)
-        if (std::none_of(entry->parameters.begin(), entry->parameters.end(),
-                         [&, n = &name](const ParameterEntry& p) { return p.name == *n; })) {
-          std::string known;
-          for (const auto& p : entry->parameters) known += (known.empty() ? "" : ", ") + std::string(p.name);
-          throw UsageError("--objective." + name + ": " + options.objective + " has the parameters " +
-                           (known.empty() ? "(none)" : known));
-        }
-      options.parameters[options.objective][name] = value;
-    }
+    for (const auto& [name, value] : parameters) options.parameters[options.objective][name] = value;
     options.resolve();
     set_threads(options);
     make_run_folder(out);

@@ -114,16 +114,16 @@ std::string svg(const LineChart& c) {
 }
 
 std::string svg_dots(const std::string& title, const std::vector<DotRow>& rows) {
-  constexpr double kRow = 26, kNames = 150;
+  constexpr double kRow = 26, kNames = 140;
   const double height = kTop + kRow * static_cast<double>(rows.size()) + 26;
-  const double width = 420, w = width - kNames - 60;
+  const double w = kWidth - kNames - 58;
   const auto px = [&](double v) { return kNames + v * w; };
   const double bottom = kTop + kRow * static_cast<double>(rows.size());
   std::ostringstream out;
-  out << "<svg viewBox=\"0 0 " << width << " " << height << "\" role=\"img\" aria-label=\""
+  out << "<svg viewBox=\"0 0 " << kWidth << " " << height << "\" role=\"img\" aria-label=\""
       << escape(title) << "\">";
   text(out, 4, 16, "start", title, "title");
-  for (const double t : {0.0, 0.25, 0.5, 0.75, 1.0}) {
+  for (const double t : {0.0, 0.5, 1.0}) {
     line(out, px(t), kTop, px(t), bottom, t == 0.5 ? "chance" : "grid");
     text(out, px(t), bottom + 15, "middle", number(t, 2));
   }

@@ -2,6 +2,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <charconv>
+#include <cmath>
 #include <set>
 #include <sstream>
 #include <toml++/toml.h>
@@ -57,6 +59,17 @@ void RunOptions::resolve() {
   check_range("limit-test", static_cast<double>(limit_test), 0, 1e15, "at least 0");
   check_range("threads", static_cast<double>(threads), 0, 4096, "0 to 4096");
   check_range("seed", static_cast<double>(seed), 0, 1e15, "at least 0");
+  for (const auto& [name, unused] : parameters[objective]) {
+    std::string known;
+    bool found = false;
+    for (const auto& p : entry.parameters) {
+      known += (known.empty() ? "" : ", ") + std::string(p.name);
+      found = found || p.name == name;
+    }
+    if (!found)
+      throw UsageError(objective + " has no parameter " + name + "; expected " +
+                       (known.empty() ? "none" : known));
+  }
   const auto values = objective_parameters();
   try {
     check_parameters(entry, values.data(), values.size());
@@ -68,6 +81,20 @@ void RunOptions::resolve() {
     all[std::string(entry.parameters[i].name)] = values[i];
   parameters = {{objective, all}};
 }
+
+namespace {
+
+// The shortest text that reads back as the same number; toml++ prints 17 digits.
+std::string shortest(double v) {
+  if (std::isinf(v)) return v > 0 ? "inf" : "-inf";
+  char text[40];
+  const auto end = std::to_chars(text, text + sizeof text, v).ptr;
+  std::string s(text, end);
+  // TOML tells floats from integers by the point.
+  return s.find_first_of(".en") == std::string::npos ? s + ".0" : s;
+}
+
+}  // namespace
 
 std::string to_toml(const RunOptions& options) {
   // toml++ sorts keys; written by hand the file keeps the order of --help.
@@ -81,7 +108,7 @@ std::string to_toml(const RunOptions& options) {
       out << key << " = " << v << "\n";
     }
     void operator()(const char* key, double v, const char*) const {
-      out << key << " = " << toml::value<double>(v) << "\n";
+      out << key << " = " << shortest(v) << "\n";
     }
     void operator()(const char* key, const std::vector<std::string>& v, const char*) const {
       toml::array a;
@@ -95,7 +122,7 @@ std::string to_toml(const RunOptions& options) {
     if (values.empty()) continue;
     out << "\n[" << name << "]\n";
     for (const auto& [key, value] : values)
-      out << key << " = " << toml::value<double>(value) << "\n";
+      out << key << " = " << shortest(value) << "\n";
   }
   return out.str();
 }

@@ -1,0 +1,66 @@
+"""Shared by the Python tests: the library's ops, its registry, the peers, the program.
+
+The tests use nothing of the project but libood.so and the built program; OOD_BUILD names the build
+folder.
+"""
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+import torch
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("OOD_BUILD", ROOT / "build" / "dev"))
+SHARED = pathlib.Path(os.environ.get("OOD_SHARED", ROOT.parent / "shared"))
+
+torch.ops.load_library(str(BUILD / "lib" / "libood.so"))
+ops = torch.ops.ood
+REGISTRY = {e["name"]: e for e in json.loads(ops.objectives_json())}
+OUT_OF_TREE = str(BUILD / "lib" / "libout_of_tree.so")
+
+
+def defaults(name):
+    return [p["default"] for p in REGISTRY[name]["parameters"]]
+
+
+def loss(name, logits, target, parameters=None, **options):
+    """ops.ood.loss with parameters by name, registry defaults for the rest."""
+    given = dict(parameters or {})
+    values = [given.pop(p["name"], p["default"]) for p in REGISTRY[name]["parameters"]]
+    assert not given, given
+    return ops.loss(logits, target, name, values, **options)
+
+
+def random_batch(seed, rows, classes, kind="mixed", dtype=torch.float64):
+    """Logits whose logsumexp lies between -2 and 33, labels all-ID, all-OOD or mixed."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, classes, generator=g, dtype=torch.float64) * 2
+    x = x - x.logsumexp(1, True) + torch.rand(rows, 1, generator=g, dtype=torch.float64) * 35 - 2
+    y = torch.randint(0, classes, (rows,), generator=g)
+    ood = torch.rand(rows, generator=g) < 0.5
+    if kind == "mixed":
+        y[ood] = -1
+    elif kind == "ood":
+        y[:] = -1
+    return x.float().to(dtype), y
+
+
+@pytest.fixture(scope="session")
+def golden():
+    path = SHARED / "spec" / "golden.json"
+    if not path.exists():
+        pytest.skip("golden values are not here")
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="session")
+def program():
+    """Runs the program: program("train", "--help") -> completed process."""
+
+    def run(*arguments, **options):
+        return subprocess.run([str(BUILD / "bin" / "ood"), *map(str, arguments)],
+                              capture_output=True, text=True, timeout=300, **options)
+
+    return run

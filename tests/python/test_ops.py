@@ -1,0 +1,163 @@
+"""The ops as PyTorch sees them: gradients of every order, opcheck, functorch, compile, autocast."""
+import pytest
+import torch
+
+from conftest import REGISTRY, defaults, loss, ops, random_batch
+
+NAMES = sorted(REGISTRY)
+REDUCTIONS = ["none", "mean", "sum"]
+
+
+def inputs(name, rows=6, classes=5, seed=3):
+    x, y = random_batch(seed, rows, classes)
+    g = torch.Generator().manual_seed(seed)
+    extras = None
+    if REGISTRY[name]["extras"]:
+        extras = torch.rand(len(REGISTRY[name]["extras"]), rows, generator=g, dtype=torch.float64)
+        extras.requires_grad_()
+    weight = torch.rand(rows, generator=g, dtype=torch.float64) + .5
+    return x.requires_grad_(), y, extras, weight.requires_grad_()
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_first_and_second_order(name, reduction):
+    x, y, extras, weight = inputs(name)
+
+    def f(x, weight, *extras):
+        return loss(name, x, y, extras=extras[0] if extras else None, weight=weight, reduction=reduction)
+
+    given = (x, weight) + ((extras,) if extras is not None else ())
+    assert torch.autograd.gradcheck(f, given)
+    assert torch.autograd.gradgradcheck(f, given)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_third_order(name):
+    x, y, extras, _ = inputs(name)
+    first, = torch.autograd.grad(loss(name, x, y, extras=extras), x, create_graph=True)
+    second, = torch.autograd.grad(first.pow(2).sum(), x, create_graph=True)
+    third, = torch.autograd.grad(second.pow(2).sum(), x)
+    assert third.isfinite().all() and third.abs().sum() > 0
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_opcheck_of_row_terms(name, per_row):
+    x, y, extras, weight = inputs(name)
+    torch.library.opcheck(ops.row_terms, (x, y, name, defaults(name), extras, weight, per_row, -7))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_opcheck_of_loss(name, reduction):
+    x, y, extras, weight = inputs(name)
+    torch.library.opcheck(ops.loss, (x, y, name, defaults(name), extras, weight, reduction))
+
+
+def test_opcheck_of_the_other_ops():
+    torch.library.opcheck(ops.mean_weights, (torch.tensor([3, 0]), 2, False, 6))
+    for score in (ops.msp_score, ops.max_logit_score, ops.energy_score):
+        torch.library.opcheck(score, (torch.randn(4, 3),))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_functorch(name, reduction):
+    x, y, extras, _ = inputs(name)
+
+    def f(x):
+        return loss(name, x, y, extras=extras, reduction=reduction).sum()
+
+    x = x.detach()
+    expected, = torch.autograd.grad(f(x.requires_grad_()), x)
+    x = x.detach()
+    torch.testing.assert_close(torch.func.grad(f)(x), expected)
+    assert torch.func.hessian(f)(x).shape == (*x.shape, *x.shape)
+    many = torch.stack([x, x + 1, x * 2])
+    torch.testing.assert_close(torch.func.vmap(f)(many), torch.stack([f(m) for m in many]))
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(f))(many),
+                               torch.stack([torch.func.grad(f)(m) for m in many]))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_compile_in_one_graph(name, reduction):
+    x, y, extras, _ = inputs(name)
+
+    def f(x):
+        return loss(name, x * 2, y, extras=extras, reduction=reduction).sum()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(f, fullgraph=True, dynamic=True, backend="aot_eager")
+    a, = torch.autograd.grad(compiled(x), x)
+    b, = torch.autograd.grad(f(x), x)
+    torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_and_half_types_give_float32(name):
+    x, y, extras, _ = inputs(name)
+    extras = None if extras is None else extras.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = torch.nn.functional.linear(x.float(), torch.eye(x.shape[1]))
+        assert logits.dtype == torch.bfloat16
+        value = loss(name, logits, y, extras=extras)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss(name, logits.float(), y, extras=extras))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_graph_can_be_used_twice(name):
+    x, y, extras, _ = inputs(name)
+    value = loss(name, x, y, extras=extras)
+    a, = torch.autograd.grad(value, x, retain_graph=True)
+    b, = torch.autograd.grad(3 * value, x)
+    torch.testing.assert_close(3 * a, b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_changing_the_logits_before_backward_is_an_error(name):
+    x, y, extras, _ = inputs(name)
+    z = x * 1
+    value = loss(name, z, y, extras=extras)
+    with torch.no_grad():
+        z.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
+
+
+def test_evaluation_saves_nothing():
+    x, y = random_batch(1, 8, 3)
+    with torch.no_grad():
+        assert not loss("outlier_exposure", x.requires_grad_(), y).requires_grad
+
+
+def test_scores_match_their_definitions():
+    x = torch.randn(50, 7, dtype=torch.float64)
+    torch.testing.assert_close(ops.msp_score(x), -x.softmax(1).amax(1))
+    torch.testing.assert_close(ops.max_logit_score(x), -x.amax(1))
+    torch.testing.assert_close(ops.energy_score(x), -x.logsumexp(1))
+
+
+@pytest.mark.parametrize("arguments,kind,message", [
+    ((torch.randn(4, 3), torch.tensor([0, 1, 3, -1]), "outlier_exposure", [.5]), IndexError, "got 3 in row 2"),
+    ((torch.randn(4, 3), torch.tensor([0, 1]), "outlier_exposure", [.5]), ValueError, r"got \[2\]"),
+    ((torch.randn(4, 3), torch.zeros(4), "outlier_exposure", [.5]), TypeError, "integer"),
+    ((torch.randn(4, 3), torch.zeros(4).long(), "outlier_exposure", [-1.]), ValueError, "alpha.*at least 0.*-1"),
+    ((torch.randn(4, 3), torch.zeros(4).long(), "outlier_exposure", []), ValueError, "expected 1 parameters, got 0"),
+    ((torch.randn(4, 3), torch.zeros(4).long(), "logit_norm", [0.]), ValueError, "tau above 0"),
+    ((torch.randn(4, 0), torch.zeros(4).long(), "logit_norm", [1.]), ValueError, "at least one class"),
+    ((torch.randn(4, 3), torch.zeros(4).long(), "outlier", []), ValueError, "unknown objective"),
+])
+def test_errors(arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        ops.loss(*arguments)
+
+
+def test_unknown_reduction_and_balance():
+    x, y = random_batch(1, 4, 3)
+    with pytest.raises(ValueError, match="none, mean or sum"):
+        loss("cross_entropy", x, y, reduction="avg")
+    with pytest.raises(ValueError, match="whole_batch"):
+        loss("cross_entropy", x, y, balance="half")

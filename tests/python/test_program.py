@@ -1,0 +1,256 @@
+"""The program as a user runs it: results, files, and one line for every mistake."""
+import gzip
+import json
+import os
+import pathlib
+import struct
+import subprocess
+
+import pytest
+
+from conftest import BUILD, OUT_OF_TREE, REGISTRY, SHARED
+
+FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
+TASK = ["--known", "0,1,2,3,4,8", "--outliers", "5,6", "--unknown", "7,9"]
+SMALL = ["--limit-train", "512", "--limit-test", "200", "--epochs", "1", "--batch-size", "64"]
+needs_fashion = pytest.mark.skipif(not FASHION.exists(), reason="dataset-fashion-mnist is not installed")
+
+
+def one_line(result, status):
+    assert result.returncode == status, result.stderr
+    lines = [l for l in result.stderr.splitlines() if l]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr and "terminate" not in result.stderr
+    return lines[0]
+
+
+def idx(shape, value=0):
+    size = 1
+    for s in shape:
+        size *= s
+    data = bytes(value if value is not None else i % 256 for i in range(size))
+    return struct.pack(">BBBB", 0, 0, 8, len(shape)) + b"".join(struct.pack(">I", s) for s in shape) + data
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Four classes that differ in brightness; small and learnt at once."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for part, n in (("train", 240), ("t10k", 80)):
+        labels = bytes(i % 4 for i in range(n))
+        pictures = b"".join(bytes([min(255, 60 * l + j % 9) for j in range(64)]) for l in labels)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(
+            struct.pack(">BBBBIII", 0, 0, 8, 3, n, 8, 8) + pictures)
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">BBBBI", 0, 0, 8, 1, n) + labels)
+    return folder
+
+
+QUICK = ["--known", "0,1", "--outliers", "2", "--unknown", "3", "--epochs", "1", "--batch-size", "16"]
+
+
+def test_a_run_folder_holds_what_was_promised(program, dataset, tmp_path):
+    out = tmp_path / "run"
+    r = program("train", "--data", dataset, *QUICK, "--objective", "outlier_exposure",
+                "--objective.alpha", "0.25", "--out", out)
+    assert r.returncode == 0, r.stderr
+    assert "outlier_exposure" in r.stdout and "loss" not in r.stdout
+    assert "loss" in r.stderr
+    results = json.loads((out / "results.json").read_text())
+    o, = results["objectives"]
+    assert o["objective"] == "outlier_exposure" and o["score"] == "msp" and o["seconds"] > 0
+    assert o["parameters"] == {"alpha": .25}
+    assert set(o["ood"]) == {"unknown"}
+    assert {"auroc", "aupr_in", "aupr_out", "fpr95"} <= set(o["ood"]["unknown"])
+    assert set(o["scores"]) == {"msp", "max_logit", "energy"}
+    lines = [json.loads(l) for l in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [l for l in lines if "step" in l]
+    assert [l["step"] for l in steps] == list(range(1, len(steps) + 1))
+    for l in steps:
+        assert l["loss"] == pytest.approx(l["cross_entropy"] + l["outlier_exposure"], abs=1e-5)
+        assert {"epoch", "lr"} <= set(l)
+    assert sum("validation_accuracy" in l for l in lines) == 1
+    config = (out / "config.toml").read_text()
+    assert 'alpha = 0.25' in config and "lr = 0.1" in config
+    page = (out / "report.html").read_text()
+    assert "<svg" in page and "http" not in page and "<script" not in page
+    safetensors = (out / "model.safetensors").read_bytes()
+    assert "fc.weight" in json.loads(safetensors[8:8 + struct.unpack("<Q", safetensors[:8])[0]])
+
+
+def test_the_same_seed_gives_the_same_weights(program, dataset, tmp_path):
+    weights = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        r = program("train", "--data", dataset, *QUICK, "--seed", seed, "--threads", 1, "--out", tmp_path / name)
+        assert r.returncode == 0, r.stderr
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_eval_repeats_the_figures_of_the_training(program, dataset, tmp_path):
+    out = tmp_path / "run"
+    assert program("train", "--data", dataset, *QUICK, "--out", out).returncode == 0
+    r = program("eval", out, "--ood-data", f"again={dataset}")
+    assert r.returncode == 0, r.stderr
+    trained = json.loads((out / "results.json").read_text())["objectives"][0]
+    tested = json.loads((out / "eval.json").read_text())["objectives"][0]
+    assert tested["ood"]["unknown"] == trained["ood"]["unknown"]
+    assert tested["accuracy"] == trained["accuracy"]
+    assert set(tested["ood"]) == {"unknown", "again"}
+
+
+def test_compare_ranks_several(program, dataset, tmp_path):
+    out = tmp_path / "both"
+    r = program("compare", "--data", dataset, *QUICK, "--objectives", "cross_entropy,entropic_open_set",
+                "--entropic_open_set.unknown_weight", "0.5", "--out", out)
+    assert r.returncode == 0, r.stderr
+    results = json.loads((out / "results.json").read_text())["objectives"]
+    assert [o["objective"] for o in results] == ["cross_entropy", "entropic_open_set"]
+    assert results[1]["parameters"] == {"unknown_weight": .5}
+    assert (out / "report.html").exists() and (out / "entropic_open_set" / "model.safetensors").exists()
+
+
+def test_objectives_lists_the_registry(program):
+    listed = json.loads(program("objectives", "--json").stdout)
+    assert {e["name"] for e in listed} == set(REGISTRY)
+    assert sum(len(e["excluded_from_tests"]) for e in listed) <= 5
+    assert all(x["reason"] for e in listed for x in e["excluded_from_tests"])
+    text = program("objectives").stdout
+    assert all(name in text for name in REGISTRY)
+
+
+def test_an_out_of_tree_objective_is_listed_and_trains(program, dataset, tmp_path):
+    listed = json.loads(program("--plugin", OUT_OF_TREE, "objectives", "--json").stdout)
+    assert "logit_sphere" in {e["name"] for e in listed}
+    r = program("--plugin", OUT_OF_TREE, "train", "--data", dataset, *QUICK, "--objective", "logit_sphere",
+                "--objective.xi", "5", "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["objectives"][0]["parameters"]["xi"] == 5
+    r = program("objectives", "--json", env={**os.environ, "OOD_PLUGINS": OUT_OF_TREE})
+    assert "logit_sphere" in r.stdout
+
+
+@needs_fashion
+def test_fashion_mnist_by_name(program, tmp_path):
+    r = program("train", *TASK, *SMALL, "--objective", "outlier_exposure", "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["unknown"] == ["sneaker", "boot"] and results["outliers"] == ["sandal", "shirt"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "(sandal, shirt) resemble the unknown classes (sneaker, boot)" in page
+
+
+@needs_fashion
+@pytest.mark.skipif(not (SHARED / "data" / "mnist").exists(), reason="trial pictures are not here")
+def test_digits_and_letters_as_far_ood(program, tmp_path):
+    r = program("train", *TASK, *SMALL, "--out", tmp_path / "run",
+                "--ood-data", f"digits={SHARED}/data/mnist",
+                "--ood-data", f"letters={SHARED}/data/omniglot/omniglot28-images-idx3-ubyte.gz")
+    assert r.returncode == 0, r.stderr
+    ood = json.loads((tmp_path / "run" / "results.json").read_text())["objectives"][0]["ood"]
+    assert list(ood) == ["unknown", "digits", "letters"]
+
+
+@pytest.mark.parametrize("level", ["scalar", "sse4", "avx2", "avx512", "", "avx1024"])
+def test_simd_level_by_environment(program, level):
+    r = program("objectives", "--json", env={**os.environ, "OOD_SIMD": level})
+    if level == "avx1024":
+        assert "avx1024" in one_line(r, 2) and "sse4" in r.stderr
+    else:
+        assert r.returncode == 0 or "does not have it" in one_line(r, 2)
+
+
+# Mistakes: each with its status and what the line must say.
+
+MISTAKES = [
+    (["trian"], 2, ["unknown command trian", "did you mean train"]),
+    ([], 2, ["expected a command"]),
+    (["train", "--epoch", "3"], 2, ["unknown flag --epoch", "--epochs"]),
+    (["train", "--epochs", "many"], 2, ["--epochs", "many"]),
+    (["train", "--epochs", "0"], 2, ["--epochs", "at least 1", "got 0"]),
+    (["train", "--lr", "-1"], 2, ["--lr", "at least 0", "got -1"]),
+    (["train", "--objective", "outlier_exposur"], 2, ["outlier_exposur", "did you mean"]),
+    (["train", "--objective", "logit_norm", "--objective.alpha", "1"], 2, ["alpha", "tau"]),
+    (["train", "--objective", "logit_norm", "--objective.tau", "0"], 2, ["tau", "above 0", "got 0"]),
+    (["train", "--model", "resnet9000", *QUICK], 2, ["resnet9000", "small-cnn"]),
+    (["train", "--known", "0,1", "--unknown", "1"], 2, ["class 1", "--known", "--unknown"]),
+    (["train", "--known", "0,1", "--unknown", "9"], 2, ["--unknown", "0 to 3", "got 9"]),
+    (["train", "--known", "0;1"], 2, ["--known", "0;1"]),
+    (["train", "--known", "0,1"], 2, ["no OOD samples to test on", "--unknown", "--ood-data"]),
+    (["train", "--known", "0,1", "--ood-data", "x"], 2, ["--ood-data", "NAME=PATH"]),
+    (["train", "--known", "0,1", "--ood-data", "x=/nowhere"], 3, ["/nowhere", "no such file"]),
+    (["compare", "--objectives", "cross_entropy,nothing", *QUICK], 2, ["nothing"]),
+    (["compare", "--objectives", "cross_entropy", "--logit_norm.tau", "1", *QUICK], 2, ["logit_norm", "not among"]),
+    (["eval", "/nowhere"], 3, ["/nowhere", "config.toml"]),
+    (["--plugin", "/nowhere.so", "objectives"], 2, ["--plugin", "/nowhere.so"]),
+]
+
+
+@pytest.mark.parametrize("arguments,status,parts", MISTAKES, ids=lambda v: " ".join(v)[:40] if isinstance(v, list) else None)
+def test_mistakes(program, dataset, tmp_path, arguments, status, parts):
+    if arguments and arguments[0] in ("train", "compare"):
+        arguments = [*arguments, "--data", str(dataset), "--out", str(tmp_path / "run")]
+    line = one_line(program(*arguments), status)
+    for part in parts:
+        assert part in line, line
+
+
+@pytest.mark.parametrize("name,damage,parts", [
+    ("train-images-idx3-ubyte", lambda b: b[:-100], ["truncated", "promises 15360", "15260"]),
+    ("train-images-idx3-ubyte", lambda b: b[:7], ["truncated"]),
+    ("train-images-idx3-ubyte", lambda b: b"\x89PNG" + b, ["expected an idx file"]),
+    ("train-labels-idx1-ubyte", lambda b: idx((239,)), ["240 pictures", "239 labels"]),
+    ("t10k-labels-idx1-ubyte", lambda b: idx((80, 1)), ["expected labels (1 dimension)"]),
+    ("t10k-images-idx3-ubyte", lambda b: gzip.compress(b)[:-30], ["truncated"]),
+    ("t10k-images-idx3-ubyte", lambda b: None, ["t10k-images"]),
+])
+def test_damaged_data(program, dataset, tmp_path, name, damage, parts):
+    file = dataset / name
+    damaged = damage(file.read_bytes())
+    file.unlink() if damaged is None else file.write_bytes(damaged)
+    line = one_line(program("train", "--data", dataset, *QUICK, "--out", tmp_path / "run"), 3)
+    for part in parts:
+        assert part in line, line
+
+
+def test_an_output_folder_that_cannot_be_written(program, dataset, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    line = one_line(program("train", "--data", dataset, *QUICK, "--out", blocked / "run"), 3)
+    assert str(blocked) in line
+
+
+def test_a_diverging_training_says_so_and_leaves_its_log(program, dataset, tmp_path):
+    out = tmp_path / "run"
+    r = program("train", "--data", dataset, *QUICK, "--lr", "1e30", "--warmup", "0", "--out", out)
+    assert r.returncode == 4
+    last = r.stderr.splitlines()[-1]
+    assert "the loss is" in last and "--lr" in last
+    lines = [json.loads(l) for l in (out / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] is None and lines[0]["loss"] is not None
+    assert not (out / "model.safetensors").exists() and (out / "config.toml").exists()
+
+
+def test_a_damaged_model_is_named(program, dataset, tmp_path):
+    out = tmp_path / "run"
+    assert program("train", "--data", dataset, *QUICK, "--out", out).returncode == 0
+    model = out / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-50])
+    assert "truncated or damaged" in one_line(program("eval", out), 3)
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "compare", "objectives"])
+def test_help_has_an_example(program, command):
+    r = program(command, "--help")
+    assert r.returncode == 0 and f"Example:\n  ood {command}" in r.stdout
+
+
+def test_a_narrow_terminal_gets_a_bar_that_fits(dataset, tmp_path):
+    """Under `script`, stderr is a terminal; 40 columns."""
+    if subprocess.run(["which", "script"], capture_output=True).returncode:
+        pytest.skip("no `script` to make a terminal with")
+    command = f"stty cols 40; {BUILD}/bin/ood train --data {dataset} {' '.join(QUICK)} --out {tmp_path}/run"
+    r = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True,
+                       stdin=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm", "LC_ALL": "C"})
+    bars = [p for p in r.stdout.replace("\n", "\r").split("\r") if "%" in p and "loss" in p]
+    assert bars and all(len(b) <= 40 for b in bars), bars

@@ -1,0 +1,120 @@
+// Weights and configurations: what is written is read again, and damage is named.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "ood/errors.h"
+#include "ood/torch.h"
+#include "ood/train/run_options.h"
+#include "ood/train/safetensors.h"
+#include "ood/train/schedule.h"
+#include "tests/data/files.h"
+
+namespace ood {
+namespace {
+
+TEST(Safetensors, RoundTrip) {
+  const test::TemporaryFolder folder;
+  TensorFile file;
+  for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf, at::kLong, at::kByte})
+    file.tensors.emplace_back(at::toString(type), (torch::arange(24) * 3).to(type).view({2, 3, 4}));
+  file.tensors.emplace_back("strided", torch::randn({4, 6}).t());
+  file.tensors.emplace_back("scalar", torch::tensor(2.5));
+  file.tensors.emplace_back("empty", torch::zeros({0, 3}));
+  file.metadata = {{"who", "a \"quoted\" text"}};
+  write_safetensors(folder.path / "f", file);
+  const TensorFile back = read_safetensors(folder.path / "f");
+  EXPECT_EQ(back.metadata, file.metadata);
+  ASSERT_EQ(back.tensors.size(), file.tensors.size());
+  for (std::size_t i = 0; i < file.tensors.size(); ++i) {
+    EXPECT_EQ(back.tensors[i].first, file.tensors[i].first);
+    EXPECT_TRUE(back.tensors[i].second.equal(file.tensors[i].second)) << file.tensors[i].first;
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder.path / "f.tmp"));
+}
+
+TEST(Safetensors, TruncationAtAnyByteIsADataError) {
+  const test::TemporaryFolder folder;
+  TensorFile file;
+  file.tensors.emplace_back("w", torch::randn({3, 3}));
+  write_safetensors(folder.path / "f", file);
+  std::ifstream in(folder.path / "f", std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  for (std::size_t n = 0; n < bytes.size(); n += 3) {
+    test::write_bytes(folder.path / "short", bytes.substr(0, n));
+    EXPECT_THROW(read_safetensors(folder.path / "short"), DataError) << n;
+  }
+}
+
+TEST(Safetensors, HostileHeaders) {
+  const test::TemporaryFolder folder;
+  const auto with_header = [&](const std::string& json, const std::string& data) {
+    std::string bytes(8, '\0');
+    bytes[0] = static_cast<char>(json.size());
+    test::write_bytes(folder.path / "f", bytes + json + data);
+    EXPECT_THROW(read_safetensors(folder.path / "f"), DataError) << json;
+  };
+  with_header("{", "");
+  with_header("[1]", "");
+  with_header(R"({"w":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", "1234");
+  with_header(R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", "1234");
+  with_header(R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}})", "1234");
+  with_header(R"({"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}})", "1234");
+  with_header(R"({"w":{"dtype":"X9","shape":[1],"data_offsets":[0,4]}})", "1234");
+}
+
+TEST(WriteFile, WhatCannotBeWrittenIsSaid) {
+  EXPECT_THROW(write_file("/nonexistent-folder/file", "x"), DataError);
+}
+
+TEST(Config, RoundTrip) {
+  const test::TemporaryFolder folder;
+  RunOptions o;
+  o.data = "a \"folder\"\\with";
+  o.known = "0,1";
+  o.ood_data = {"a=b", "c=d e"};
+  o.lr = 0.1;
+  o.weight_decay = 5e-4;
+  o.outlier_ratio = 2;
+  o.epochs = 7;
+  o.objective = "outlier_exposure";
+  o.parameters["outlier_exposure"]["alpha"] = 0.3;
+  o.resolve();
+  write_file(folder.path / "config.toml", to_toml(o));
+  EXPECT_NE(to_toml(o).find("lr = 0.1\n"), std::string::npos) << to_toml(o);
+  const RunOptions back = read_config(folder.path / "config.toml");
+  EXPECT_EQ(to_toml(back), to_toml(o));
+}
+
+TEST(Config, MistakesAreNamed) {
+  const test::TemporaryFolder folder;
+  const auto refused = [&](const std::string& text, const std::string& part) {
+    write_file(folder.path / "c.toml", text);
+    try {
+      RunOptions o = read_config(folder.path / "c.toml");
+      o.resolve();
+      ADD_FAILURE() << "accepted " << text;
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+    }
+  };
+  refused("epoch = 3\n", "did you mean epochs");
+  refused("epochs = 'three'\n", "expected a whole number");
+  refused("epochs = \n", "c.toml:1");
+  refused("lr = -1.0\n", "--lr: expected at least 0");
+  refused("objective = 'cross_entrpy'\n", "did you mean \"cross_entropy\"");
+  refused("[cross_entropy]\nlabel_smoothing = 2.0\n", "at most 1");
+  refused("[cross_entropy]\nlabel_smothing = 0.1\n", "label_smoothing");
+}
+
+TEST(Schedule, RisesThenFallsToNearZero) {
+  EXPECT_NEAR(cosine_lr(0.1, 0.1, 0, 100), 0.01, 1e-12);
+  EXPECT_NEAR(cosine_lr(0.1, 0.1, 9, 100), 0.1, 1e-12);
+  EXPECT_NEAR(cosine_lr(0.1, 0.1, 10, 100), 0.1, 1e-12);
+  EXPECT_NEAR(cosine_lr(0.1, 0, 50, 100), 0.05, 1e-12);
+  EXPECT_LT(cosine_lr(0.1, 0.1, 99, 100), 1e-4);
+  EXPECT_EQ(cosine_lr(0.1, 0, 0, 1), 0.1);
+}
+
+}  // namespace
+}  // namespace ood
