@@ -26,7 +26,8 @@ void ours(benchmark::State& state) {
   run(state, [](const Data& d) { return ood::nn::functional::cross_entropy(d.logits, d.target); });
 }
 void torchs(benchmark::State& state) {
-  run(state, [](const Data& d) { return torch::nn::functional::cross_entropy(d.logits, d.target); });
+  run(state,
+      [](const Data& d) { return torch::nn::functional::cross_entropy(d.logits, d.target); });
 }
 
 void shapes(benchmark::internal::Benchmark* b) {

@@ -24,7 +24,9 @@ struct Compare {
 
   void run() {
     const auto wanted = objectives_to_run();
-    if (wanted.empty()) throw UsageError("--objectives: expected a list such as cross_entropy,outlier_exposure, or all");
+    if (wanted.empty())
+      throw UsageError(
+          "--objectives: expected a list such as cross_entropy,outlier_exposure, or all");
     // Everything that can be wrong with the command line is said before the first training.
     for (const auto& name : wanted) {
       RunOptions o = options;
@@ -77,7 +79,8 @@ void add_compare(CLI::App& app) {
   add_run_options(*command, state->options, {"objective"});
   add_parameter_flags(*command, state->options);
   command->footer(
-      "Example:\n  ood compare --objectives cross_entropy,outlier_exposure --data fashion-mnist \\\n"
+      "Example:\n  ood compare --objectives cross_entropy,outlier_exposure --data fashion-mnist "
+      "\\\n"
       "    --known 0,1,2,3,4,8 --outliers 5,6 --unknown 7,9 --out runs/both");
   command->callback([state] { state->run(); });
 }

@@ -27,7 +27,8 @@ void load_plugin(const std::string& path) {
     throw ood::UsageError("--plugin: " + std::string(dlerror()));
 }
 
-// Plug-ins add objectives, and objectives add flags: they are loaded before the command line is read.
+// Plug-ins add objectives, and objectives add flags: they are loaded before the command line is
+// read.
 void load_plugins(int argc, char** argv) {
   if (const char* list = std::getenv("OOD_PLUGINS")) {
     std::stringstream stream(list);
@@ -78,9 +79,10 @@ int fail(const std::string& command, const std::string& message, int status) {
 
 int main(int argc, char** argv) {
   keep_large_buffers();
-  CLI::App app{"Train classifiers that know what they do not know: out-of-distribution objectives,\n"
-               "measured and compared on your data.",
-               "ood"};
+  CLI::App app{
+      "Train classifiers that know what they do not know: out-of-distribution objectives,\n"
+      "measured and compared on your data.",
+      "ood"};
   app.set_version_flag("--version", ood::kVersion);
   std::vector<std::string> plugins;
   app.add_option("--plugin", plugins, "a shared library with further objectives")

@@ -9,8 +9,9 @@ namespace {
 
 void print_table() {
   for (const ObjectiveEntry* e : objectives()) {
-    std::cout << e->name << "\n  " << e->summary << "\n  " << e->formula << "\n  score: " << e->score
-              << "; OOD labels: " << e->ood_labels << "\n  " << e->paper << "\n";
+    std::cout << e->name << "\n  " << e->summary << "\n  " << e->formula
+              << "\n  score: " << e->score << "; OOD labels: " << e->ood_labels << "\n  "
+              << e->paper << "\n";
     for (const ParameterEntry& p : e->parameters)
       std::cout << "  --objective." << p.name << " " << p.default_value << "  " << p.help << " ("
                 << p.source << ")\n";

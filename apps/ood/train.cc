@@ -17,7 +17,8 @@ struct Train {
   std::string out;
 
   void run() {
-    for (const auto& [name, value] : parameters) options.parameters[options.objective][name] = value;
+    for (const auto& [name, value] : parameters)
+      options.parameters[options.objective][name] = value;
     options.resolve();
     set_threads(options);
     make_run_folder(out);
@@ -40,7 +41,8 @@ void add_train(CLI::App& app) {
   std::map<std::string, std::string> users;
   for (const ObjectiveEntry* e : objectives())
     for (const ParameterEntry& p : e->parameters)
-      users[std::string(p.name)] += (users[std::string(p.name)].empty() ? "" : ", ") + std::string(e->name);
+      users[std::string(p.name)] +=
+          (users[std::string(p.name)].empty() ? "" : ", ") + std::string(e->name);
   for (const auto& [name, objectives_with] : users)
     command
         ->add_option_function<double>(

@@ -13,8 +13,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFashionFolder = "/usr/share/datasets/fashion-mnist";
-const std::vector<std::string> kFashionClasses = {"T-shirt", "trouser", "pullover", "dress", "coat",
-                                                  "sandal",  "shirt",   "sneaker",  "bag",   "boot"};
+const std::vector<std::string> kFashionClasses = {
+    "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"};
 
 std::vector<fs::path> files_in(const fs::path& folder) {
   std::vector<fs::path> files;
@@ -77,8 +77,9 @@ Samples Samples::select(const std::vector<std::int64_t>& positions) const {
 Dataset load_dataset(const std::string& what) {
   const fs::path folder = existing_folder(what);
   if (!fs::is_directory(folder))
-    throw DataError(what + ": expected a folder with train-images*, train-labels*, t10k-images* and "
-                           "t10k-labels* idx files, got a file");
+    throw DataError(what +
+                    ": expected a folder with train-images*, train-labels*, t10k-images* and "
+                    "t10k-labels* idx files, got a file");
   const auto files = files_in(folder);
   const auto need = [&](std::initializer_list<const char*> prefixes, const char* word) {
     const auto f = find_file(files, prefixes, word);
@@ -96,9 +97,9 @@ Dataset load_dataset(const std::string& what) {
     throw DataError(what + ": expected training and test pictures, got none");
   if (d.train.inputs.sizes().slice(1) != d.test.inputs.sizes().slice(1))
     throw DataError(what + ": expected training and test pictures of one size");
-  const std::int64_t classes =
-      std::max(d.train.labels.max().item<std::int64_t>(), d.test.labels.max().item<std::int64_t>()) +
-      1;
+  const std::int64_t classes = std::max(d.train.labels.max().item<std::int64_t>(),
+                                        d.test.labels.max().item<std::int64_t>()) +
+                               1;
   if (what == "fashion-mnist" && classes == 10) {
     d.class_names = kFashionClasses;
   } else {

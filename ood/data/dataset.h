@@ -32,8 +32,8 @@ struct Dataset {
 /// train-images*, train-labels*, and t10k-* or test-* likewise, plain or gzip.
 Dataset load_dataset(const std::string& what);
 
-/// Inputs of a further test set: an idx file of pictures, or a folder of idx files, of which the test
-/// pictures are used where there are such. Labels play no part.
+/// Inputs of a further test set: an idx file of pictures, or a folder of idx files, of which the
+/// test pictures are used where there are such. Labels play no part.
 Samples load_inputs(const std::string& what);
 
 }  // namespace ood

@@ -43,7 +43,8 @@ at::Tensor read_idx(const std::filesystem::path& path) {
   if (!file) throw DataError(name + ": cannot be opened");
   std::array<unsigned char, 4> magic{};
   if (read_bytes(file.get(), magic.data(), 4) != 4 || !good_magic(magic))
-    throw DataError(name + ": expected an idx file of unsigned bytes (it starts 00 00 08), got something else");
+    throw DataError(
+        name + ": expected an idx file of unsigned bytes (it starts 00 00 08), got something else");
   std::vector<std::int64_t> shape;
   std::int64_t total = 1;
   for (int d = 0; d < magic[3]; ++d) {

@@ -65,8 +65,7 @@ Halves held_out(const std::vector<std::int64_t>& positions, double share, std::u
   return h;
 }
 
-void check_lists(const TaskOptions& o, const Dataset& d,
-                 const std::vector<std::int64_t>& known) {
+void check_lists(const TaskOptions& o, const Dataset& d, const std::vector<std::int64_t>& known) {
   std::vector<std::pair<const char*, const std::vector<std::int64_t>*>> lists = {
       {"--known", &known}, {"--outliers", &o.outliers}, {"--unknown", &o.unknown}};
   std::map<std::int64_t, const char*> seen;
@@ -85,7 +84,8 @@ void check_lists(const TaskOptions& o, const Dataset& d,
     throw UsageError("--known: expected at least two classes to learn, got " +
                      std::to_string(known.size()));
   if (o.unknown.empty() && o.ood_data.empty())
-    throw UsageError("no OOD samples to test on: expected --unknown CLASSES or --ood-data NAME=PATH");
+    throw UsageError(
+        "no OOD samples to test on: expected --unknown CLASSES or --ood-data NAME=PATH");
 }
 
 std::vector<std::string> names_of(const Dataset& d, const std::vector<std::int64_t>& classes) {
@@ -144,8 +144,7 @@ Task make_task(const TaskOptions& o) {
                                          known));
   for (const auto& [name, path] : o.ood_data) {
     for (const auto& other : t.ood)
-      if (other.first == name)
-        throw UsageError("--ood-data: the name " + name + " is given twice");
+      if (other.first == name) throw UsageError("--ood-data: the name " + name + " is given twice");
     Samples s = load_inputs(path);
     std::vector<std::int64_t> all(static_cast<std::size_t>(s.size()));
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
@@ -166,11 +165,16 @@ Task make_task(const TaskOptions& o) {
 }
 
 at::Tensor normalised(const Task& task, const at::Tensor& inputs) {
-  const auto shape = std::vector<std::int64_t>{1, static_cast<std::int64_t>(task.mean.size()), 1, 1};
+  const auto shape =
+      std::vector<std::int64_t>{1, static_cast<std::int64_t>(task.mean.size()), 1, 1};
   const auto mean = torch::tensor(task.mean, torch::kDouble).to(torch::kFloat).view(shape);
-  const auto deviation = torch::tensor(task.deviation, torch::kDouble).to(torch::kFloat).view(shape);
-  return inputs.to(torch::kFloat).div_(255).sub_(mean).div_(deviation).contiguous(
-      at::MemoryFormat::ChannelsLast);
+  const auto deviation =
+      torch::tensor(task.deviation, torch::kDouble).to(torch::kFloat).view(shape);
+  return inputs.to(torch::kFloat)
+      .div_(255)
+      .sub_(mean)
+      .div_(deviation)
+      .contiguous(at::MemoryFormat::ChannelsLast);
 }
 
 std::vector<std::int64_t> parse_classes(const std::string& flag, const std::string& text) {
@@ -179,7 +183,8 @@ std::vector<std::int64_t> parse_classes(const std::string& flag, const std::stri
   std::string item;
   const auto number = [&](const std::string& s) {
     if (s.empty() || s.find_first_not_of("0123456789") != std::string::npos || s.size() > 9)
-      throw UsageError(flag + ": expected class numbers such as 0,1,4 or 0-3, got \"" + text + "\"");
+      throw UsageError(flag + ": expected class numbers such as 0,1,4 or 0-3, got \"" + text +
+                       "\"");
     return static_cast<std::int64_t>(std::stol(s));
   };
   while (std::getline(stream, item, ',')) {

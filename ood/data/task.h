@@ -15,9 +15,9 @@ struct TaskOptions {
   std::vector<std::int64_t> outliers;  ///< classes used as outliers in training, never in the test
   std::vector<std::int64_t> unknown;   ///< classes kept for the test
   std::vector<std::pair<std::string, std::string>> ood_data;  ///< further test sets, name and path
-  double validation = 0.1;             ///< share of the training data that is held out
-  std::int64_t limit_train = 0;        ///< at most so many training samples of ID and of outliers; 0: all
-  std::int64_t limit_test = 0;         ///< at most so many samples a test set; 0: all
+  double validation = 0.1;       ///< share of the training data that is held out
+  std::int64_t limit_train = 0;  ///< at most so many training samples of ID and of outliers; 0: all
+  std::int64_t limit_test = 0;   ///< at most so many samples a test set; 0: all
   std::uint64_t seed = 0;
 };
 
@@ -25,7 +25,7 @@ struct TaskOptions {
 /// outlier samples have label -1.
 struct Task {
   std::string data;
-  std::vector<std::string> class_names;          ///< of the K known classes
+  std::vector<std::string> class_names;  ///< of the K known classes
   std::vector<std::string> outlier_names, unknown_names;
   Samples train, train_outliers;
   Samples validation, validation_outliers;

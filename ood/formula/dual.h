@@ -118,7 +118,8 @@ Dual<F, V> log1pexp(const Dual<F, V>& x) {
   return x.chain(value, x.value >= F{0} ? F{1} / (F{1} + e) : e / (F{1} + e));
 }
 
-/// a where the condition holds, else b; partials of the other branch are dropped, not multiplied by 0.
+/// a where the condition holds, else b; partials of the other branch are dropped, not multiplied by
+/// 0.
 template <class F, int V>
 Dual<F, V> where(bool condition, const Dual<F, V>& a, const Dual<F, V>& b) {
   return condition ? a : b;

@@ -10,8 +10,8 @@
 namespace ood {
 
 /// A block of rows, structure of arrays. A pointer whose statistic the formula does not use may be
-/// null. The statistics are relative to the row's maximum, see kernels/row.h; but `max` is that of the
-/// scaled row.
+/// null. The statistics are relative to the row's maximum, see kernels/row.h; but `max` is that of
+/// the scaled row.
 template <class F>
 struct RowBlock {
   std::int64_t rows;
@@ -70,8 +70,7 @@ auto evaluate_row(const Formula& formula, const RowBlock<F>& block, std::int64_t
     row.nll_value = known ? block.log_sum[i] - block.target_logit[i] : F{0};
   if constexpr ((Formula::kUses & kUniformNll) != 0)
     row.uniform_nll_value = block.log_sum[i] - block.mean[i];
-  if constexpr ((Formula::kUses & kLogSumExp) != 0)
-    row.lse_value = block.max[i] + block.log_sum[i];
+  if constexpr ((Formula::kUses & kLogSumExp) != 0) row.lse_value = block.max[i] + block.log_sum[i];
   if constexpr ((Formula::kUses & kSquareNorm) != 0) row.sqnorm_value = block.sqnorm[i];
   row.extras = block.extras + i;
   row.extra_stride = block.extra_stride;
@@ -102,7 +101,8 @@ void evaluate_forward(const double* parameters, const RowBlock<F>& block,
 
 /// The row's coefficients from the derivatives g of the loss by the formula's variables.
 ///
-///   d nll / dw = p - e_y     d uniform_nll / dw = p - 1/C     d lse / dw = p     d sqnorm / dx = 2 x
+///   d nll / dw = p - e_y     d uniform_nll / dw = p - 1/C     d lse / dw = p     d sqnorm / dx = 2
+///   x
 ///
 /// and for a scaled row w = k(||x||^2) x:  dx = k dw + 2 k'(||x||^2) (dw . x) x.
 template <class Formula, class F, class Partials>
@@ -122,7 +122,8 @@ void row_coefficients(const Formula& formula, const RowBlock<F>& block, std::int
     k = scale.value;
     F inner{};  // dw . w, where sum p w = max + expected
     if constexpr ((kUses & kNll) != 0) inner += nll * (block.expected[i] - block.target_logit[i]);
-    if constexpr ((kUses & kUniformNll) != 0) inner += uniform * (block.expected[i] - block.mean[i]);
+    if constexpr ((kUses & kUniformNll) != 0)
+      inner += uniform * (block.expected[i] - block.mean[i]);
     if constexpr ((kUses & kLogSumExp) != 0) inner += lse * (block.max[i] + block.expected[i]);
     if (k != F{0}) input += F{2} * scale.partial[0] * inner / k;
   }

@@ -7,21 +7,21 @@
 
 #include "ood/formula/dual.h"
 
-/// The vocabulary in which an objective is written. An objective is one formula: a struct whose call
-/// operator is a template over the row it is given, so that the same text is evaluated on dual
+/// The vocabulary in which an objective is written. An objective is one formula: a struct whose
+/// call operator is a template over the row it is given, so that the same text is evaluated on dual
 /// numbers (fused CPU path) and on tensors (composite path). docs/adding-an-objective.md walks
 /// through one.
 ///
-/// Inside a formula: +, -, *, / among numbers and with double; relu, square, root, exp, log, sigmoid,
-/// log1pexp; where(condition, a, b) with either branch a double.
+/// Inside a formula: +, -, *, / among numbers and with double; relu, square, root, exp, log,
+/// sigmoid, log1pexp; where(condition, a, b) with either branch a double.
 namespace at {
 class Tensor;
 }
 
 namespace ood {
 
-// The vocabulary for tensors is declared here, before any formula, because argument-dependent look-up
-// would search at:: only. Defined in ood/formula/tensor_row.h.
+// The vocabulary for tensors is declared here, before any formula, because argument-dependent
+// look-up would search at:: only. Defined in ood/formula/tensor_row.h.
 at::Tensor where(const at::Tensor& condition, const at::Tensor& a, double b);
 at::Tensor where(const at::Tensor& condition, double a, const at::Tensor& b);
 at::Tensor above_zero(const at::Tensor& x);
@@ -31,10 +31,10 @@ at::Tensor log1pexp(const at::Tensor& x);
 /// The statistics of a row x of C logits with label y that a formula may use, as a bit mask.
 /// Only those it declares in kUses are computed and differentiated.
 enum Statistic : unsigned {
-  kNll = 1,          ///< row.nll()          logsumexp(x) - x[y]; an OOD row has none (0)
-  kUniformNll = 2,   ///< row.uniform_nll()  logsumexp(x) - mean(x)
-  kLogSumExp = 4,    ///< row.lse()          logsumexp(x), minus the energy
-  kSquareNorm = 8,   ///< row.sqnorm()       ||x||^2
+  kNll = 1,         ///< row.nll()          logsumexp(x) - x[y]; an OOD row has none (0)
+  kUniformNll = 2,  ///< row.uniform_nll()  logsumexp(x) - mean(x)
+  kLogSumExp = 4,   ///< row.lse()          logsumexp(x), minus the energy
+  kSquareNorm = 8,  ///< row.sqnorm()       ||x||^2
 };
 inline constexpr int kStatistics = 4;
 
@@ -75,7 +75,9 @@ constexpr auto terms(const N& first, const Rest&... rest) {
 /// A formula may replace the row by a multiple of itself before anything is computed of it: it then
 /// has a member `scale(sqnorm)` and all statistics but sqnorm are those of scale(||x||^2) x.
 template <class Formula>
-concept ScaledFormula = requires(const Formula& f, const Dual<double, 1>& n) { f.scale(n); };
+concept ScaledFormula = requires(const Formula& f, const Dual<double, 1>& n) {
+  f.scale(n);
+};
 
 /// A formula may read further numbers per row, given as extras: row.extra(0), row.extra(1), ...
 template <class Formula>

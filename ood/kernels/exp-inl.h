@@ -18,10 +18,10 @@ namespace hn = hwy::HWY_NAMESPACE;
 //
 //   exp(t) = 2^n 2^f,  n = round(t log2 e),  |f| <= 1/2
 //
-// Results near 0 need no relative accuracy (they are summed with exp(0) = 1 or are probabilities), so
-// one multiplication reduces the argument. 2^f: minimax polynomial of degree 6, error 2e-9.
-// Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits, from where it moves straight
-// to the exponent.
+// Results near 0 need no relative accuracy (they are summed with exp(0) = 1 or are probabilities),
+// so one multiplication reduces the argument. 2^f: minimax polynomial of degree 6, error 2e-9.
+// Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits, from where it moves
+// straight to the exponent.
 template <class D, HWY_IF_LANE_SIZE(hn::TFromD<D>, 4)>
 HWY_INLINE hn::Vec<D> ExpNonPositive(D d, hn::Vec<D> t) {
   const hn::RebindToSigned<D> di;

@@ -228,8 +228,7 @@ HWY_INLINE void GradientRow(const T* x, T k, T max, T log_sum, T a, T b, T input
     hn::StoreU(g(hn::LoadU(d, x + i)), d, grad + i);
     i += lanes;
   }
-  if (const std::size_t n = classes - i; n > 0)
-    StoreTail(d, g(LoadTail(d, x + i, n)), grad + i, n);
+  if (const std::size_t n = classes - i; n > 0) StoreTail(d, g(LoadTail(d, x + i, n)), grad + i, n);
 }
 
 template <class T>
@@ -291,8 +290,7 @@ void row_statistics(const Rows<double>& r, const RowStatistics<double>& o) {
 }
 void row_square_norms(const Rows<float>& r, float* o) { OOD_DISPATCH(SquareNormsF32)(r, o); }
 void row_square_norms(const Rows<double>& r, double* o) { OOD_DISPATCH(SquareNormsF64)(r, o); }
-void row_gradient(const Rows<float>& r, const RowCoefficients<float>& c, float* g,
-                  std::int64_t s) {
+void row_gradient(const Rows<float>& r, const RowCoefficients<float>& c, float* g, std::int64_t s) {
   OOD_DISPATCH(GradientF32)(r, c, g, s);
 }
 void row_gradient(const Rows<double>& r, const RowCoefficients<double>& c, double* g,

@@ -6,7 +6,8 @@
 /// torch; they allocate nothing, print nothing and never abort. T is float or double.
 ///
 /// Notation: x a row of C numbers, w = k x its scaled row (k = 1 unless a scale is given),
-/// m = max x, r = k (x - m) <= 0, S = log sum exp r, p = softmax(w) = exp(r - S). k must not be negative.
+/// m = max x, r = k (x - m) <= 0, S = log sum exp r, p = softmax(w) = exp(r - S). k must not be
+/// negative.
 namespace ood::kernels {
 
 /// A block of rows. Row i starts at data + i * stride; its numbers lie side by side.
@@ -23,8 +24,8 @@ struct Rows {
 };
 
 /// Where to put the statistics, one number a row; a nullptr is not computed.
-/// Everything but `max` is relative to the maximum, so that an offset common to a row costs no digits.
-/// A row that holds NaN or +inf gets NaN in max and log_sum. -inf counts as a masked class.
+/// Everything but `max` is relative to the maximum, so that an offset common to a row costs no
+/// digits. A row that holds NaN or +inf gets NaN in max and log_sum. -inf counts as a masked class.
 template <class T>
 struct RowStatistics {
   T* max;       ///< m

@@ -47,7 +47,8 @@ struct State {
     if (wanted == nullptr || *wanted == '\0') return;
     for (const Level& l : kLevels) {
       if (l.name != wanted) continue;
-      if (!choose(l)) error = "OOD_SIMD=" + std::string(wanted) + ": this processor does not have it";
+      if (!choose(l))
+        error = "OOD_SIMD=" + std::string(wanted) + ": this processor does not have it";
       return;
     }
     error = "OOD_SIMD: expected scalar, sse4, avx2 or avx512, got " + std::string(wanted);

@@ -90,8 +90,8 @@ Detection detection(std::span<const double> id, std::span<const double> ood) {
   return d;
 }
 
-Interval auroc_interval(std::span<const double> id, std::span<const double> ood,
-                        std::uint64_t seed, int replicates) {
+Interval auroc_interval(std::span<const double> id, std::span<const double> ood, std::uint64_t seed,
+                        int replicates) {
   // Each sample is replaced by the index of its score, so that a replicate needs no sorting.
   const auto all = groups(id, ood);
   const auto index_of = [&](double score) {

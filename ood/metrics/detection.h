@@ -4,8 +4,8 @@
 #include <span>
 #include <vector>
 
-/// How well a score tells OOD from ID samples. Scores are higher for OOD. All figures are exact: ties
-/// count one half in the AUROC, and equal scores form one point of every curve. O(n log n).
+/// How well a score tells OOD from ID samples. Scores are higher for OOD. All figures are exact:
+/// ties count one half in the AUROC, and equal scores form one point of every curve. O(n log n).
 /// Both populations must have a sample and no score may be NaN; otherwise std::invalid_argument.
 namespace ood {
 
@@ -22,8 +22,8 @@ struct Interval {
 };
 /// 95 % percentile interval of the AUROC over `replicates` stratified bootstrap samples; a function
 /// of its arguments alone.
-Interval auroc_interval(std::span<const double> id, std::span<const double> ood,
-                        std::uint64_t seed, int replicates = 500);
+Interval auroc_interval(std::span<const double> id, std::span<const double> ood, std::uint64_t seed,
+                        int replicates = 500);
 
 /// Points (share of ID rejected, share of OOD rejected) from (0, 0) to (1, 1), at most max_points.
 struct CurvePoint {

@@ -5,7 +5,10 @@ namespace ood {
 namespace {
 
 // Three blocks of convolution, batch normalisation and ReLU (16, 32, 64 channels, the first two
-// followed by a 2x2 maximum), a global average to 64 features, a linear layer.
+// followed by a 2x2 maximum), an average over a 3x3 grid, a hidden layer to 64 features, the last
+// layer.
+constexpr std::int64_t kGrid = 3, kFeatures = 64;
+
 class SmallCnn : public Classifier {
  public:
   explicit SmallCnn(const NetworkShape& shape) {
@@ -17,7 +20,8 @@ class SmallCnn : public Classifier {
     conv("1", shape.channels, 16);
     conv("2", 16, 32);
     conv("3", 32, 64);
-    fc_ = register_module("fc", torch::nn::Linear(64, shape.classes));
+    hidden_ = register_module("hidden", torch::nn::Linear(64 * kGrid * kGrid, kFeatures));
+    fc_ = register_module("fc", torch::nn::Linear(kFeatures, shape.classes));
     for (auto& c : convs_) {
       torch::nn::init::kaiming_normal_(c->weight, 0, torch::kFanOut, torch::kReLU);
       c->weight.set_data(c->weight.contiguous(at::MemoryFormat::ChannelsLast));
@@ -31,7 +35,8 @@ class SmallCnn : public Classifier {
       if (i < 2) x = torch::max_pool2d(x, 2);
     }
     NetworkOutput out;
-    out.features = x.mean({2, 3});
+    x = torch::adaptive_avg_pool2d(x, {kGrid, kGrid}).flatten(1);
+    out.features = torch::relu(hidden_->forward(x));
     out.logits = fc_->forward(out.features);
     return out;
   }
@@ -39,7 +44,7 @@ class SmallCnn : public Classifier {
  private:
   std::vector<torch::nn::Conv2d> convs_;
   std::vector<torch::nn::BatchNorm2d> norms_;
-  torch::nn::Linear fc_{nullptr};
+  torch::nn::Linear hidden_{nullptr}, fc_{nullptr};
 };
 
 }  // namespace

@@ -16,7 +16,6 @@
 ///   loss.backward();
 namespace ood::nn {
 
-
 namespace functional {
 
 template <class Options>

@@ -21,8 +21,8 @@ enum class Reduction {
 std::string_view name(Reduction reduction);
 std::string_view name(Balance balance);
 
-/// Options common to every objective that is a formula; `Self` is the derived options class, so that
-/// setters chain.
+/// Options common to every objective that is a formula; `Self` is the derived options class, so
+/// that setters chain.
 template <class Self, class Formula_>
 struct LossOptions {
   using Formula = Formula_;
@@ -56,11 +56,11 @@ struct LossOptions {
 };
 
 /// Setter and getter of one parameter of the formula.
-#define OOD_OPTION(name)                                    \
-  auto& name(double value) {                                \
-    formula.name = value;                                   \
-    return *this;                                           \
-  }                                                         \
+#define OOD_OPTION(name)     \
+  auto& name(double value) { \
+    formula.name = value;    \
+    return *this;            \
+  }                          \
   double name() const { return formula.name; }
 
 /// The torch::nn module of an objective; defined in ood/nn/formula_loss.h.

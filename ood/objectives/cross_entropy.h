@@ -12,7 +12,8 @@ namespace ood {
 struct CrossEntropy {
   static constexpr std::string_view kName = "cross_entropy";
   static constexpr std::string_view kClassName = "CrossEntropyLoss";
-  static constexpr std::string_view kSummary = "Cross-entropy of the ID rows; OOD rows take no part.";
+  static constexpr std::string_view kSummary =
+      "Cross-entropy of the ID rows; OOD rows take no part.";
   static constexpr std::string_view kFormula =
       "ID: (1 - s) (logsumexp(x) - x[y]) + s (logsumexp(x) - mean(x))";
   static constexpr std::string_view kPaper =

@@ -4,16 +4,16 @@
 
 namespace ood {
 
-/// Energy-bounded learning (Liu et al. 2020, eq. 7): squared hinges keep the energy E = -logsumexp(x)
-/// of ID rows below margin_in and that of outliers above margin_out:
+/// Energy-bounded learning (Liu et al. 2020, eq. 7): squared hinges keep the energy E =
+/// -logsumexp(x) of ID rows below margin_in and that of outliers above margin_out:
 ///
 ///   ID:  nll(x, y) + alpha max(0, E - margin_in)^2        OOD:  alpha max(0, margin_out - E)^2
 ///
 /// The margins are on the scale of the logits: measure the energies of the network that you start
-/// from and put margin_in and margin_out near the means of ID data and outliers. From random weights
-/// the energy of C logits near 0 is -log C, so that the defaults, which are meant for fine-tuning,
-/// start with hinges above 400.
-/// Shapes: logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64, < 0 marks an outlier.
+/// from and put margin_in and margin_out near the means of ID data and outliers. From random
+/// weights the energy of C logits near 0 is -log C, so that the defaults, which are meant for
+/// fine-tuning, start with hinges above 400. Shapes: logits [B, C] or [B, C, ...], target [B] or
+/// [B, ...] of int64, < 0 marks an outlier.
 struct EnergyRegularized {
   static constexpr std::string_view kName = "energy_regularized";
   static constexpr std::string_view kClassName = "EnergyRegularizedLoss";
@@ -50,15 +50,14 @@ struct EnergyRegularized {
   template <class Row, class Known>
   auto operator()(const Row& row, const Known& known) const {
     const auto energy = -row.lse();
-    return terms(where(known, row.nll(), 0.0),
-                 alpha * where(known, square(relu(energy - margin_in)),
-                               square(relu(margin_out - energy))));
+    return terms(
+        where(known, row.nll(), 0.0),
+        alpha * where(known, square(relu(energy - margin_in)), square(relu(margin_out - energy))));
   }
 };
 
 namespace nn {
-struct EnergyRegularizedLossOptions
-    : LossOptions<EnergyRegularizedLossOptions, EnergyRegularized> {
+struct EnergyRegularizedLossOptions : LossOptions<EnergyRegularizedLossOptions, EnergyRegularized> {
   OOD_OPTION(alpha)
   OOD_OPTION(margin_in)
   OOD_OPTION(margin_out)

@@ -4,8 +4,8 @@
 
 namespace ood {
 
-/// LogitNorm: cross-entropy of logits scaled to norm 1 / tau, so that a network cannot lower its loss
-/// by growing its logits. OOD rows take no part.
+/// LogitNorm: cross-entropy of logits scaled to norm 1 / tau, so that a network cannot lower its
+/// loss by growing its logits. OOD rows take no part.
 ///
 ///   ID:  nll(w, y),  w = x / (tau (||x|| + 1e-7));  at x = 0: w = 0 and the gradient is 0
 ///
@@ -27,8 +27,8 @@ struct LogitNorm {
   static constexpr unsigned kUses = kNll;
   static constexpr bool kUsesOod = false;
   static constexpr Balance kBalance = Balance::kPerPopulation;
-  static constexpr auto kExclusions = std::array{
-      Exclusion{"masked_class", "the norm of a row with a class at -inf is infinite"}};
+  static constexpr auto kExclusions =
+      std::array{Exclusion{"masked_class", "the norm of a row with a class at -inf is infinite"}};
 
   double tau = 0.04;
 

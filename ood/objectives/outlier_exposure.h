@@ -9,8 +9,9 @@ namespace ood {
 ///
 ///   ID:  nll(x, y)        OOD:  alpha uniform_nll(x)
 ///
-/// The mean is mean_ID + mean_OOD; the authors' code forms -(mean(x) - logsumexp(x)), the same thing.
-/// Shapes: logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64, < 0 marks an outlier.
+/// The mean is mean_ID + mean_OOD; the authors' code forms -(mean(x) - logsumexp(x)), the same
+/// thing. Shapes: logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64, < 0 marks an
+/// outlier.
 struct OutlierExposure {
   static constexpr std::string_view kName = "outlier_exposure";
   static constexpr std::string_view kClassName = "OutlierExposureLoss";

@@ -60,6 +60,6 @@ ObjectiveEntry objective_entry() {
 }  // namespace ood
 
 /// Enters a formula into the registry when the library that holds this file is loaded.
-#define OOD_REGISTER_FORMULA(Formula)                             \
-  [[maybe_unused]] static const bool ood_registered_##Formula =   \
+#define OOD_REGISTER_FORMULA(Formula)                           \
+  [[maybe_unused]] static const bool ood_registered_##Formula = \
       ::ood::register_objective(::ood::objective_entry<Formula>())

@@ -73,8 +73,9 @@ const ObjectiveEntry& get_objective(std::string_view name) {
   std::vector<std::string_view> names;
   for (const auto* e : objectives()) names.push_back(e->name);
   const std::string_view near = nearest(name, names);
-  C10_THROW_ERROR(ValueError, c10::str("unknown objective \"", name, "\"",
-                                       near.empty() ? "" : c10::str("; did you mean \"", near, "\"?")));
+  C10_THROW_ERROR(ValueError,
+                  c10::str("unknown objective \"", name, "\"",
+                           near.empty() ? "" : c10::str("; did you mean \"", near, "\"?")));
 }
 
 void check_parameters(const ObjectiveEntry& entry, const double* values, std::size_t count) {
@@ -84,7 +85,8 @@ void check_parameters(const ObjectiveEntry& entry, const double* values, std::si
     const ParameterEntry& p = entry.parameters[i];
     if (values[i] >= p.min && values[i] <= p.max) continue;
     const std::string low = p.min == kAboveZero ? "above 0" : c10::str("at least ", p.min);
-    const std::string high = p.max == kInfinity ? "" : c10::str(p.min == -kInfinity ? "" : " and ", "at most ", p.max);
+    const std::string high =
+        p.max == kInfinity ? "" : c10::str(p.min == -kInfinity ? "" : " and ", "at most ", p.max);
     C10_THROW_ERROR(ValueError, c10::str(entry.name, ": expected ", p.name, " ",
                                          p.min == -kInfinity && p.max == kInfinity
                                              ? std::string("to be a number")

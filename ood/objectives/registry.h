@@ -46,10 +46,10 @@ struct ObjectiveEntry {
   std::string_view summary;     ///< one sentence
   std::string_view formula;     ///< as text
   std::string_view paper;
-  std::string_view score;  ///< the score that fits a network trained with it
+  std::string_view score;       ///< the score that fits a network trained with it
   std::string_view ood_labels;  ///< what happens to rows with a label below 0
-  bool uses_ood;           ///< false: OOD rows take no part
-  Balance balance;         ///< what Balance::kDefault means here
+  bool uses_ood;                ///< false: OOD rows take no part
+  Balance balance;              ///< what Balance::kDefault means here
   std::vector<ParameterEntry> parameters;
   std::vector<std::string_view> terms;
   std::vector<std::string_view> extras;  ///< further inputs per row
@@ -68,7 +68,8 @@ const ObjectiveEntry* find_objective(std::string_view name);
 /// The entry, or a c10::ValueError that names the nearest known objective.
 const ObjectiveEntry& get_objective(std::string_view name);
 
-/// Checks the values against the entry's ranges; a c10::ValueError names parameter, range and value.
+/// Checks the values against the entry's ranges; a c10::ValueError names parameter, range and
+/// value.
 void check_parameters(const ObjectiveEntry& entry, const double* values, std::size_t count);
 
 /// Adds an entry; registering a name twice is an error. Returns true.

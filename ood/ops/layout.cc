@@ -14,8 +14,8 @@ void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const a
     sizes.erase(sizes.begin() + class_dim(logits));
     return sizes;
   }();
-  TORCH_CHECK_VALUE(target.sym_sizes() == c10::SymIntArrayRef(expected), entry.name, ": for logits ",
-                    logits.sym_sizes(), " expected target of shape ",
+  TORCH_CHECK_VALUE(target.sym_sizes() == c10::SymIntArrayRef(expected), entry.name,
+                    ": for logits ", logits.sym_sizes(), " expected target of shape ",
                     c10::SymIntArrayRef(expected), ", got ", target.sym_sizes());
   TORCH_CHECK_VALUE(logits.sym_size(class_dim(logits)) >= 1, entry.name,
                     ": expected at least one class, got logits ", logits.sym_sizes());
@@ -39,8 +39,7 @@ void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const a
 at::Tensor as_rows(const at::Tensor& logits) {
   const std::int64_t classes = logits.size(class_dim(logits));
   const auto last = logits.dim() <= 2 ? logits : logits.movedim(1, -1);
-  const auto rows =
-      logits.dim() == 2 ? logits : last.reshape({logits.numel() / classes, classes});
+  const auto rows = logits.dim() == 2 ? logits : last.reshape({logits.numel() / classes, classes});
   return rows.stride(1) == 1 || classes == 1 ? rows : rows.contiguous();
 }
 

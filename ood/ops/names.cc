@@ -4,17 +4,23 @@ namespace ood::nn {
 
 std::string_view name(Reduction reduction) {
   switch (reduction) {
-    case Reduction::kNone: return "none";
-    case Reduction::kSum: return "sum";
-    default: return "mean";
+    case Reduction::kNone:
+      return "none";
+    case Reduction::kSum:
+      return "sum";
+    default:
+      return "mean";
   }
 }
 
 std::string_view name(Balance balance) {
   switch (balance) {
-    case Balance::kPerPopulation: return "per_population";
-    case Balance::kWholeBatch: return "whole_batch";
-    default: return "default";
+    case Balance::kPerPopulation:
+      return "per_population";
+    case Balance::kWholeBatch:
+      return "whole_batch";
+    default:
+      return "default";
   }
 }
 

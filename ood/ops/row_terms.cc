@@ -20,10 +20,9 @@ using OptionalTensor = std::optional<Tensor>;
 using Parameters = c10::ArrayRef<double>;
 using Label = std::optional<std::int64_t>;
 
-#define OOD_ROW_ARGS                                                                     \
-  const Tensor &logits, const Tensor &target, std::string_view objective,                \
-      Parameters parameters, const OptionalTensor &extras, const OptionalTensor &weight, \
-      bool per_row, Label ignore_index
+#define OOD_ROW_ARGS                                                                             \
+  const Tensor &logits, const Tensor &target, std::string_view objective, Parameters parameters, \
+      const OptionalTensor &extras, const OptionalTensor &weight, bool per_row, Label ignore_index
 #define OOD_ROW_CALL \
   RowTermsArguments { logits, target, extras, weight, objective, parameters, per_row, ignore_index }
 
@@ -42,11 +41,11 @@ Forward forward_meta(OOD_ROW_ARGS) {
   const auto terms = static_cast<std::int64_t>(entry.terms.size());
   auto shape = target.sym_sizes().vec();
   shape.insert(shape.begin(), terms);
-  return {per_row ? at::empty_symint(shape, logits.options())
-                  : at::empty({2, terms}, logits.options()),
-          at::empty({2}, target.options().dtype(at::kLong)),
-          at::empty_symint({ops::StatisticsLayout(entry.row).count, target.sym_numel()},
-                           logits.options())};
+  return {
+      per_row ? at::empty_symint(shape, logits.options()) : at::empty({2, terms}, logits.options()),
+      at::empty({2}, target.options().dtype(at::kLong)),
+      at::empty_symint({ops::StatisticsLayout(entry.row).count, target.sym_numel()},
+                       logits.options())};
 }
 
 // A tensor return of a schema is never undefined; one that is not wanted is empty.
@@ -56,8 +55,8 @@ Tensor or_empty(const Tensor& t, const Tensor& like) {
 
 Backward backward_cpu(const Tensor& upstream, const Tensor& statistics, OOD_ROW_ARGS,
                       bool want_extras, bool want_weight) {
-  const auto parts = ops::row_terms_backward_cpu(upstream, OOD_ROW_CALL, statistics, want_extras,
-                                                 want_weight);
+  const auto parts =
+      ops::row_terms_backward_cpu(upstream, OOD_ROW_CALL, statistics, want_extras, want_weight);
   return {parts.logits, or_empty(parts.extras, logits), or_empty(parts.weight, logits)};
 }
 
@@ -108,9 +107,7 @@ bool usable(const OptionalTensor& t) { return t.has_value() && t->defined(); }
 // What the autograd function returns of the terms.
 enum class Output : std::int64_t { kTerms, kSum, kMeanPerPopulation, kMeanWholeBatch };
 
-bool is_mean(Output o) {
-  return o == Output::kMeanPerPopulation || o == Output::kMeanWholeBatch;
-}
+bool is_mean(Output o) { return o == Output::kMeanPerPopulation || o == Output::kMeanWholeBatch; }
 
 // The reduction of the [2, T] sums is part of the function, because at small batches each further
 // autograd node costs as much as the kernels.
@@ -158,7 +155,8 @@ struct RowTermsFunction : ag::Function<RowTermsFunction> {
     Tensor upstream = grads[0];
     if (is_mean(output)) upstream = upstream * saved[5];
     if (output == Output::kSum)
-      upstream = upstream.expand({2, static_cast<std::int64_t>(get_objective(objective).terms.size())});
+      upstream =
+          upstream.expand({2, static_cast<std::int64_t>(get_objective(objective).terms.size())});
 
     Tensor to_logits, to_extras, to_weight;
     if (at::GradMode::is_enabled()) {
@@ -185,7 +183,8 @@ struct RowTermsFunction : ag::Function<RowTermsFunction> {
       if (want_extras) to_extras = g_extras;
       if (want_weight) to_weight = g_weight;
     }
-    return {to_logits, Tensor(), Tensor(), Tensor(), to_extras, to_weight, Tensor(), Tensor(), Tensor()};
+    return {to_logits, Tensor(), Tensor(), Tensor(), to_extras,
+            to_weight, Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -212,8 +211,8 @@ auto with_computing_types(OOD_ROW_ARGS, const Call& call) {
                    ": expected logits of a floating type, got ", logits.scalar_type());
   TORCH_CHECK_TYPE(at::isIntegralType(target.scalar_type(), false), objective,
                    ": expected target of an integer type, got ", target.scalar_type());
-  const auto type = at::isReducedFloatingType(logits.scalar_type()) ? at::kFloat
-                                                                    : logits.scalar_type();
+  const auto type =
+      at::isReducedFloatingType(logits.scalar_type()) ? at::kFloat : logits.scalar_type();
   const auto cast = [&](const OptionalTensor& t) {
     return usable(t) ? OptionalTensor(t->to(type)) : std::nullopt;
   };
@@ -228,22 +227,22 @@ Terms composite(OOD_ROW_ARGS) {
 }
 
 Terms below_autograd(OOD_ROW_ARGS) {
-  return with_computing_types(
-      logits, target, objective, parameters, extras, weight, per_row, ignore_index,
-      [](OOD_ROW_ARGS) -> Terms {
-        auto [terms, counts, statistics] = forward_op().call(
-            logits, target, objective, parameters, extras, weight, per_row, ignore_index);
-        return {terms, counts};
-      });
+  return with_computing_types(logits, target, objective, parameters, extras, weight, per_row,
+                              ignore_index, [](OOD_ROW_ARGS) -> Terms {
+                                auto [terms, counts, statistics] =
+                                    forward_op().call(logits, target, objective, parameters, extras,
+                                                      weight, per_row, ignore_index);
+                                return {terms, counts};
+                              });
 }
 
 ag::variable_list apply_function(OOD_ROW_ARGS, Output output) {
-  return with_computing_types(
-      logits, target, objective, parameters, extras, weight, per_row, ignore_index,
-      [output](OOD_ROW_ARGS) -> ag::variable_list {
-        return RowTermsFunction::apply(logits, target, objective, parameters, extras, weight,
-                                       per_row, ignore_index, output);
-      });
+  return with_computing_types(logits, target, objective, parameters, extras, weight, per_row,
+                              ignore_index, [output](OOD_ROW_ARGS) -> ag::variable_list {
+                                return RowTermsFunction::apply(logits, target, objective,
+                                                               parameters, extras, weight, per_row,
+                                                               ignore_index, output);
+                              });
 }
 
 Terms autograd(OOD_ROW_ARGS) {
@@ -290,8 +289,8 @@ Tensor loss_of_terms(OOD_LOSS_ARGS) {
 Tensor loss_autograd(OOD_LOSS_ARGS) {
   const ObjectiveEntry& entry = get_objective(objective);
   if (wants_rows(entry, reduction) || !fused(logits)) return loss_of_terms(OOD_LOSS_PASS);
-  const Output output = divide_by_whole_batch(entry, balance) ? Output::kMeanWholeBatch
-                                                              : Output::kMeanPerPopulation;
+  const Output output =
+      divide_by_whole_batch(entry, balance) ? Output::kMeanWholeBatch : Output::kMeanPerPopulation;
   return apply_function(logits, target, objective, parameters, extras, weight, false, ignore_index,
                         reduction == "sum" ? Output::kSum : output)[0];
 }

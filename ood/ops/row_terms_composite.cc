@@ -26,8 +26,8 @@ std::tuple<at::Tensor, at::Tensor> row_terms_composite(const RowTermsArguments& 
   check_parameters(entry, parameters, a.parameters.size());
 
   const auto id = a.target.ge(0);
-  const auto taken = a.ignore_index.has_value() ? a.target.ne(*a.ignore_index)
-                                                : id.logical_or(a.target.lt(0));
+  const auto taken =
+      a.ignore_index.has_value() ? a.target.ne(*a.ignore_index) : id.logical_or(a.target.lt(0));
   const auto known = id.logical_and(taken);
   const auto unknown = id.logical_not().logical_and(taken);
   const auto active = entry.uses_ood ? taken : known;

@@ -111,7 +111,11 @@ std::int64_t mark_active(const Input<F>& in, std::int64_t begin, std::int64_t n,
 template <class F>
 kernels::Rows<F> block_view(const Input<F>& in, std::int64_t begin, std::int64_t n,
                             const Scratch<F>& s) {
-  return {in.data + begin * in.stride, n, in.classes, in.stride, s.active.data(),
+  return {in.data + begin * in.stride,
+          n,
+          in.classes,
+          in.stride,
+          s.active.data(),
           in.entry.row.scaled ? s.scale.data() : nullptr};
 }
 
@@ -185,21 +189,23 @@ ForwardParts forward(const ObjectiveEntry& entry, const RowTermsArguments& a) {
   std::vector<double> sums(blocks * 2 * terms, 0.0);
   F* const statistics = out.statistics.mutable_data_ptr<F>();
 
-  for_each_block(in.rows, in.classes, per_block,
-                 [&](std::int64_t b, std::int64_t begin, std::int64_t n) {
-    Scratch<F> s;
-    partial[b].bad = mark_active(in, begin, n, s, partial[b].counts);
-    const auto at = [&](int row) { return row < 0 ? nullptr : statistics + row * in.rows + begin; };
-    auto view = block_view(in, begin, n, s);
-    if (layout.sqnorm >= 0) kernels::row_square_norms(view, at(layout.sqnorm));
-    compute_scale(in, n, at(layout.sqnorm), s);
-    kernels::row_statistics(
-        view, kernels::RowStatistics<F>{at(0), at(1), at(layout.mean), at(layout.expected)});
-    Typed<F>::forward(entry.row)(
-        a.parameters.data(), formula_block(in, begin, n, s, statistics),
-        ForwardResult<F>{sums.data() + b * 2 * terms, per_row == nullptr ? nullptr : per_row + begin,
-                         in.rows});
-  });
+  for_each_block(
+      in.rows, in.classes, per_block, [&](std::int64_t b, std::int64_t begin, std::int64_t n) {
+        Scratch<F> s;
+        partial[b].bad = mark_active(in, begin, n, s, partial[b].counts);
+        const auto at = [&](int row) {
+          return row < 0 ? nullptr : statistics + row * in.rows + begin;
+        };
+        auto view = block_view(in, begin, n, s);
+        if (layout.sqnorm >= 0) kernels::row_square_norms(view, at(layout.sqnorm));
+        compute_scale(in, n, at(layout.sqnorm), s);
+        kernels::row_statistics(
+            view, kernels::RowStatistics<F>{at(0), at(1), at(layout.mean), at(layout.expected)});
+        Typed<F>::forward(entry.row)(
+            a.parameters.data(), formula_block(in, begin, n, s, statistics),
+            ForwardResult<F>{sums.data() + b * 2 * terms,
+                             per_row == nullptr ? nullptr : per_row + begin, in.rows});
+      });
 
   std::int64_t counts[2] = {0, 0};
   for (const Partial& p : partial) {
@@ -246,28 +252,29 @@ BackwardParts backward(const at::Tensor& upstream_in, const ObjectiveEntry& entr
     weight = out.weight.mutable_data_ptr<F>();
   }
 
-  for_each_block(in.rows, in.classes, block_rows(in.classes, sizeof(F)),
-                 [&](std::int64_t, std::int64_t begin, std::int64_t n) {
-    Scratch<F> s;
-    mark_active(in, begin, n, s, nullptr);
-    const F* sqnorm = layout.sqnorm < 0 ? nullptr : saved + layout.sqnorm * in.rows + begin;
-    compute_scale(in, n, sqnorm, s);
-    Typed<F>::backward(entry.row)(
-        a.parameters.data(), formula_block(in, begin, n, s, saved),
-        Upstream<F>{a.per_row ? up + begin : up, in.rows, a.per_row},
-        BackwardResult<F>{s.a.data(), s.b.data(), s.c.data(), s.d.data(),
-                          weight == nullptr ? nullptr : weight + begin,
-                          extras == nullptr ? nullptr : extras + begin, in.rows});
-    F* const block_grad = to + begin * in.classes;
-    kernels::row_gradient(block_view(in, begin, n, s),
-                          kernels::RowCoefficients<F>{
-                              saved + begin, saved + in.rows + begin, s.a.data(), s.b.data(),
-                              entry.row.needs_input ? s.d.data() : nullptr},
-                          block_grad, in.classes);
-    for (std::int64_t i = 0; i < n; ++i)
-      if (s.active[i] && in.target[begin + i] >= 0)
-        block_grad[i * in.classes + in.target[begin + i]] += s.c[i];
-  });
+  for_each_block(
+      in.rows, in.classes, block_rows(in.classes, sizeof(F)),
+      [&](std::int64_t, std::int64_t begin, std::int64_t n) {
+        Scratch<F> s;
+        mark_active(in, begin, n, s, nullptr);
+        const F* sqnorm = layout.sqnorm < 0 ? nullptr : saved + layout.sqnorm * in.rows + begin;
+        compute_scale(in, n, sqnorm, s);
+        Typed<F>::backward(entry.row)(
+            a.parameters.data(), formula_block(in, begin, n, s, saved),
+            Upstream<F>{a.per_row ? up + begin : up, in.rows, a.per_row},
+            BackwardResult<F>{s.a.data(), s.b.data(), s.c.data(), s.d.data(),
+                              weight == nullptr ? nullptr : weight + begin,
+                              extras == nullptr ? nullptr : extras + begin, in.rows});
+        F* const block_grad = to + begin * in.classes;
+        kernels::row_gradient(
+            block_view(in, begin, n, s),
+            kernels::RowCoefficients<F>{saved + begin, saved + in.rows + begin, s.a.data(),
+                                        s.b.data(), entry.row.needs_input ? s.d.data() : nullptr},
+            block_grad, in.classes);
+        for (std::int64_t i = 0; i < n; ++i)
+          if (s.active[i] && in.target[begin + i] >= 0)
+            block_grad[i * in.classes + in.target[begin + i]] += s.c[i];
+      });
   return out;
 }
 

@@ -85,14 +85,17 @@ void introduction(std::ostream& out, const json& r) {
       << ": " << escape(r.at("data")) << "</h1>";
   out << "<p class=\"muted\">The network learns to tell " << r.at("known").size()
       << " known classes apart (" << escape(join(r.at("known"))) << "; " << r.at("train_samples")
-      << " training samples). The test asks whether a score computed from its output tells inputs of "
+      << " training samples). The test asks whether a score computed from its output tells inputs "
+         "of "
          "other kinds from inputs of the known classes.</p>";
   const bool outliers = !r.at("outliers").empty(), unknown = !r.at("unknown").empty();
   if (outliers && unknown)
     out << "<p>The training outliers (" << escape(join(r.at("outliers")))
         << ") resemble the unknown classes (" << escape(join(r.at("unknown")))
-        << "): they are other classes of the same data set. Objectives that learn from outliers profit "
-           "from that; with inputs that differ more from the outliers expect lower figures, and test "
+        << "): they are other classes of the same data set. Objectives that learn from outliers "
+           "profit "
+           "from that; with inputs that differ more from the outliers expect lower figures, and "
+           "test "
            "on your own with <code>--ood-data NAME=PATH</code>.</p>";
   else if (outliers)
     out << "<p>Outliers in training: " << escape(join(r.at("outliers"))) << ".</p>";
@@ -102,21 +105,24 @@ void introduction(std::ostream& out, const json& r) {
 
 void comparison(std::ostream& out, const json& r) {
   out << "<h2>How well OOD inputs are detected</h2>";
-  out << "<p class=\"muted\">AUROC: the chance that an OOD input scores higher than an ID input; 1 is "
+  out << "<p class=\"muted\">AUROC: the chance that an OOD input scores higher than an ID input; 1 "
+         "is "
          "perfect, 0.5 is guessing (95 % bootstrap interval below). AUPR-in and AUPR-out: average "
          "precision with ID or OOD as the positive class. FPR95: share of OOD inputs accepted when "
          "95 % of the ID inputs are.</p>";
   for (const auto& set : sets_of(r)) {
     double best = 0;
-    for (const auto& o : r.at("objectives")) best = std::max(best, o.at("ood").at(set).at("auroc").get<double>());
+    for (const auto& o : r.at("objectives"))
+      best = std::max(best, o.at("ood").at(set).at("auroc").get<double>());
     out << "<div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">"
         << "objective</th><th class=\"l\">score</th><th>accuracy</th><th>AUROC, " << escape(set)
-        << "</th><th>AUPR-in</th><th>AUPR-out</th><th>FPR95</th><th>training</th></tr></thead><tbody>";
+        << "</th><th>AUPR-in</th><th>AUPR-out</th><th>FPR95</th><th>training</th></tr></"
+           "thead><tbody>";
     for (const auto& o : r.at("objectives")) {
       const auto& f = o.at("ood").at(set);
       const auto cell = [&](const char* name, const std::string& text, const char* cls = "") {
-        out << "<td" << (*cls ? std::string(" class=\"") + cls + "\"" : "") << " data-name=\"" << name
-            << "\">" << text << "</td>";
+        out << "<td" << (*cls ? std::string(" class=\"") + cls + "\"" : "") << " data-name=\""
+            << name << "\">" << text << "</td>";
       };
       out << "<tr>";
       cell("objective", escape(o.at("objective")), "l");
@@ -141,13 +147,15 @@ void comparison(std::ostream& out, const json& r) {
         out << "<p class=\"warn\"><b>" << escape(o.at("objective")) << ", " << escape(set)
             << ": AUROC " << fixed(f.at("auroc"), 3)
             << ".</b> Below 0.5 the score ranks these OOD inputs as more familiar than the known "
-               "classes: the network is more certain of them than of its own classes. A detector with "
+               "classes: the network is more certain of them than of its own classes. A detector "
+               "with "
                "this score would accept them first.</p>";
 }
 
 void dots_and_roc(std::ostream& out, const json& r) {
   std::vector<std::pair<std::string, std::string>> names;
-  for (const auto& o : r.at("objectives")) names.emplace_back(o.at("objective"), color(names.size()));
+  for (const auto& o : r.at("objectives"))
+    names.emplace_back(o.at("objective"), color(names.size()));
   for (const auto& set : sets_of(r)) {
     out << "<h2>OOD set: " << escape(set) << "</h2><div class=\"grid\">";
     std::vector<DotRow> rows;
@@ -155,9 +163,11 @@ void dots_and_roc(std::ostream& out, const json& r) {
     for (std::size_t i = 0; i < names.size(); ++i) {
       const auto& o = r.at("objectives").at(i);
       const auto& f = o.at("ood").at(set);
-      rows.push_back({names[i].first, names[i].second, f.at("auroc"), f.at("auroc_low"), f.at("auroc_high")});
+      rows.push_back(
+          {names[i].first, names[i].second, f.at("auroc"), f.at("auroc_low"), f.at("auroc_high")});
       Series s{names[i].first, names[i].second, {}};
-      for (const auto& p : o.at("curves").at(set).at("roc")) s.points.emplace_back(p.at(0), p.at(1));
+      for (const auto& p : o.at("curves").at(set).at("roc"))
+        s.points.emplace_back(p.at(0), p.at(1));
       roc.series.push_back(std::move(s));
     }
     roc.title = "ROC: OOD against ID inputs rejected";
@@ -168,9 +178,11 @@ void dots_and_roc(std::ostream& out, const json& r) {
 
 void histograms(std::ostream& out, const json& r) {
   out << "<h2>Scores of ID and OOD inputs</h2><p class=\"muted\">Share of the inputs in each of 40 "
-         "common bins; the further right, the more likely OOD. The less the two overlap, the better "
+         "common bins; the further right, the more likely OOD. The less the two overlap, the "
+         "better "
          "the detection.</p>"
-      << legend({{"ID", kIdColor}, {"OOD", kOodColor}}) << "<div class=\"grid\" style=\"margin-top:8px\">";
+      << legend({{"ID", kIdColor}, {"OOD", kOodColor}})
+      << "<div class=\"grid\" style=\"margin-top:8px\">";
   for (const auto& o : r.at("objectives"))
     for (const auto& [set, c] : o.at("curves").items()) {
       const auto& h = c.at("histogram");
@@ -227,9 +239,11 @@ void training(std::ostream& out, const json& r) {
 }
 
 void all_scores(std::ostream& out, const json& r) {
-  out << "<h2>Every score beside the objective's own</h2><p class=\"muted\">AUROC. The objective's own "
+  out << "<h2>Every score beside the objective's own</h2><p class=\"muted\">AUROC. The objective's "
+         "own "
          "score was fixed beforehand; picking the best column afterwards would be choosing by test "
-         "data.</p><div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">objective</th><th class=\"l\">OOD set</th>";
+         "data.</p><div class=\"card scroll\"><table class=\"stack\"><thead><tr><th "
+         "class=\"l\">objective</th><th class=\"l\">OOD set</th>";
   const auto& first = r.at("objectives").at(0).at("scores");
   for (const auto& [score, unused] : first.items()) out << "<th>" << escape(score) << "</th>";
   out << "</tr></thead><tbody>";
@@ -238,7 +252,8 @@ void all_scores(std::ostream& out, const json& r) {
       out << "<tr><td class=\"l\">" << escape(o.at("objective"))
           << "</td><td class=\"l\" data-name=\"OOD set\">" << escape(set) << "</td>";
       for (const auto& [score, sets] : o.at("scores").items())
-        out << "<td data-name=\"" << escape(score) << "\"" << (score == o.at("score") ? " class=\"best\"" : "") << ">"
+        out << "<td data-name=\"" << escape(score) << "\""
+            << (score == o.at("score") ? " class=\"best\"" : "") << ">"
             << fixed(sets.at(set).at("auroc"), 3) << "</td>";
       out << "</tr>";
     }

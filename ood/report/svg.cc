@@ -11,9 +11,9 @@ namespace {
 constexpr double kWidth = 340, kHeight = 230;
 constexpr double kLeft = 48, kRight = 12, kTop = 28, kBottom = 40;
 
-// Round steps of about the range divided by four.
+// Round steps of about the range divided by five.
 std::vector<double> ticks(double low, double high) {
-  const double raw = (high - low) / 4;
+  const double raw = (high - low) / 5;
   const double power = std::pow(10, std::floor(std::log10(raw)));
   double step = power;
   for (const double s : {1.0, 2.0, 5.0, 10.0})
@@ -47,11 +47,20 @@ std::string escape(const std::string& text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;

@@ -16,7 +16,7 @@ struct NetworkOutput {
 
 struct Score {
   std::string_view name;
-  std::string_view label;    ///< for tables and plots
+  std::string_view label;  ///< for tables and plots
   std::string_view formula;
   at::Tensor (*compute)(const NetworkOutput&);  ///< [B]
 };

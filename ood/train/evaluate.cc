@@ -18,10 +18,12 @@ constexpr int kBins = 40;
 
 std::vector<double> numbers(const at::Tensor& scores, const std::string& what) {
   const auto flat = scores.to(torch::kDouble).contiguous();
-  std::vector<double> v(flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel());
+  std::vector<double> v(flat.const_data_ptr<double>(),
+                        flat.const_data_ptr<double>() + flat.numel());
   for (const double x : v)
     if (std::isnan(x))
-      throw DivergedError("the network gives NaN for " + what + "; train again with a smaller --lr");
+      throw DivergedError("the network gives NaN for " + what +
+                          "; train again with a smaller --lr");
   return v;
 }
 
@@ -43,7 +45,8 @@ json histogram(const std::vector<double>& id, const std::vector<double>& ood) {
     std::vector<double> bins(kBins, 0.0);
     for (const double x : v) {
       const double at = (x - low) / (high - low) * kBins;
-      bins[static_cast<std::size_t>(std::clamp(at, 0.0, kBins - 1.0))] += 1.0 / static_cast<double>(v.size());
+      bins[static_cast<std::size_t>(std::clamp(at, 0.0, kBins - 1.0))] +=
+          1.0 / static_cast<double>(v.size());
     }
     return bins;
   };
@@ -84,8 +87,8 @@ json evaluate(Classifier& network, const Task& task, const std::string& own_scor
   if (task.validation.size() > 0) {
     const auto held_out = run_network(network, task, task.validation);
     result["validation_accuracy"] = accuracy(held_out.logits, task.validation.labels);
-    result["threshold"] = threshold_at(
-        numbers(get_score(own_score).compute(held_out), "held-out data"), 0.95);
+    result["threshold"] =
+        threshold_at(numbers(get_score(own_score).compute(held_out), "held-out data"), 0.95);
   }
   json own = json::object(), by_score = json::object(), curves = json::object();
   for (const Score& score : scores()) {
@@ -96,8 +99,8 @@ json evaluate(Classifier& network, const Task& task, const std::string& own_scor
       const json f = figures(detection(id_scores, ood_scores));
       by_score[std::string(score.name)][name] = f;
       if (!is_own) continue;
-      const auto interval = auroc_interval(id_scores, ood_scores,
-                                           random_bits(seed, Purpose::kBootstrap, 0, 0));
+      const auto interval =
+          auroc_interval(id_scores, ood_scores, random_bits(seed, Purpose::kBootstrap, 0, 0));
       own[name] = f;
       own[name]["auroc_low"] = interval.low;
       own[name]["auroc_high"] = interval.high;

@@ -52,19 +52,18 @@ void Progress::update(std::int64_t done, const std::string& note) {
   } else if (done * kPlainLines / total_ > lines_) {
     lines_ = static_cast<int>(done * kPlainLines / total_);
     const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
-    std::fprintf(stderr, "%s: %ld/%ld, %s, %s left\n", label_.c_str(), static_cast<long>(done),
-                 static_cast<long>(total_), note.c_str(),
-                 duration_text(elapsed / static_cast<double>(done) *
-                               static_cast<double>(total_ - done))
-                     .c_str());
+    std::fprintf(
+        stderr, "%s: %ld/%ld, %s, %s left\n", label_.c_str(), static_cast<long>(done),
+        static_cast<long>(total_), note.c_str(),
+        duration_text(elapsed / static_cast<double>(done) * static_cast<double>(total_ - done))
+            .c_str());
   }
 }
 
 void Progress::draw(std::int64_t done, const std::string& note) {
   const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
-  const double left = done > 0 ? elapsed / static_cast<double>(done) *
-                                     static_cast<double>(total_ - done)
-                               : 0;
+  const double left =
+      done > 0 ? elapsed / static_cast<double>(done) * static_cast<double>(total_ - done) : 0;
   const std::string text = " " + std::to_string(done * 100 / total_) + "% " + note + " " +
                            (done < total_ ? duration_text(left) + " left" : duration_text(elapsed));
   const int width = terminal_width() - 1;

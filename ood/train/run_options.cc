@@ -1,12 +1,12 @@
 #include "ood/train/run_options.h"
 
 #include <c10/util/Exception.h>
+#include <toml++/toml.h>
 
 #include <charconv>
 #include <cmath>
 #include <set>
 #include <sstream>
-#include <toml++/toml.h>
 
 #include "ood/errors.h"
 #include "ood/objectives/registry.h"
@@ -50,9 +50,9 @@ void RunOptions::resolve() {
   check_range("epochs", static_cast<double>(epochs), 1, 1e6, "at least 1");
   check_range("batch-size", static_cast<double>(batch_size), 2, 1e6, "at least 2");
   check_range("outlier-ratio", outlier_ratio, 0, 1000, "0 to 1000");
-  check_range("lr", lr, 0, 1e6, "at least 0");
+  check_range("lr", lr, 0, 1e38, "at least 0");
   check_range("momentum", momentum, 0, 0.9999, "0 to below 1");
-  check_range("weight-decay", weight_decay, 0, 1e6, "at least 0");
+  check_range("weight-decay", weight_decay, 0, 1e38, "at least 0");
   check_range("warmup", warmup, 0, 1, "0 to 1");
   check_range("validation", validation, 0, 0.9, "0 to 0.9");
   check_range("limit-train", static_cast<double>(limit_train), 0, 1e15, "at least 0");
@@ -121,8 +121,7 @@ std::string to_toml(const RunOptions& options) {
   for (const auto& [name, values] : options.parameters) {
     if (values.empty()) continue;
     out << "\n[" << name << "]\n";
-    for (const auto& [key, value] : values)
-      out << key << " = " << shortest(value) << "\n";
+    for (const auto& [key, value] : values) out << key << " = " << shortest(value) << "\n";
   }
   return out.str();
 }
@@ -150,15 +149,19 @@ RunOptions read_config(const std::filesystem::path& path) {
     }
     void operator()(const char* key, std::string& v, const char*) const {
       known.insert(key);
-      if (const auto node = table[key]) v = node.value<std::string>() ? *node.value<std::string>() : (fail(key, "a text"), "");
+      if (const auto node = table[key])
+        v = node.value<std::string>() ? *node.value<std::string>() : (fail(key, "a text"), "");
     }
     void operator()(const char* key, std::int64_t& v, const char*) const {
       known.insert(key);
-      if (const auto node = table[key]) v = node.value<std::int64_t>() ? *node.value<std::int64_t>() : (fail(key, "a whole number"), 0);
+      if (const auto node = table[key])
+        v = node.value<std::int64_t>() ? *node.value<std::int64_t>()
+                                       : (fail(key, "a whole number"), 0);
     }
     void operator()(const char* key, double& v, const char*) const {
       known.insert(key);
-      if (const auto node = table[key]) v = node.value<double>() ? *node.value<double>() : (fail(key, "a number"), 0.0);
+      if (const auto node = table[key])
+        v = node.value<double>() ? *node.value<double>() : (fail(key, "a number"), 0.0);
     }
     void operator()(const char* key, std::vector<std::string>& v, const char*) const {
       known.insert(key);
@@ -185,7 +188,9 @@ RunOptions read_config(const std::filesystem::path& path) {
     }
     for (const auto& [parameter, value] : *node.as_table()) {
       const auto number = value.value<double>();
-      if (!number) throw DataError(file + ": " + name + "." + std::string(parameter.str()) + ": expected a number");
+      if (!number)
+        throw DataError(file + ": " + name + "." + std::string(parameter.str()) +
+                        ": expected a number");
       o.parameters[name][std::string(parameter.str())] = *number;
     }
   }

@@ -19,9 +19,9 @@ struct RunOptions {
 
   std::string model = "small-cnn";
   std::string objective = "cross_entropy";
-  std::int64_t epochs = 2;
+  std::int64_t epochs = 3;
   std::int64_t batch_size = 128;
-  double outlier_ratio = 1;
+  double outlier_ratio = 0.5;
   double lr = 0.1;
   double momentum = 0.9;
   double weight_decay = 5e-4;

@@ -115,7 +115,8 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
                                       [&](const TypeName& t) { return dtype == t.name; });
       if (type == std::end(kTypes)) throw DataError(name + ": unsupported type " + dtype);
       const std::vector<std::int64_t> shape = value.at("shape");
-      const std::uint64_t begin = value.at("data_offsets").at(0), end = value.at("data_offsets").at(1);
+      const std::uint64_t begin = value.at("data_offsets").at(0),
+                          end = value.at("data_offsets").at(1);
       std::uint64_t bytes = c10::elementSize(type->type);
       for (const auto s : shape) {
         if (s < 0 || (s > 0 && bytes > data_size / static_cast<std::uint64_t>(s)))

@@ -20,8 +20,8 @@ struct TensorFile {
   at::Tensor find(const std::string& name) const;
 };
 
-/// Writes under a temporary name and renames, so that the file is whole or not there. DataError where
-/// it cannot be written.
+/// Writes under a temporary name and renames, so that the file is whole or not there. DataError
+/// where it cannot be written.
 void write_safetensors(const std::filesystem::path& path, const TensorFile& file);
 
 /// DataError where the file is missing, damaged or holds a type that is not supported.

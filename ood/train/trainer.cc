@@ -54,7 +54,8 @@ class Curves {
       const std::size_t points = std::min(values.size(), kCurvePoints);
       json points_of = json::array();
       for (std::size_t p = 0; p < points; ++p) {
-        const std::size_t begin = p * values.size() / points, end = (p + 1) * values.size() / points;
+        const std::size_t begin = p * values.size() / points,
+                          end = (p + 1) * values.size() / points;
         double sum = 0;
         for (std::size_t i = begin; i < end; ++i) sum += values[i];
         points_of.push_back({(begin + end + 1) / 2, sum / static_cast<double>(end - begin)});
@@ -87,7 +88,9 @@ void save_network(const fs::path& path, const Classifier& network, const RunOpti
   TensorFile file;
   for (const auto& p : network.named_parameters()) file.tensors.emplace_back(p.key(), p.value());
   for (const auto& b : network.named_buffers()) file.tensors.emplace_back(b.key(), b.value());
-  file.metadata = {{"format", "ood-run"}, {"version", kVersion}, {"model", options.model},
+  file.metadata = {{"format", "ood-run"},
+                   {"version", kVersion},
+                   {"model", options.model},
                    {"objective", options.objective}};
   write_safetensors(path, file);
 }
@@ -97,7 +100,8 @@ void load_network(const fs::path& path, Classifier& network) {
   const torch::NoGradGuard no_grad;
   const auto copy = [&](const std::string& name, at::Tensor to) {
     const auto from = file.find(name);
-    if (!from.defined()) throw DataError(path.string() + ": expected tensor " + name + ", found none");
+    if (!from.defined())
+      throw DataError(path.string() + ": expected tensor " + name + ", found none");
     if (from.sizes() != to.sizes())
       throw DataError(path.string() + ": tensor " + name + " has another shape than the network's");
     to.copy_(from);
@@ -129,9 +133,8 @@ TaskOptions task_options(const RunOptions& o) {
 
 std::shared_ptr<Classifier> new_network(const RunOptions& options, const Task& task) {
   torch::manual_seed(static_cast<std::uint64_t>(options.seed));
-  return make_network(options.model,
-                      {task.train.inputs.size(1), task.train.inputs.size(2),
-                       task.train.inputs.size(3), task.classes()});
+  return make_network(options.model, {task.train.inputs.size(1), task.train.inputs.size(2),
+                                      task.train.inputs.size(3), task.classes()});
 }
 
 void make_run_folder(const fs::path& out) {
@@ -167,10 +170,11 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
   if (entry.uses_ood && task.train_outliers.size() > 0)
     outliers = std::llround(options.outlier_ratio * static_cast<double>(options.batch_size));
   if (entry.uses_ood && outliers == 0)
-    std::fprintf(stderr,
-                 "warning: %s learns from outliers and has none; set --outliers CLASSES, or it trains "
-                 "on ID data alone\n",
-                 options.objective.c_str());
+    std::fprintf(
+        stderr,
+        "warning: %s learns from outliers and has none; set --outliers CLASSES, or it trains "
+        "on ID data alone\n",
+        options.objective.c_str());
   Batches batches(task, options.batch_size, outliers, static_cast<std::uint64_t>(options.seed));
   torch::optim::SGD optimizer(trainable(*network, *objective),
                               torch::optim::SGDOptions(options.lr)
@@ -201,8 +205,9 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
     line["lr"] = lr;
     log.write(line);
     if (!std::isfinite(loss))
-      throw DivergedError(options.objective + ": the loss is " + (std::isnan(loss) ? "NaN" : "infinite") +
-                          " at step " + std::to_string(step + 1) + " of " + std::to_string(total) +
+      throw DivergedError(options.objective + ": the loss is " +
+                          (std::isnan(loss) ? "NaN" : "infinite") + " at step " +
+                          std::to_string(step + 1) + " of " + std::to_string(total) +
                           "; expected a number; try a smaller --lr (now " +
                           std::to_string(options.lr) + "). The run so far is in " + out.string());
     curves.add(loss, losses);
@@ -233,8 +238,8 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
   result["parameters"] = options.parameters.at(options.objective);
   result["seconds"] = seconds;
   result["steps"] = total;
-  result.update(evaluate(*network, task, std::string(entry.score),
-                         static_cast<std::uint64_t>(options.seed)));
+  result.update(
+      evaluate(*network, task, std::string(entry.score), static_cast<std::uint64_t>(options.seed)));
   result["training"] = curves.thinned();
   json file = results_header(options, task);
   file["objectives"] = {result};

@@ -32,7 +32,8 @@ inline std::string idx_bytes(const std::vector<int>& shape, int step, int modulu
     total *= static_cast<std::size_t>(s);
   }
   for (std::size_t i = 0; i < total; ++i)
-    bytes += static_cast<char>(i * static_cast<std::size_t>(step) % static_cast<std::size_t>(modulus));
+    bytes +=
+        static_cast<char>(i * static_cast<std::size_t>(step) % static_cast<std::size_t>(modulus));
   return bytes;
 }
 

@@ -42,15 +42,18 @@ TEST(Idx, EveryTruncationIsNoticed) {
   for (std::size_t n = 0; n < bytes.size(); ++n) {
     test::write_bytes(folder.path / "short", bytes.substr(0, n));
     const auto text = error_of([&] { read_idx(folder.path / "short"); });
-    EXPECT_NE(text.find(n < 4 ? "expected an idx file" : "truncated"), std::string::npos) << n << text;
+    EXPECT_NE(text.find(n < 4 ? "expected an idx file" : "truncated"), std::string::npos)
+        << n << text;
   }
 }
 
 TEST(Idx, ForeignFilesAndMissingOnes) {
   const test::TemporaryFolder folder;
   test::write_bytes(folder.path / "png", "\x89PNG\r\n\x1a\n and so on");
-  EXPECT_NE(error_of([&] { read_idx(folder.path / "png"); }).find("expected an idx file"), std::string::npos);
-  EXPECT_NE(error_of([&] { read_idx(folder.path / "absent"); }).find("cannot be opened"), std::string::npos);
+  EXPECT_NE(error_of([&] { read_idx(folder.path / "png"); }).find("expected an idx file"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] { read_idx(folder.path / "absent"); }).find("cannot be opened"),
+            std::string::npos);
   // A header that promises 4 G x 4 G x 4 G numbers.
   test::write_bytes(folder.path / "huge", std::string("\0\0\x08\x03", 4) + std::string(12, '\xff'));
   EXPECT_NE(error_of([&] { read_idx(folder.path / "huge"); }).find("damaged"), std::string::npos);
@@ -75,7 +78,8 @@ TEST(Dataset, CountsMustMatch) {
   EXPECT_NE(text.find("20 pictures"), std::string::npos) << text;
   EXPECT_NE(text.find("19 labels"), std::string::npos) << text;
   std::filesystem::remove(folder.path / "train-labels-idx1-ubyte");
-  EXPECT_NE(error_of([&] { load_dataset(folder.path.string()); }).find("train-labels"), std::string::npos);
+  EXPECT_NE(error_of([&] { load_dataset(folder.path.string()); }).find("train-labels"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -24,11 +24,13 @@ TEST(Dual, ArithmeticAndFunctions) {
   for (const double x : {-1.3, 0.4, 2.1})
     for (const double y : {0.7, 3.2}) {
       expect_derivatives([](const D& a, const D& b) { return a * b + a / b - b; }, x, y);
-      expect_derivatives([](const D& a, const D& b) { return 2.0 * a - b * 3.0 + 1.0 - a / 4.0; }, x, y);
+      expect_derivatives([](const D& a, const D& b) { return 2.0 * a - b * 3.0 + 1.0 - a / 4.0; },
+                         x, y);
       expect_derivatives([](const D& a, const D& b) { return 2.0 / b + (1.0 - a); }, x, y);
       expect_derivatives([](const D& a, const D& b) { return exp(a) * log(b) * root(b); }, x, y);
       expect_derivatives([](const D& a, const D& b) { return sigmoid(a) + log1pexp(a * b); }, x, y);
-      expect_derivatives([](const D& a, const D& b) { return square(relu(a - b)) + relu(-a); }, x, y);
+      expect_derivatives([](const D& a, const D& b) { return square(relu(a - b)) + relu(-a); }, x,
+                         y);
       expect_derivatives([](const D& a, const D& b) { return where(a.value > 0, a * a, b); }, x, y);
     }
 }

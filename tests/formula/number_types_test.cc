@@ -17,8 +17,12 @@ struct Statistics {
 template <class Formula, class F>
 auto on_dual(const Statistics& s, bool known) {
   constexpr int kVariables = statistic_count<Formula>() + extra_count<Formula>();
-  DualRow<Formula, F, kVariables> row{static_cast<F>(s.nll), static_cast<F>(s.uniform_nll),
-                                      static_cast<F>(s.lse), static_cast<F>(s.sqnorm), nullptr, 0};
+  DualRow<Formula, F, kVariables> row{static_cast<F>(s.nll),
+                                      static_cast<F>(s.uniform_nll),
+                                      static_cast<F>(s.lse),
+                                      static_cast<F>(s.sqnorm),
+                                      nullptr,
+                                      0};
   return Formula{}(row, known);
 }
 
@@ -31,9 +35,9 @@ void expect_agreement(const Statistics& s, bool known) {
   const auto by_double = on_dual<Formula, double>(s, known);
   const auto by_float = on_dual<Formula, float>(s, known);
   const std::pair<unsigned, at::Tensor*> variables[] = {{kNll, &row.nll_value},
-                                                    {kUniformNll, &row.uniform_nll_value},
-                                                    {kLogSumExp, &row.lse_value},
-                                                    {kSquareNorm, &row.sqnorm_value}};
+                                                        {kUniformNll, &row.uniform_nll_value},
+                                                        {kLogSumExp, &row.lse_value},
+                                                        {kSquareNorm, &row.sqnorm_value}};
   for (std::size_t t = 0; t < Formula::kTerms.size(); ++t) {
     EXPECT_NEAR(by_tensor[t].template item<double>(), by_double[t].value, 1e-12);
     EXPECT_NEAR(by_float[t].value, by_double[t].value, 1e-5 * (1 + std::abs(by_double[t].value)));
@@ -42,7 +46,8 @@ void expect_agreement(const Statistics& s, bool known) {
       if ((Formula::kUses & statistic) == 0) continue;
       double expected = 0;
       if (by_tensor[t].requires_grad()) {
-        const auto g = torch::autograd::grad({by_tensor[t].sum()}, {*tensor}, {}, true, false, true)[0];
+        const auto g =
+            torch::autograd::grad({by_tensor[t].sum()}, {*tensor}, {}, true, false, true)[0];
         if (g.defined()) expected = g.template item<double>();
       }
       EXPECT_NEAR(by_double[t].partial[v], expected, 1e-12);
@@ -54,13 +59,13 @@ void expect_agreement(const Statistics& s, bool known) {
 
 template <class Formula>
 class NumberTypes : public testing::Test {};
-using Formulas = testing::Types<CrossEntropy, OutlierExposure, EntropicOpenSet, EnergyRegularized, LogitNorm>;
+using Formulas =
+    testing::Types<CrossEntropy, OutlierExposure, EntropicOpenSet, EnergyRegularized, LogitNorm>;
 TYPED_TEST_SUITE(NumberTypes, Formulas);
 
 TYPED_TEST(NumberTypes, GiveTheSameTermsAndDerivatives) {
   for (const double lse : {-3.0, 2.0, 12.0, 30.0})
-    for (const bool known : {true, false})
-      expect_agreement<TypeParam>({1.3, 0.4, lse, 7.5}, known);
+    for (const bool known : {true, false}) expect_agreement<TypeParam>({1.3, 0.4, lse, 7.5}, known);
 }
 
 TYPED_TEST(NumberTypes, IsInTheRegistryWithItsDefaults) {

@@ -37,7 +37,8 @@ struct Case {
 template <class T>
 struct Output {
   std::vector<T> max, log_sum, mean, expected;
-  explicit Output(int rows) : max(rows, -9), log_sum(rows, -9), mean(rows, -9), expected(rows, -9) {}
+  explicit Output(int rows)
+      : max(rows, -9), log_sum(rows, -9), mean(rows, -9), expected(rows, -9) {}
   RowStatistics<T> view() { return {max.data(), log_sum.data(), mean.data(), expected.data()}; }
 };
 
@@ -48,7 +49,8 @@ struct Exact {
 template <class T>
 Exact exact(const T* x, int classes, T k) {
   long double max = -std::numeric_limits<long double>::infinity(), sum = 0, mean = 0, inner = 0;
-  for (int j = 0; j < classes; ++j) max = std::max<long double>(max, static_cast<long double>(k) * x[j]);
+  for (int j = 0; j < classes; ++j)
+    max = std::max<long double>(max, static_cast<long double>(k) * x[j]);
   for (int j = 0; j < classes; ++j) {
     const long double r = static_cast<long double>(k) * x[j] - max;
     sum += std::exp(r);
@@ -151,9 +153,10 @@ TYPED_TEST(Row, NanAndInfinity) {
 
         const std::vector<T> a(4, 1), b(4, 0), d(4, 0);
         std::vector<T> grad(4 * classes);
-        row_gradient(c.view(false),
-                     RowCoefficients<T>{out.max.data(), out.log_sum.data(), a.data(), b.data(), d.data()},
-                     grad.data(), classes);
+        row_gradient(
+            c.view(false),
+            RowCoefficients<T>{out.max.data(), out.log_sum.data(), a.data(), b.data(), d.data()},
+            grad.data(), classes);
         for (int j = 0; j < classes; ++j) {
           EXPECT_TRUE(std::isnan(grad[j])) << level;
           EXPECT_TRUE(std::isnan(grad[classes + j])) << level;
@@ -177,9 +180,10 @@ TYPED_TEST(Row, RowsThatTakeNoPartAreZeroWhateverTheyHold) {
     std::vector<T> norms(3), grad(60, 5), one(3, 1);
     row_square_norms(c.view(false), norms.data());
     EXPECT_EQ(norms[1], 0) << level;
-    row_gradient(c.view(true),
-                 RowCoefficients<T>{out.max.data(), out.log_sum.data(), one.data(), one.data(), one.data()},
-                 grad.data(), 20);
+    row_gradient(
+        c.view(true),
+        RowCoefficients<T>{out.max.data(), out.log_sum.data(), one.data(), one.data(), one.data()},
+        grad.data(), 20);
     for (int j = 0; j < 20; ++j) EXPECT_EQ(grad[20 + j], 0) << level;
   });
 }

@@ -41,7 +41,8 @@ double brute_fpr95(const Scores& id, const Scores& ood) {
     std::size_t in = 0, out = 0;
     for (const double i : id) in += i <= t;
     for (const double o : ood) out += o <= t;
-    if (in * 100 >= id.size() * 95) return static_cast<double>(out) / static_cast<double>(ood.size());
+    if (in * 100 >= id.size() * 95)
+      return static_cast<double>(out) / static_cast<double>(ood.size());
   }
   return 1;
 }

@@ -9,20 +9,23 @@
 namespace ood {
 namespace {
 
-const auto kLogits = torch::tensor({{2., 0., -1.}, {.5, 1.5, 0.}, {1., -1., 0.}, {3., 0., 0.}, {0., 0., 1.}},
-                                   at::kDouble);
+const auto kLogits = torch::tensor(
+    {{2., 0., -1.}, {.5, 1.5, 0.}, {1., -1., 0.}, {3., 0., 0.}, {0., 0., 1.}}, at::kDouble);
 const auto kTarget = torch::tensor({0, 1, -1, -1, -1});
 
 TEST(Modules, OptionsReachTheLoss) {
   nn::OutlierExposureLoss criterion(nn::OutlierExposureLossOptions().alpha(0.5));
   EXPECT_NEAR(criterion(kLogits, kTarget).item<double>(), 1.1038807854094583, 1e-12);
-  nn::OutlierExposureLoss whole(nn::OutlierExposureLossOptions().alpha(0.5).balance(Balance::kWholeBatch));
+  nn::OutlierExposureLoss whole(
+      nn::OutlierExposureLossOptions().alpha(0.5).balance(Balance::kWholeBatch));
   EXPECT_NEAR(whole(kLogits, kTarget).item<double>(), 0.5989069908792519, 1e-12);
   nn::OutlierExposureLoss rows(nn::OutlierExposureLossOptions().reduction(nn::Reduction::kNone));
   EXPECT_EQ(rows(kLogits, kTarget).sizes(), kTarget.sizes());
-  nn::EnergyRegularizedLoss energy(nn::EnergyRegularizedLossOptions().margin_in(-2).margin_out(-1.2));
+  nn::EnergyRegularizedLoss energy(
+      nn::EnergyRegularizedLossOptions().margin_in(-2).margin_out(-1.2));
   EXPECT_NEAR(energy(kLogits, kTarget).item<double>(), 0.4424157688159065, 1e-12);
-  nn::CrossEntropyLoss ignoring(nn::CrossEntropyLossOptions().ignore_index(1).reduction(nn::Reduction::kSum));
+  nn::CrossEntropyLoss ignoring(
+      nn::CrossEntropyLossOptions().ignore_index(1).reduction(nn::Reduction::kSum));
   EXPECT_NEAR(ignoring(kLogits, kTarget).item<double>(), 0.16984602, 1e-7);
 }
 
@@ -36,13 +39,15 @@ TEST(Modules, FunctionsAreTheSame) {
 
 TEST(Modules, WeightsMultiplyRows) {
   const auto weight = torch::tensor({1., 2., 0., 1., 3.}, at::kDouble);
-  nn::EntropicOpenSetLoss criterion(nn::EntropicOpenSetLossOptions().reduction(nn::Reduction::kNone));
+  nn::EntropicOpenSetLoss criterion(
+      nn::EntropicOpenSetLossOptions().reduction(nn::Reduction::kNone));
   const auto rows = criterion(kLogits, kTarget);
   EXPECT_TRUE(criterion(kLogits, kTarget, weight).allclose(rows * weight));
 }
 
 TEST(Modules, DefaultsAreTheRegistrys) {
-  EXPECT_EQ(nn::EnergyRegularizedLossOptions().parameters(), get_objective("energy_regularized").defaults());
+  EXPECT_EQ(nn::EnergyRegularizedLossOptions().parameters(),
+            get_objective("energy_regularized").defaults());
   EXPECT_EQ(nn::LogitNormOptions().parameters(), get_objective("logit_norm").defaults());
 }
 
@@ -62,7 +67,8 @@ TEST(Modules, TrainInsideASequential) {
   torch::optim::SGD optimizer(layer->parameters(), 0.5);
   nn::OutlierExposureLoss criterion;
   const auto x = torch::randn({32, 4});
-  const auto y = torch::where(x.select(1, 3).gt(0.8), torch::full({32}, -1), x.slice(1, 0, 3).argmax(1));
+  const auto y =
+      torch::where(x.select(1, 3).gt(0.8), torch::full({32}, -1), x.slice(1, 0, 3).argmax(1));
   const double before = criterion(layer(x), y).item<double>();
   for (int i = 0; i < 50; ++i) {
     optimizer.zero_grad();

@@ -1,12 +1,14 @@
 // Generic tests: whatever is in the registry goes through all of them. Fused path against composite
-// path of the same formula, the composite always in float64. Objectives have their own tests elsewhere.
+// path of the same formula, the composite always in float64. Objectives have their own tests
+// elsewhere.
+#include "ood/objectives/registry.h"
+
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
-#include "ood/objectives/registry.h"
 #include "ood/ops/row_terms.h"
 #include "ood/torch.h"
 #include "tests/kernels/levels.h"
@@ -23,8 +25,8 @@ struct Call {
   std::optional<std::int64_t> ignore_index{};
 };
 
-// Rows whose logsumexp lies between -2 and 33, so that hinges on any usual energy or norm are active
-// for a part of them; labels of both kinds.
+// Rows whose logsumexp lies between -2 and 33, so that hinges on any usual energy or norm are
+// active for a part of them; labels of both kinds.
 Call random_call(const ObjectiveEntry& e, std::int64_t rows, std::int64_t classes,
                  std::uint64_t seed, at::ScalarType type = at::kDouble) {
   auto g = at::make_generator<at::CPUGeneratorImpl>(seed);
@@ -37,7 +39,9 @@ Call random_call(const ObjectiveEntry& e, std::int64_t rows, std::int64_t classe
   c.target = torch::randint(0, classes, {rows}, g, at::TensorOptions(at::kLong));
   c.target.masked_fill_(torch::rand({rows}, g, options).lt(0.4), -1);
   if (!e.extras.empty())
-    c.extras = torch::rand({static_cast<std::int64_t>(e.extras.size()), rows}, g, options).to(at::kFloat).to(type);
+    c.extras = torch::rand({static_cast<std::int64_t>(e.extras.size()), rows}, g, options)
+                   .to(at::kFloat)
+                   .to(type);
   c.weight = (torch::rand({rows}, g, options) + 0.5).to(at::kFloat).to(type);
   return c;
 }
@@ -49,7 +53,9 @@ struct Result {
 using Op = std::tuple<Tensor, Tensor> (*)(const RowTermsArguments&);
 
 Result run(const ObjectiveEntry& e, const Call& c, Op op, std::uint64_t seed = 1) {
-  const auto leaf = [](const Tensor& t) { return t.detach().clone(at::MemoryFormat::Preserve).requires_grad_(); };
+  const auto leaf = [](const Tensor& t) {
+    return t.detach().clone(at::MemoryFormat::Preserve).requires_grad_();
+  };
   // Keeps the strides: a clone of a sliced or expanded tensor would be contiguous.
   const Tensor logits = c.logits.detach().requires_grad_();
   const auto optional = [&](const std::optional<Tensor>& t) {
@@ -122,8 +128,9 @@ TEST(Registry, FusedAgreesWithCompositeAtEveryLevelWidthTypeAndReduction) {
           c.per_row = per_row;
           const Result expected = run(e, as_double(c), ops::row_terms_composite);
           test::at_every_level([&](const std::string& level) {
-            expect_same_result(run(e, c, row_terms), expected, type == at::kFloat,
-                               level + " C=" + std::to_string(classes) + (per_row ? " rows" : " sums"));
+            expect_same_result(
+                run(e, c, row_terms), expected, type == at::kFloat,
+                level + " C=" + std::to_string(classes) + (per_row ? " rows" : " sums"));
           });
         }
   });
@@ -206,11 +213,13 @@ TEST(Registry, RowsThatTakeNoPartMayHoldAnything) {
         c.target.masked_fill_(ignored, 255);
         Call clean = c;
         clean.logits = c.logits.masked_fill(ignored.unsqueeze(1), 0);
-        c.logits = c.logits.masked_fill(ignored.unsqueeze(1), std::numeric_limits<double>::quiet_NaN());
+        c.logits =
+            c.logits.masked_fill(ignored.unsqueeze(1), std::numeric_limits<double>::quiet_NaN());
         const Result with_nan = run(e, c, op), without = run(e, clean, op);
         EXPECT_TRUE(with_nan.terms.equal(without.terms));
         EXPECT_TRUE(with_nan.grad_logits.equal(without.grad_logits));
-        EXPECT_EQ(with_nan.grad_logits.masked_select(ignored.unsqueeze(1)).abs().sum().item<double>(), 0);
+        EXPECT_EQ(
+            with_nan.grad_logits.masked_select(ignored.unsqueeze(1)).abs().sum().item<double>(), 0);
         EXPECT_EQ(with_nan.counts.sum().item<std::int64_t>(), 16);
       }
   });
@@ -218,7 +227,8 @@ TEST(Registry, RowsThatTakeNoPartMayHoldAnything) {
 
 TEST(Registry, NanAndInfinityInARowThatTakesPartGiveNan) {
   for_all([](const ObjectiveEntry& e) {
-    for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+    for (const double bad :
+         {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
       for (const Op op : {Op(row_terms), Op(ops::row_terms_composite)}) {
         Call c = random_call(e, 6, 5, 9);
         c.target = torch::tensor({0, 1, 2, 3, 4, 0});
@@ -241,7 +251,8 @@ TEST(Registry, AMaskedClassFollowsTheLimit) {
       Call c = random_call(e, 6, 5, 10);
       c.target = torch::tensor({0, 1, 2, 0, 1, 2});
       Call limit = c;
-      c.logits = c.logits.index_fill(1, torch::tensor({4}), -std::numeric_limits<double>::infinity());
+      c.logits =
+          c.logits.index_fill(1, torch::tensor({4}), -std::numeric_limits<double>::infinity());
       limit.logits = c.logits.index_fill(1, torch::tensor({4}), -1e6);
       const Result r = run(e, c, op), l = run(e, limit, op);
       expect_close(r.terms, l.terms, false, "terms");
@@ -257,7 +268,9 @@ TEST(Registry, LayoutsGiveTheNumbersOfTheirRows) {
     if (!flat.extras) flat.extras = std::nullopt;
     flat.per_row = true;
     const Result expected = run(e, flat, row_terms);
-    const auto to_pictures = [&](const Tensor& rows) { return rows.view({b, h, w, classes}).movedim(-1, 1); };
+    const auto to_pictures = [&](const Tensor& rows) {
+      return rows.view({b, h, w, classes}).movedim(-1, 1);
+    };
     const auto check = [&](const Tensor& logits, const std::string& what) {
       Call c = flat;
       c.logits = logits;
@@ -299,7 +312,8 @@ TEST(Registry, SecondDerivativesComeFromTheComposite) {
     const Call c = random_call(e, 7, 4, 12);
     const auto second = [&](Op op) {
       const Tensor x = c.logits.detach().clone().requires_grad_();
-      const auto terms = std::get<0>(op({x, c.target, c.extras, c.weight, e.name, e.defaults(), false, {}}));
+      const auto terms =
+          std::get<0>(op({x, c.target, c.extras, c.weight, e.name, e.defaults(), false, {}}));
       const auto first = torch::autograd::grad({terms.sum()}, {x}, {}, true, true)[0];
       return torch::autograd::grad({first.pow(2).sum()}, {x})[0];
     };
@@ -311,7 +325,8 @@ TEST(Registry, LossIsTheReductionOfItsRows) {
   for_all([](const ObjectiveEntry& e) {
     const Call c = random_call(e, 40, 6, 13);
     const auto l = [&](const char* reduction, const char* balance) {
-      return loss(c.logits, c.target, e.name, e.defaults(), c.extras, c.weight, reduction, balance, {});
+      return loss(c.logits, c.target, e.name, e.defaults(), c.extras, c.weight, reduction, balance,
+                  {});
     };
     const auto rows = l("none", "default");
     const auto id = c.target.ge(0);
@@ -320,10 +335,13 @@ TEST(Registry, LossIsTheReductionOfItsRows) {
     const double n_in = id.sum().item<double>(), n_out = 40 - n_in;
     EXPECT_EQ(rows.sizes(), c.target.sizes());
     EXPECT_NEAR(l("sum", "default").item<double>(), in + out, 1e-9 * (1 + std::abs(in + out)));
-    EXPECT_NEAR(l("mean", "whole_batch").item<double>(), (in + out) / 40, 1e-10 * (1 + std::abs(in + out)));
-    EXPECT_NEAR(l("mean", "per_population").item<double>(), in / n_in + out / n_out, 1e-10 * (1 + std::abs(in + out)));
+    EXPECT_NEAR(l("mean", "whole_batch").item<double>(), (in + out) / 40,
+                1e-10 * (1 + std::abs(in + out)));
+    EXPECT_NEAR(l("mean", "per_population").item<double>(), in / n_in + out / n_out,
+                1e-10 * (1 + std::abs(in + out)));
     EXPECT_EQ(l("mean", "default").item<double>(),
-              l("mean", e.balance == Balance::kWholeBatch ? "whole_batch" : "per_population").item<double>());
+              l("mean", e.balance == Balance::kWholeBatch ? "whole_batch" : "per_population")
+                  .item<double>());
   });
 }
 
@@ -356,7 +374,8 @@ TEST(Registry, ErrorsNameWhatWasExpectedAndWhatCame) {
     const Call good = random_call(e, 6, 5, 15);
     const auto attempt = [&](const Call& c, std::vector<double> parameters) {
       return message_of([&] {
-        loss(c.logits, c.target, e.name, parameters, c.extras, c.weight, "mean", "default", c.ignore_index);
+        loss(c.logits, c.target, e.name, parameters, c.extras, c.weight, "mean", "default",
+             c.ignore_index);
       });
     };
     const auto has = [](const std::string& text, const std::string& part) {
@@ -405,7 +424,8 @@ TEST(Registry, EntriesAreComplete) {
 }
 
 TEST(Registry, UnknownNamesGetASuggestion) {
-  EXPECT_NE(message_of([] { get_objective("outlier_exposur"); }).find("outlier_exposure"), std::string::npos);
+  EXPECT_NE(message_of([] { get_objective("outlier_exposur"); }).find("outlier_exposure"),
+            std::string::npos);
   EXPECT_EQ(nearest("xyzzy", {"cross_entropy", "cac"}), "");
 }
 

@@ -1,5 +1,5 @@
-// An objective in one file, as docs/adding-an-objective.md explains it: the objectosphere idea applied
-// to the logits themselves.
+// An objective in one file, as docs/adding-an-objective.md explains it: the objectosphere idea
+// applied to the logits themselves.
 #include "ood/objectives/register.h"
 
 namespace {

@@ -1,4 +1,6 @@
 // Weights and configurations: what is written is read again, and damage is named.
+#include "tests/data/files.h"
+
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -8,7 +10,6 @@
 #include "ood/train/run_options.h"
 #include "ood/train/safetensors.h"
 #include "ood/train/schedule.h"
-#include "tests/data/files.h"
 
 namespace ood {
 namespace {
@@ -59,7 +60,8 @@ TEST(Safetensors, HostileHeaders) {
   with_header(R"({"w":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", "1234");
   with_header(R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", "1234");
   with_header(R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}})", "1234");
-  with_header(R"({"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}})", "1234");
+  with_header(R"({"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}})",
+              "1234");
   with_header(R"({"w":{"dtype":"X9","shape":[1],"data_offsets":[0,4]}})", "1234");
 }
 
