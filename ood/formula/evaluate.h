@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -62,110 +63,164 @@ Formula with_parameters(const double* values) {
   return f;
 }
 
-template <class Formula, class F, int V>
-auto evaluate_row(const Formula& formula, const RowBlock<F>& block, std::int64_t i) {
-  const bool known = block.target[i] >= 0;
-  DualRow<Formula, F, V> row{};
-  if constexpr ((Formula::kUses & kNll) != 0)
-    row.nll_value = known ? block.log_sum[i] - block.target_logit[i] : F{0};
-  if constexpr ((Formula::kUses & kUniformNll) != 0)
-    row.uniform_nll_value = block.log_sum[i] - block.mean[i];
-  if constexpr ((Formula::kUses & kLogSumExp) != 0) row.lse_value = block.max[i] + block.log_sum[i];
-  if constexpr ((Formula::kUses & kSquareNorm) != 0) row.sqnorm_value = block.sqnorm[i];
-  row.extras = block.extras + i;
-  row.extra_stride = block.extra_stride;
-  return formula(row, known);
-}
+inline constexpr int kLanes = 16;
+
+/// Up to kLanes rows of a block, side by side. Lanes past the end are rows that take no part.
+template <class Formula, class F>
+struct RowGroup {
+  using L = Lanes<F, kLanes>;
+  using Mask = LanesMask<F, kLanes>;
+
+  const RowBlock<F>& block;
+  std::int64_t first;
+  int count;
+  Mask known, active;
+
+  RowGroup(const RowBlock<F>& b, std::int64_t i)
+      : block(b), first(i), count(static_cast<int>(std::min<std::int64_t>(kLanes, b.rows - i))) {
+    for (int k = 0; k < kLanes; ++k) {
+      known.v[k] = k < count && block.target[i + k] >= 0 ? F{1} : F{0};
+      active.v[k] = k < count && block.active[i + k] ? F{1} : F{0};
+    }
+  }
+
+  L load(const F* from) const {
+    if (count == kLanes) return L::load(from + first);
+    L out(0.0);
+    for (int k = 0; k < count; ++k) out.v[k] = from[first + k];
+    return out;
+  }
+  void store(F* to, const L& values) const {
+    if (count == kLanes) return values.store(to + first);
+    for (int k = 0; k < count; ++k) to[first + k] = values.v[k];
+  }
+  L weight() const { return block.weight == nullptr ? L(1.0) : load(block.weight); }
+
+  /// The formula's terms for these rows, with partials where V > 0.
+  template <int V>
+  auto evaluate(const Formula& formula) const {
+    constexpr unsigned kUses = Formula::kUses;
+    DualRow<Formula, L, V> row{};
+    const L zero(0.0);
+    if constexpr ((kUses & kNll) != 0)
+      row.nll_value = choose(known, load(block.log_sum) - load(block.target_logit), zero);
+    if constexpr ((kUses & kUniformNll) != 0)
+      row.uniform_nll_value = load(block.log_sum) - load(block.mean);
+    if constexpr ((kUses & kLogSumExp) != 0) row.lse_value = load(block.max) + load(block.log_sum);
+    if constexpr ((kUses & kSquareNorm) != 0) row.sqnorm_value = load(block.sqnorm);
+    if constexpr ((kUses & kTarget) != 0)
+      row.target_value = choose(known, load(block.max) + load(block.target_logit), zero);
+    for (std::size_t e = 0; e < row.extras.size(); ++e)
+      row.extras[e] = load(block.extras + static_cast<std::int64_t>(e) * block.extra_stride);
+    return formula(row, known);
+  }
+};
 
 template <class Formula, class F>
 void evaluate_forward(const double* parameters, const RowBlock<F>& block,
                       const ForwardResult<F>& out) {
+  using L = Lanes<F, kLanes>;
   const auto formula = with_parameters<Formula>(parameters);
   constexpr std::size_t kTerms = Formula::kTerms.size();
-  for (std::int64_t i = 0; i < block.rows; ++i) {
-    if (!block.active[i]) {
-      if (out.per_row != nullptr)
-        for (std::size_t t = 0; t < kTerms; ++t) out.per_row[t * out.stride + i] = F{0};
-      continue;
-    }
-    const auto values = evaluate_row<Formula, F, 0>(formula, block, i);
-    const F weight = block.weight == nullptr ? F{1} : block.weight[i];
-    double* sums = out.sums + (block.target[i] >= 0 ? 0 : kTerms);
+  for (std::int64_t i = 0; i < block.rows; i += kLanes) {
+    const RowGroup<Formula, F> rows(block, i);
+    const auto values = rows.template evaluate<0>(formula);
+    const L weight = rows.weight();
     for (std::size_t t = 0; t < kTerms; ++t) {
-      const F term = weight * values[t].value;
-      sums[t] += term;
-      if (out.per_row != nullptr) out.per_row[t * out.stride + i] = term;
+      const L term = choose(rows.active, weight * values[t].value, L(0.0));
+      const L in = choose(rows.known, term, L(0.0)), outside = choose(rows.known, L(0.0), term);
+      double id = 0, ood = 0;
+      for (int k = 0; k < kLanes; ++k) {
+        id += in.v[k];
+        ood += outside.v[k];
+      }
+      out.sums[t] += id;
+      out.sums[kTerms + t] += ood;
+      if (out.per_row != nullptr)
+        rows.store(out.per_row + static_cast<std::int64_t>(t) * out.stride, term);
     }
   }
 }
 
-/// The row's coefficients from the derivatives g of the loss by the formula's variables.
+/// The rows' coefficients from the derivatives g of the loss by the formula's variables.
 ///
-///   d nll / dw = p - e_y     d uniform_nll / dw = p - 1/C     d lse / dw = p     d sqnorm / dx = 2
-///   x
+///   d nll / dw = p - e_y     d uniform_nll / dw = p - 1/C     d lse / dw = p     d target / dw = e_y
+///   d sqnorm / dx = 2 x
 ///
 /// and for a scaled row w = k(||x||^2) x:  dx = k dw + 2 k'(||x||^2) (dw . x) x.
 template <class Formula, class F, class Partials>
-void row_coefficients(const Formula& formula, const RowBlock<F>& block, std::int64_t i,
-                      const Partials& g, const BackwardResult<F>& out) {
+void row_coefficients(const Formula& formula, const RowGroup<Formula, F>& rows, const Partials& g,
+                      const BackwardResult<F>& out) {
+  using L = Lanes<F, kLanes>;
   constexpr unsigned kUses = Formula::kUses;
-  F nll{}, uniform{}, lse{}, sqnorm{};
+  const RowBlock<F>& block = rows.block;
+  const L zero(0.0);
+  L nll = zero, uniform = zero, lse = zero, sqnorm = zero, target = zero;
   if constexpr ((kUses & kNll) != 0)
-    nll = block.target[i] >= 0 ? g[variable_index<Formula>(kNll)] : F{0};
+    nll = choose(rows.known, g[variable_index<Formula>(kNll)], zero);
   if constexpr ((kUses & kUniformNll) != 0) uniform = g[variable_index<Formula>(kUniformNll)];
   if constexpr ((kUses & kLogSumExp) != 0) lse = g[variable_index<Formula>(kLogSumExp)];
   if constexpr ((kUses & kSquareNorm) != 0) sqnorm = g[variable_index<Formula>(kSquareNorm)];
+  if constexpr ((kUses & kTarget) != 0)
+    target = choose(rows.known, g[variable_index<Formula>(kTarget)], zero);
 
-  F k{1}, input = F{2} * sqnorm;
+  L a = nll + uniform + lse, b = -uniform / L(static_cast<double>(block.classes)), c = target - nll;
+  L input = L(2.0) * sqnorm;
   if constexpr (ScaledFormula<Formula>) {
-    const auto scale = formula.scale(Dual<F, 1>::variable(block.sqnorm[i], 0));
-    k = scale.value;
-    F inner{};  // dw . w, where sum p w = max + expected
-    if constexpr ((kUses & kNll) != 0) inner += nll * (block.expected[i] - block.target_logit[i]);
+    const auto scale = formula.scale(Dual<L, 1>::variable(rows.load(block.sqnorm), 0));
+    const L k = scale.value;
+    L inner = zero;  // dw . w, where sum p w = max + expected
+    if constexpr ((kUses & (kNll | kTarget)) != 0) {
+      const L target_logit = rows.load(block.target_logit);
+      inner += nll * (rows.load(block.expected) - target_logit);
+      inner += target * (rows.load(block.max) + target_logit);
+    }
     if constexpr ((kUses & kUniformNll) != 0)
-      inner += uniform * (block.expected[i] - block.mean[i]);
-    if constexpr ((kUses & kLogSumExp) != 0) inner += lse * (block.max[i] + block.expected[i]);
-    if (k != F{0}) input += F{2} * scale.partial[0] * inner / k;
+      inner += uniform * (rows.load(block.expected) - rows.load(block.mean));
+    if constexpr ((kUses & kLogSumExp) != 0)
+      inner += lse * (rows.load(block.max) + rows.load(block.expected));
+    input += choose(k == zero, zero, L(2.0) * scale.partial[0] * inner / k);
+    a *= k;
+    b *= k;
+    c *= k;
   }
-  out.a[i] = k * (nll + uniform + lse);
-  out.b[i] = -k * uniform / static_cast<F>(block.classes);
-  out.c[i] = -k * nll;
-  if constexpr (needs_input<Formula>()) out.d[i] = input;
+  const auto store = [&](F* to, const L& v) { rows.store(to, choose(rows.active, v, zero)); };
+  store(out.a, a);
+  store(out.b, b);
+  store(out.c, c);
+  if constexpr (needs_input<Formula>()) store(out.d, input);
 }
 
 template <class Formula, class F>
 void evaluate_backward(const double* parameters, const RowBlock<F>& block,
                        const Upstream<F>& upstream, const BackwardResult<F>& out) {
+  using L = Lanes<F, kLanes>;
   const auto formula = with_parameters<Formula>(parameters);
   constexpr std::size_t kTerms = Formula::kTerms.size();
   constexpr int kExtras = extra_count<Formula>();
   constexpr int kVariables = statistic_count<Formula>() + kExtras;
-  for (std::int64_t i = 0; i < block.rows; ++i) {
-    if (!block.active[i]) {
-      out.a[i] = out.b[i] = out.c[i] = F{0};
-      if constexpr (needs_input<Formula>()) out.d[i] = F{0};
-      if (out.weight != nullptr) out.weight[i] = F{0};
-      if (out.extras != nullptr)
-        for (int e = 0; e < kExtras; ++e) out.extras[e * out.extra_stride + i] = F{0};
-      continue;
-    }
-    const auto values = evaluate_row<Formula, F, kVariables>(formula, block, i);
-    Dual<F, kVariables> loss;
+  for (std::int64_t i = 0; i < block.rows; i += kLanes) {
+    const RowGroup<Formula, F> rows(block, i);
+    const auto values = rows.template evaluate<kVariables>(formula);
+    Dual<L, kVariables> loss;
     for (std::size_t t = 0; t < kTerms; ++t) {
-      const F g = upstream.per_row ? upstream.values[t * upstream.stride + i]
-                                   : upstream.values[t + (block.target[i] >= 0 ? 0 : kTerms)];
+      const L g = upstream.per_row
+                      ? rows.load(upstream.values + static_cast<std::int64_t>(t) * upstream.stride)
+                      : choose(rows.known, L(upstream.values[t]), L(upstream.values[kTerms + t]));
       loss.value += g * values[t].value;
       for (std::size_t v = 0; v < loss.partial.size(); ++v)
         loss.partial[v] += g * values[t].partial[v];
     }
-    const F weight = block.weight == nullptr ? F{1} : block.weight[i];
-    for (F& p : loss.partial) p *= weight;
-    row_coefficients(formula, block, i, loss.partial, out);
-    if (out.weight != nullptr) out.weight[i] = loss.value;
+    const L weight = rows.weight(), zero(0.0);
+    for (L& p : loss.partial) p *= weight;
+    row_coefficients(formula, rows, loss.partial, out);
+    if (out.weight != nullptr) rows.store(out.weight, choose(rows.active, loss.value, zero));
     if (out.extras != nullptr)
       for (int e = 0; e < kExtras; ++e)
-        out.extras[e * out.extra_stride + i] =
-            loss.partial[static_cast<std::size_t>(statistic_count<Formula>() + e)];
+        rows.store(
+            out.extras + e * out.extra_stride,
+            choose(rows.active,
+                   loss.partial[static_cast<std::size_t>(statistic_count<Formula>() + e)], zero));
   }
 }
 

@@ -35,8 +35,9 @@ enum Statistic : unsigned {
   kUniformNll = 2,  ///< row.uniform_nll()  logsumexp(x) - mean(x)
   kLogSumExp = 4,   ///< row.lse()          logsumexp(x), minus the energy
   kSquareNorm = 8,  ///< row.sqnorm()       ||x||^2
+  kTarget = 16,     ///< row.target()       x[y]; an OOD row has none (0)
 };
-inline constexpr int kStatistics = 4;
+inline constexpr int kStatistics = 5;
 
 /// What the mean of a term divides by.
 enum class Balance {
@@ -103,26 +104,27 @@ constexpr int variable_index(Statistic s) {
   return n;
 }
 
-/// A row of dual numbers; V is the number of variables or 0 to evaluate only.
+/// A row of dual numbers; V is the number of variables or 0 to evaluate only. F may be Lanes, then it
+/// is several rows.
 template <class Formula, class F, int V>
 struct DualRow {
   using Number = Dual<F, V>;
 
-  F nll_value, uniform_nll_value, lse_value, sqnorm_value;
-  const F* extras;
-  std::int64_t extra_stride;
+  F nll_value, uniform_nll_value, lse_value, sqnorm_value, target_value;
+  std::array<F, static_cast<std::size_t>(extra_count<Formula>())> extras;
 
   Number nll() const { return variable<kNll>(nll_value); }
   Number uniform_nll() const { return variable<kUniformNll>(uniform_nll_value); }
   Number lse() const { return variable<kLogSumExp>(lse_value); }
   Number sqnorm() const { return variable<kSquareNorm>(sqnorm_value); }
-  Number extra(int i) const {
-    return Number::variable(extras[i * extra_stride], statistic_count<Formula>() + i);
+  Number target() const { return variable<kTarget>(target_value); }
+  Number extra(std::size_t i) const {
+    return Number::variable(extras[i], statistic_count<Formula>() + static_cast<int>(i));
   }
 
  private:
   template <Statistic s>
-  static Number variable(F value) {
+  static Number variable(const F& value) {
     static_assert((Formula::kUses & s) != 0, "the formula uses a statistic that kUses lacks");
     return Number::variable(value, variable_index<Formula>(s));
   }

@@ -12,34 +12,11 @@
 // Highway wants its other headers after that one.
 #include <hwy/highway.h>
 
-#include "ood/kernels/exp-inl.h"
+#include "ood/kernels/softmax-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ood::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-// Loads the first n < Lanes(d) numbers. Masked loads may fault before AVX-512, hence the copy.
-template <class D, class T = hn::TFromD<D>>
-HWY_INLINE hn::Vec<D> LoadTail(D d, const T* from, std::size_t n) {
-#if HWY_MEM_OPS_MIGHT_FAULT
-  HWY_ALIGN T buffer[HWY_MAX_BYTES / sizeof(T)] = {};
-  for (std::size_t i = 0; i < n; ++i) buffer[i] = from[i];
-  return hn::Load(d, buffer);
-#else
-  return hn::MaskedLoad(hn::FirstN(d, n), d, from);
-#endif
-}
-
-template <class D, class T = hn::TFromD<D>>
-HWY_INLINE void StoreTail(D d, hn::Vec<D> v, T* to, std::size_t n) {
-#if HWY_MEM_OPS_MIGHT_FAULT
-  HWY_ALIGN T buffer[HWY_MAX_BYTES / sizeof(T)];
-  hn::Store(v, d, buffer);
-  for (std::size_t i = 0; i < n; ++i) to[i] = buffer[i];
-#else
-  hn::BlendedStore(v, hn::FirstN(d, n), d, to);
-#endif
-}
 
 template <class T>
 HWY_INLINE T RowMax(const T* x, std::size_t classes) {
@@ -68,50 +45,10 @@ struct Sums {
 };
 
 template <class T, bool kScaled, bool kInner>
-struct Summer {
-  using D = hn::ScalableTag<T>;
-  using V = hn::Vec<D>;
-  D d;
-  V scale, max;
-  V exp, relative, inner;
-
-  HWY_INLINE Summer(T k, T m)
-      : scale(hn::Set(d, k)),
-        max(hn::Set(d, m)),
-        exp(hn::Zero(d)),
-        relative(hn::Zero(d)),
-        inner(hn::Zero(d)) {}
-
-  HWY_INLINE V Relative(V x) const {
-    // k (x - max), not k x - max: the latter would not be 0 at the maximum once it is fused.
-    return kScaled ? hn::Mul(hn::Sub(x, max), scale) : hn::Sub(x, max);
-  }
-  HWY_INLINE void Add(V x) {
-    const V r = Relative(x);
-    const V e = ExpNonPositive(d, r);
-    exp = hn::Add(exp, e);
-    relative = hn::Add(relative, r);
-    if (kInner) inner = hn::MulAdd(e, r, inner);
-  }
-  HWY_INLINE void AddTail(V x, std::size_t n) {
-    const auto in = hn::FirstN(d, n);
-    const V r = hn::IfThenElseZero(in, Relative(x));
-    const V e = hn::IfThenElseZero(in, ExpNonPositive(d, r));
-    exp = hn::Add(exp, e);
-    relative = hn::Add(relative, r);
-    if (kInner) inner = hn::MulAdd(e, r, inner);
-  }
-  HWY_INLINE void Merge(const Summer& o) {
-    exp = hn::Add(exp, o.exp);
-    relative = hn::Add(relative, o.relative);
-    if (kInner) inner = hn::Add(inner, o.inner);
-  }
-};
-
-template <class T, bool kScaled, bool kInner>
 HWY_INLINE Sums<T> RowSums(const T* x, std::size_t classes, T k, T m) {
   using S = Summer<T, kScaled, kInner>;
-  S s0(k, m), s1(k, m);
+  const hn::ScalableTag<T> d;
+  S s0(hn::Set(d, k), hn::Set(d, m)), s1(hn::Set(d, k), hn::Set(d, m));
   const std::size_t lanes = hn::Lanes(s0.d);
   std::size_t i = 0;
   for (; i + 2 * lanes <= classes; i += 2 * lanes) {
@@ -188,23 +125,6 @@ HWY_INLINE void SquareNorms(const Rows<T>& rows, T* out) {
     out[row] = hn::GetLane(hn::SumOfLanes(d, hn::Add(s0, s1)));
   }
 }
-
-// One row of a p + b + d x. kInput: whether d is there. A masked class has x = -inf, so d x is left
-// out where d = 0.
-template <class T, bool kScaled, bool kInput>
-struct Gradient {
-  using D = hn::ScalableTag<T>;
-  using V = hn::Vec<D>;
-  D tag;
-  V scale, max, log_sum, a, b, d;
-
-  HWY_INLINE V operator()(V x) const {
-    const V r = kScaled ? hn::Mul(hn::Sub(x, max), scale) : hn::Sub(x, max);
-    const V p = ExpNonPositive(tag, hn::Sub(r, log_sum));
-    const V g = hn::MulAdd(a, p, b);
-    return kInput ? hn::MulAdd(d, x, g) : g;
-  }
-};
 
 template <class T, bool kScaled, bool kInput>
 HWY_INLINE void GradientRow(const T* x, T k, T max, T log_sum, T a, T b, T input, T* grad,

@@ -36,22 +36,53 @@ void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const a
   }
 }
 
-at::Tensor as_rows(const at::Tensor& logits) {
-  const std::int64_t classes = logits.size(class_dim(logits));
-  const auto last = logits.dim() <= 2 ? logits : logits.movedim(1, -1);
-  const auto rows = logits.dim() == 2 ? logits : last.reshape({logits.numel() / classes, classes});
-  return rows.stride(1) == 1 || classes == 1 ? rows : rows.contiguous();
+namespace {
+
+bool classes_side_by_side(const at::Tensor& logits) {
+  return logits.dim() <= 2 || (logits.sym_stride(1) == 1 && logits.sym_size(1) != 1);
 }
 
-NewRows empty_rows_like(const at::Tensor& logits) {
-  const std::int64_t classes = logits.size(class_dim(logits));
-  auto rows = at::empty({logits.numel() / classes, classes}, logits.options());
-  if (logits.dim() == 2) return {rows, rows};
-  if (logits.dim() == 1) return {rows, rows.view({classes})};
-  auto sizes = logits.sizes().vec();
+}  // namespace
+
+LaidOut lay_out(const at::Tensor& logits) {
+  LaidOut out;
+  Layout& l = out.layout;
+  l.classes = logits.size(class_dim(logits));
+  if (classes_side_by_side(logits)) {
+    const auto last = logits.dim() <= 2 ? logits : logits.movedim(1, -1);
+    auto rows = logits.dim() == 2 ? logits : last.reshape({logits.numel() / l.classes, l.classes});
+    if (rows.stride(1) != 1 && l.classes != 1) rows = rows.contiguous();
+    l.columns = false;
+    l.outer = 1;
+    l.inner = rows.size(0);
+    l.outer_stride = 0;
+    l.sample_stride = rows.stride(0);
+    l.class_stride = 1;
+    out.owner = rows;
+    return out;
+  }
+  const std::int64_t images = logits.size(0);
+  // A view where the pixels can be numbered with one stride.
+  auto flat = logits.reshape({images, l.classes, images == 0 ? 0 : logits.numel() / images / l.classes});
+  if (flat.size(2) > 1 && flat.stride(2) != 1) flat = flat.contiguous();
+  l.columns = true;
+  l.outer = images;
+  l.inner = flat.size(2);
+  l.outer_stride = flat.stride(0);
+  l.sample_stride = 1;
+  l.class_stride = flat.stride(1);
+  out.owner = flat;
+  return out;
+}
+
+at::Tensor empty_like_layout(const at::Tensor& logits) {
+  auto sizes = logits.sym_sizes().vec();
+  if (logits.dim() <= 2 || !classes_side_by_side(logits))
+    return at::empty_symint(sizes, logits.options());
+  const auto classes = sizes[1];
   sizes.erase(sizes.begin() + 1);
   sizes.push_back(classes);
-  return {rows, rows.view(sizes).movedim(-1, 1)};
+  return at::empty_symint(sizes, logits.options()).movedim(-1, 1);
 }
 
 }  // namespace ood::ops

@@ -64,17 +64,7 @@ Backward backward_meta(const Tensor&, const Tensor&, OOD_ROW_ARGS, bool want_ext
                        bool want_weight) {
   const bool give_extras = want_extras && extras.has_value() && extras->defined();
   const bool give_weight = want_weight && weight.has_value() && weight->defined();
-  Tensor grad;
-  if (logits.dim() <= 2) {
-    grad = at::empty_symint(logits.sym_sizes(), logits.options());
-  } else {
-    auto sizes = logits.sym_sizes().vec();
-    const auto classes = sizes[1];
-    sizes.erase(sizes.begin() + 1);
-    sizes.push_back(classes);
-    grad = at::empty_symint(sizes, logits.options()).movedim(-1, 1);
-  }
-  return {grad,
+  return {ops::empty_like_layout(logits),
           give_extras ? at::empty_symint(extras->sym_sizes(), logits.options())
                       : at::empty({0}, logits.options()),
           give_weight ? at::empty_symint(target.sym_sizes(), logits.options())

@@ -46,6 +46,8 @@ std::tuple<at::Tensor, at::Tensor> row_terms_composite(const RowTermsArguments& 
   const auto label = zero_unless(known, a.target).unsqueeze(-1);
   if ((f.statistics & kNll) != 0)
     row.nll_value = zero_unless(known, log_sum - relative.gather(-1, label).squeeze(-1));
+  if ((f.statistics & kTarget) != 0)
+    row.target_value = zero_unless(known, x.gather(-1, label).squeeze(-1));
   if ((f.statistics & kUniformNll) != 0) row.uniform_nll_value = log_sum - relative.mean(-1);
   if ((f.statistics & kLogSumExp) != 0) row.lse_value = log_sum + max;
   if (a.extras.has_value() && a.extras->defined())

@@ -8,7 +8,7 @@
 #include <limits>
 #include <memory>
 
-#include "ood/kernels/row.h"
+#include "ood/kernels/columns.h"
 #include "ood/ops/layout.h"
 #include "ood/ops/row_terms.h"
 
@@ -34,20 +34,39 @@ struct Typed<double> {
   static auto scale(const FormulaEntry& e) { return e.scale_f64; }
 };
 
-// Blocks do not depend on the number of threads, so that neither do results.
-std::int64_t block_rows(std::int64_t classes, std::size_t element) {
-  const auto bytes = classes * static_cast<std::int64_t>(element);
-  return std::clamp<std::int64_t>(kBlockBytes / bytes, 1, kMaxBlockRows);
-}
+// The samples of an image in blocks. They do not depend on the number of threads, so that neither do
+// results.
+struct Blocks {
+  Layout layout;
+  std::int64_t per_block, per_image, count;
+
+  Blocks(const Layout& l, std::size_t element)
+      : layout(l),
+        per_block(std::clamp<std::int64_t>(
+            kBlockBytes / (l.classes * static_cast<std::int64_t>(element)), 1, kMaxBlockRows)),
+        per_image((l.inner + per_block - 1) / per_block),
+        count(l.outer * per_image) {}
+};
+
+// Block b: `n` samples from `begin` on, in the order of the target; the first one's class 0 lies at
+// `offset`.
+struct Block {
+  std::int64_t begin, n, offset;
+
+  Block(const Blocks& all, std::int64_t b) {
+    const std::int64_t image = b / all.per_image, start = b % all.per_image * all.per_block;
+    begin = image * all.layout.inner + start;
+    n = std::min(all.per_block, all.layout.inner - start);
+    offset = image * all.layout.outer_stride + start * all.layout.sample_stride;
+  }
+};
 
 template <class Body>
-void for_each_block(std::int64_t rows, std::int64_t classes, std::int64_t per_block,
-                    const Body& body) {
-  const std::int64_t blocks = (rows + per_block - 1) / per_block;
-  const std::int64_t grain = std::max<std::int64_t>(1, kGrain / (per_block * classes));
-  at::parallel_for(0, blocks, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b)
-      body(b, b * per_block, std::min(per_block, rows - b * per_block));
+void for_each_block(const Blocks& blocks, const Body& body) {
+  const std::int64_t grain =
+      std::max<std::int64_t>(1, kGrain / (blocks.per_block * blocks.layout.classes));
+  at::parallel_for(0, blocks.count, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = begin; b < end; ++b) body(b, Block(blocks, b));
   });
 }
 
@@ -56,19 +75,24 @@ template <class F>
 struct Input {
   const ObjectiveEntry& entry;
   const RowTermsArguments& args;
-  at::Tensor rows_owner, target_owner, extras_owner, weight_owner;
-  std::int64_t rows, classes, stride;
+  LaidOut logits;
+  at::Tensor target_owner, extras_owner, weight_owner;
+  Blocks blocks;
+  std::int64_t rows, classes;
   const F* data;
   const std::int64_t* target;
   const F* extras = nullptr;
   const F* weight = nullptr;
 
   explicit Input(const ObjectiveEntry& e, const RowTermsArguments& a)
-      : entry(e), args(a), rows_owner(as_rows(a.logits)), target_owner(a.target.contiguous()) {
-    rows = rows_owner.size(0);
-    classes = rows_owner.size(1);
-    stride = rows_owner.stride(0);
-    data = rows_owner.const_data_ptr<F>();
+      : entry(e),
+        args(a),
+        logits(lay_out(a.logits)),
+        target_owner(a.target.contiguous()),
+        blocks(logits.layout, sizeof(F)),
+        rows(logits.layout.samples()),
+        classes(logits.layout.classes) {
+    data = logits.owner.const_data_ptr<F>();
     target = target_owner.const_data_ptr<std::int64_t>();
     if (a.extras.has_value() && a.extras->defined()) {
       extras_owner = a.extras->contiguous();
@@ -108,16 +132,32 @@ std::int64_t mark_active(const Input<F>& in, std::int64_t begin, std::int64_t n,
   return bad;
 }
 
+// A block in the layout of its logits, for the kernels.
 template <class F>
-kernels::Rows<F> block_view(const Input<F>& in, std::int64_t begin, std::int64_t n,
-                            const Scratch<F>& s) {
-  return {in.data + begin * in.stride,
-          n,
-          in.classes,
-          in.stride,
-          s.active.data(),
-          in.entry.row.scaled ? s.scale.data() : nullptr};
-}
+struct KernelBlock {
+  bool columns;
+  kernels::Rows<F> by_rows;
+  kernels::Columns<F> by_columns;
+
+  KernelBlock(const Input<F>& in, const Block& b, const Scratch<F>& s) {
+    const Layout& l = in.logits.layout;
+    const F* scale = in.entry.row.scaled ? s.scale.data() : nullptr;
+    columns = l.columns;
+    by_rows = {in.data + b.offset, b.n, l.classes, l.sample_stride, s.active.data(), scale};
+    by_columns = {in.data + b.offset, b.n, l.classes, l.class_stride, s.active.data(), scale};
+  }
+  void square_norms(F* out) const {
+    columns ? kernels::column_square_norms(by_columns, out)
+            : kernels::row_square_norms(by_rows, out);
+  }
+  void statistics(const kernels::RowStatistics<F>& out) const {
+    columns ? kernels::column_statistics(by_columns, out) : kernels::row_statistics(by_rows, out);
+  }
+  void gradient(const kernels::RowCoefficients<F>& c, F* grad, const Layout& to) const {
+    columns ? kernels::column_gradient(by_columns, c, grad, to.class_stride)
+            : kernels::row_gradient(by_rows, c, grad, to.sample_stride);
+  }
+};
 
 template <class F>
 void compute_scale(const Input<F>& in, std::int64_t n, const F* sqnorm, Scratch<F>& s) {
@@ -127,22 +167,24 @@ void compute_scale(const Input<F>& in, std::int64_t n, const F* sqnorm, Scratch<
 
 // The formula's view of a block; `statistics` is the saved tensor [S, rows].
 template <class F>
-RowBlock<F> formula_block(const Input<F>& in, std::int64_t begin, std::int64_t n, Scratch<F>& s,
+RowBlock<F> formula_block(const Input<F>& in, const Block& block, Scratch<F>& s,
                           const F* statistics) {
+  const auto [begin, n, offset] = block;
+  const Layout& l = in.logits.layout;
   const StatisticsLayout layout(in.entry.row);
   const auto at = [&](int row) -> const F* {
-    return row < 0 ? nullptr : statistics + row * in.rows + begin;
+    return row < 0 ? nullptr : statistics + row * in.rows + block.begin;
   };
   const F* max = at(0);
   const bool scaled = in.entry.row.scaled;
   if (scaled)
     for (std::int64_t i = 0; i < n; ++i) s.scaled_max[i] = s.scale[i] * max[i];
-  const bool needs_target = (in.entry.row.statistics & kNll) != 0;
+  const bool needs_target = (in.entry.row.statistics & (kNll | kTarget)) != 0;
   for (std::int64_t i = 0; needs_target && i < n; ++i) {
     const std::int64_t label = in.target[begin + i];
     s.target_logit[i] = 0;
     if (!s.active[i] || label < 0) continue;
-    const F relative = in.data[(begin + i) * in.stride + label] - max[i];
+    const F relative = in.data[offset + i * l.sample_stride + label * l.class_stride] - max[i];
     s.target_logit[i] = scaled ? s.scale[i] * relative : relative;
   }
   return {.rows = n,
@@ -165,9 +207,6 @@ ForwardParts forward(const ObjectiveEntry& entry, const RowTermsArguments& a) {
   const Input<F> in(entry, a);
   const StatisticsLayout layout(entry.row);
   const auto terms = static_cast<std::int64_t>(entry.terms.size());
-  const std::int64_t per_block = block_rows(in.classes, sizeof(F));
-  const std::int64_t blocks = (in.rows + per_block - 1) / per_block;
-
   ForwardParts out;
   out.statistics = at::empty({layout.count, in.rows}, a.logits.options());
   out.counts = at::empty({2}, a.target.options().dtype(at::kLong));
@@ -185,27 +224,25 @@ ForwardParts forward(const ObjectiveEntry& entry, const RowTermsArguments& a) {
     std::int64_t counts[2] = {0, 0};
     std::int64_t bad = -1;
   };
-  std::vector<Partial> partial(blocks);
-  std::vector<double> sums(blocks * 2 * terms, 0.0);
+  const std::int64_t blocks = in.blocks.count;
+  std::vector<Partial> partial(static_cast<std::size_t>(blocks));
+  std::vector<double> sums(static_cast<std::size_t>(blocks * 2 * terms), 0.0);
   F* const statistics = out.statistics.mutable_data_ptr<F>();
 
-  for_each_block(
-      in.rows, in.classes, per_block, [&](std::int64_t b, std::int64_t begin, std::int64_t n) {
-        Scratch<F> s;
-        partial[b].bad = mark_active(in, begin, n, s, partial[b].counts);
-        const auto at = [&](int row) {
-          return row < 0 ? nullptr : statistics + row * in.rows + begin;
-        };
-        auto view = block_view(in, begin, n, s);
-        if (layout.sqnorm >= 0) kernels::row_square_norms(view, at(layout.sqnorm));
-        compute_scale(in, n, at(layout.sqnorm), s);
-        kernels::row_statistics(
-            view, kernels::RowStatistics<F>{at(0), at(1), at(layout.mean), at(layout.expected)});
-        Typed<F>::forward(entry.row)(
-            a.parameters.data(), formula_block(in, begin, n, s, statistics),
-            ForwardResult<F>{sums.data() + b * 2 * terms,
-                             per_row == nullptr ? nullptr : per_row + begin, in.rows});
-      });
+  for_each_block(in.blocks, [&](std::int64_t b, const Block& block) {
+    Scratch<F> s;
+    partial[b].bad = mark_active(in, block.begin, block.n, s, partial[b].counts);
+    const auto at = [&](int row) {
+      return row < 0 ? nullptr : statistics + row * in.rows + block.begin;
+    };
+    if (layout.sqnorm >= 0) KernelBlock<F>(in, block, s).square_norms(at(layout.sqnorm));
+    compute_scale(in, block.n, at(layout.sqnorm), s);
+    KernelBlock<F>(in, block, s).statistics({at(0), at(1), at(layout.mean), at(layout.expected)});
+    Typed<F>::forward(entry.row)(
+        a.parameters.data(), formula_block(in, block, s, statistics),
+        ForwardResult<F>{sums.data() + b * 2 * terms,
+                         per_row == nullptr ? nullptr : per_row + block.begin, in.rows});
+  });
 
   std::int64_t counts[2] = {0, 0};
   for (const Partial& p : partial) {
@@ -239,9 +276,9 @@ BackwardParts backward(const at::Tensor& upstream_in, const ObjectiveEntry& entr
   const F* const up = upstream.const_data_ptr<F>();
 
   BackwardParts out;
-  const NewRows grad = empty_rows_like(a.logits);
-  out.logits = grad.shaped;
-  F* const to = grad.rows.mutable_data_ptr<F>();
+  out.logits = empty_like_layout(a.logits);
+  const Layout to_layout = lay_out(out.logits).layout;
+  F* const to = out.logits.mutable_data_ptr<F>();
   F *extras = nullptr, *weight = nullptr;
   if (want_extras && in.extras != nullptr) {
     out.extras = at::empty(a.extras->sizes(), a.logits.options());
@@ -252,29 +289,29 @@ BackwardParts backward(const at::Tensor& upstream_in, const ObjectiveEntry& entr
     weight = out.weight.mutable_data_ptr<F>();
   }
 
-  for_each_block(
-      in.rows, in.classes, block_rows(in.classes, sizeof(F)),
-      [&](std::int64_t, std::int64_t begin, std::int64_t n) {
-        Scratch<F> s;
-        mark_active(in, begin, n, s, nullptr);
-        const F* sqnorm = layout.sqnorm < 0 ? nullptr : saved + layout.sqnorm * in.rows + begin;
-        compute_scale(in, n, sqnorm, s);
-        Typed<F>::backward(entry.row)(
-            a.parameters.data(), formula_block(in, begin, n, s, saved),
-            Upstream<F>{a.per_row ? up + begin : up, in.rows, a.per_row},
-            BackwardResult<F>{s.a.data(), s.b.data(), s.c.data(), s.d.data(),
-                              weight == nullptr ? nullptr : weight + begin,
-                              extras == nullptr ? nullptr : extras + begin, in.rows});
-        F* const block_grad = to + begin * in.classes;
-        kernels::row_gradient(
-            block_view(in, begin, n, s),
-            kernels::RowCoefficients<F>{saved + begin, saved + in.rows + begin, s.a.data(),
-                                        s.b.data(), entry.row.needs_input ? s.d.data() : nullptr},
-            block_grad, in.classes);
-        for (std::int64_t i = 0; i < n; ++i)
-          if (s.active[i] && in.target[begin + i] >= 0)
-            block_grad[i * in.classes + in.target[begin + i]] += s.c[i];
-      });
+  const Blocks to_blocks(to_layout, sizeof(F));
+  for_each_block(in.blocks, [&](std::int64_t b, const Block& block) {
+    Scratch<F> s;
+    mark_active(in, block.begin, block.n, s, nullptr);
+    compute_scale(in, block.n,
+                  layout.sqnorm < 0 ? nullptr : saved + layout.sqnorm * in.rows + block.begin, s);
+    Typed<F>::backward(entry.row)(
+        a.parameters.data(), formula_block(in, block, s, saved),
+        Upstream<F>{a.per_row ? up + block.begin : up, in.rows, a.per_row},
+        BackwardResult<F>{s.a.data(), s.b.data(), s.c.data(), s.d.data(),
+                          weight == nullptr ? nullptr : weight + block.begin,
+                          extras == nullptr ? nullptr : extras + block.begin, in.rows});
+    F* const grad = to + Block(to_blocks, b).offset;
+    KernelBlock<F>(in, block, s).gradient(
+        {saved + block.begin, saved + in.rows + block.begin, s.a.data(), s.b.data(),
+         entry.row.needs_input ? s.d.data() : nullptr},
+        grad, to_layout);
+    for (std::int64_t i = 0; i < block.n; ++i) {
+      const std::int64_t label = in.target[block.begin + i];
+      if (s.active[i] && label >= 0)
+        grad[i * to_layout.sample_stride + label * to_layout.class_stride] += s.c[i];
+    }
+  });
   return out;
 }
 

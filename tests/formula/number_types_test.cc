@@ -11,18 +11,18 @@ namespace ood {
 namespace {
 
 struct Statistics {
-  double nll, uniform_nll, lse, sqnorm;
+  double nll, uniform_nll, lse, sqnorm, target;
 };
 
 template <class Formula, class F>
 auto on_dual(const Statistics& s, bool known) {
   constexpr int kVariables = statistic_count<Formula>() + extra_count<Formula>();
-  DualRow<Formula, F, kVariables> row{static_cast<F>(s.nll),
-                                      static_cast<F>(s.uniform_nll),
-                                      static_cast<F>(s.lse),
-                                      static_cast<F>(s.sqnorm),
-                                      nullptr,
-                                      0};
+  DualRow<Formula, F, kVariables> row{};
+  row.nll_value = static_cast<F>(s.nll);
+  row.uniform_nll_value = static_cast<F>(s.uniform_nll);
+  row.lse_value = static_cast<F>(s.lse);
+  row.sqnorm_value = static_cast<F>(s.sqnorm);
+  row.target_value = static_cast<F>(s.target);
   return Formula{}(row, known);
 }
 
@@ -30,14 +30,15 @@ auto on_dual(const Statistics& s, bool known) {
 template <class Formula>
 void expect_agreement(const Statistics& s, bool known) {
   const auto scalar = [](double v) { return torch::full({1}, v, at::kDouble).requires_grad_(); };
-  TensorRow row{scalar(s.nll), scalar(s.uniform_nll), scalar(s.lse), scalar(s.sqnorm), {}};
+  TensorRow row{scalar(s.nll), scalar(s.uniform_nll), scalar(s.lse), scalar(s.sqnorm), scalar(s.target), {}};
   const auto by_tensor = Formula{}(row, torch::full({1}, known, at::kBool));
   const auto by_double = on_dual<Formula, double>(s, known);
   const auto by_float = on_dual<Formula, float>(s, known);
   const std::pair<unsigned, at::Tensor*> variables[] = {{kNll, &row.nll_value},
                                                         {kUniformNll, &row.uniform_nll_value},
                                                         {kLogSumExp, &row.lse_value},
-                                                        {kSquareNorm, &row.sqnorm_value}};
+                                                        {kSquareNorm, &row.sqnorm_value},
+                                                        {kTarget, &row.target_value}};
   for (std::size_t t = 0; t < Formula::kTerms.size(); ++t) {
     EXPECT_NEAR(by_tensor[t].template item<double>(), by_double[t].value, 1e-12);
     EXPECT_NEAR(by_float[t].value, by_double[t].value, 1e-5 * (1 + std::abs(by_double[t].value)));
@@ -65,7 +66,7 @@ TYPED_TEST_SUITE(NumberTypes, Formulas);
 
 TYPED_TEST(NumberTypes, GiveTheSameTermsAndDerivatives) {
   for (const double lse : {-3.0, 2.0, 12.0, 30.0})
-    for (const bool known : {true, false}) expect_agreement<TypeParam>({1.3, 0.4, lse, 7.5}, known);
+    for (const bool known : {true, false}) expect_agreement<TypeParam>({1.3, 0.4, lse, 7.5, 0.8}, known);
 }
 
 TYPED_TEST(NumberTypes, IsInTheRegistryWithItsDefaults) {
