@@ -84,13 +84,13 @@ struct RowGroup {
     }
   }
 
-  L load(const F* from) const {
+  OOD_INLINE L load(const F* from) const {
     if (count == kLanes) return L::load(from + first);
     L out(0.0);
     for (int k = 0; k < count; ++k) out.v[k] = from[first + k];
     return out;
   }
-  void store(F* to, const L& values) const {
+  OOD_INLINE void store(F* to, const L& values) const {
     if (count == kLanes) return values.store(to + first);
     for (int k = 0; k < count; ++k) to[first + k] = values.v[k];
   }
@@ -98,7 +98,7 @@ struct RowGroup {
 
   /// The formula's terms for these rows, with partials where V > 0.
   template <int V>
-  auto evaluate(const Formula& formula) const {
+  OOD_INLINE auto evaluate(const Formula& formula) const {
     constexpr unsigned kUses = Formula::kUses;
     DualRow<Formula, L, V> row{};
     const L zero(0.0);
@@ -149,7 +149,7 @@ void evaluate_forward(const double* parameters, const RowBlock<F>& block,
 ///
 /// and for a scaled row w = k(||x||^2) x:  dx = k dw + 2 k'(||x||^2) (dw . x) x.
 template <class Formula, class F, class Partials>
-void row_coefficients(const Formula& formula, const RowGroup<Formula, F>& rows, const Partials& g,
+OOD_INLINE void row_coefficients(const Formula& formula, const RowGroup<Formula, F>& rows, const Partials& g,
                       const BackwardResult<F>& out) {
   using L = Lanes<F, kLanes>;
   constexpr unsigned kUses = Formula::kUses;

@@ -3,6 +3,9 @@
 #include <cmath>
 #include <cstddef>
 
+/// A call in the middle of a formula would send every lane through memory.
+#define OOD_INLINE [[gnu::always_inline]] inline
+
 namespace ood {
 
 /// N numbers treated as one, so that a formula is evaluated on N rows at a time. The loops have a fixed
@@ -12,20 +15,20 @@ struct Lanes {
   T v[N];
 
   Lanes() = default;
-  Lanes(double s) {  // NOLINT: a constant is the same number in every lane
+  OOD_INLINE Lanes(double s) {  // NOLINT: a constant is the same number in every lane
     for (int i = 0; i < N; ++i) v[i] = static_cast<T>(s);
   }
-  static Lanes load(const T* from) {
+  OOD_INLINE static Lanes load(const T* from) {
     Lanes out;
     for (int i = 0; i < N; ++i) out.v[i] = from[i];
     return out;
   }
-  void store(T* to) const {
+  OOD_INLINE void store(T* to) const {
     for (int i = 0; i < N; ++i) to[i] = v[i];
   }
 
 #define OOD_LANES_OPERATOR(op)                                    \
-  friend Lanes operator op(const Lanes& a, const Lanes& b) {      \
+  OOD_INLINE friend Lanes operator op(const Lanes& a, const Lanes& b) {      \
     Lanes out;                                                    \
     for (int i = 0; i < N; ++i) out.v[i] = a.v[i] op b.v[i];      \
     return out;                                                   \
@@ -36,13 +39,13 @@ struct Lanes {
   OOD_LANES_OPERATOR(/)
 #undef OOD_LANES_OPERATOR
 
-  friend Lanes operator-(const Lanes& a) {
+  OOD_INLINE friend Lanes operator-(const Lanes& a) {
     Lanes out;
     for (int i = 0; i < N; ++i) out.v[i] = -a.v[i];
     return out;
   }
-  Lanes& operator+=(const Lanes& b) { return *this = *this + b; }
-  Lanes& operator*=(const Lanes& b) { return *this = *this * b; }
+  OOD_INLINE Lanes& operator+=(const Lanes& b) { return *this = *this + b; }
+  OOD_INLINE Lanes& operator*=(const Lanes& b) { return *this = *this * b; }
 };
 
 /// A truth value a lane, stored as a number of the lane's size so that choosing vectorises.
@@ -53,7 +56,7 @@ struct LanesMask {
 
 #define OOD_LANES_COMPARISON(op)                                                    \
   template <class T, int N>                                                         \
-  LanesMask<T, N> operator op(const Lanes<T, N>& a, const Lanes<T, N>& b) {         \
+  OOD_INLINE LanesMask<T, N> operator op(const Lanes<T, N>& a, const Lanes<T, N>& b) {         \
     LanesMask<T, N> out;                                                            \
     for (int i = 0; i < N; ++i) out.v[i] = a.v[i] op b.v[i] ? T{1} : T{0};          \
     return out;                                                                     \
@@ -66,11 +69,11 @@ OOD_LANES_COMPARISON(==)
 
 /// a where the condition holds, else b; for one number and for lanes.
 template <class F>
-F choose(bool condition, const F& a, const F& b) {
+OOD_INLINE F choose(bool condition, const F& a, const F& b) {
   return condition ? a : b;
 }
 template <class T, int N>
-Lanes<T, N> choose(const LanesMask<T, N>& m, const Lanes<T, N>& a, const Lanes<T, N>& b) {
+OOD_INLINE Lanes<T, N> choose(const LanesMask<T, N>& m, const Lanes<T, N>& a, const Lanes<T, N>& b) {
   Lanes<T, N> out;
   for (int i = 0; i < N; ++i) out.v[i] = m.v[i] != T{0} ? a.v[i] : b.v[i];
   return out;

@@ -1,5 +1,6 @@
 #include "ood/kernels/columns.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "ood/kernels/simd_level.h"
@@ -8,6 +9,7 @@
 #define HWY_TARGET_INCLUDE "ood/kernels/columns.cc"
 #include <hwy/foreach_target.h>  // compiles this file once per instruction set
 // Highway wants its other headers after that one.
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "ood/kernels/softmax-inl.h"
@@ -16,121 +18,185 @@ HWY_BEFORE_NAMESPACE();
 namespace ood::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Access to the n <= Lanes samples from `first` on.
-template <class T>
-struct Strip {
-  using D = hn::ScalableTag<T>;
-  using V = hn::Vec<D>;
-  D d;
-  std::int64_t first;
-  std::size_t n;
-  bool full;
+// Samples that are worked on at a time: class by class, so that memory is read in long runs, with sums
+// that stay in the first cache.
+constexpr std::int64_t kRun = 512;
 
-  HWY_INLINE Strip(std::int64_t i, std::int64_t samples)
-      : first(i),
-        n(static_cast<std::size_t>(samples - i)),
-        full(n >= hn::Lanes(d)) {
-    if (full) n = hn::Lanes(d);
+// Calls body(i, n) for every vector of a run; n < Lanes for the last one.
+template <class D, class Body>
+HWY_INLINE void ForEachVector(D d, std::int64_t samples, const Body& body) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t i = 0;
+  for (; i + lanes <= samples; i += lanes) body(i, hn::Lanes(d));
+  if (i < samples) body(i, static_cast<std::size_t>(samples - i));
+}
+
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> LoadN(D d, const T* from, std::size_t n) {
+  return n == hn::Lanes(d) ? hn::LoadU(d, from) : LoadTail(d, from, n);
+}
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE void StoreN(D d, hn::Vec<D> v, T* to, std::size_t n) {
+  n == hn::Lanes(d) ? hn::StoreU(v, d, to) : StoreTail(d, v, to, n);
+}
+
+// 1 or 0 a sample, padded so that whole vectors can be loaded.
+template <class T>
+struct ActiveRun {
+  HWY_ALIGN T on[kRun + HWY_MAX_BYTES / sizeof(T)];
+  bool all = true;
+
+  HWY_INLINE ActiveRun(const std::uint8_t* active, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      const bool is = active == nullptr || active[i];
+      on[i] = is ? T{1} : T{0};
+      all = all && is;
+    }
   }
-  HWY_INLINE V Load(const T* from) const {
-    return full ? hn::LoadU(d, from + first) : LoadTail(d, from + first, n);
-  }
-  HWY_INLINE void Store(V v, T* to) const {
-    if (full)
-      hn::StoreU(v, d, to + first);
-    else
-      StoreTail(d, v, to + first, n);
-  }
-  HWY_INLINE hn::Mask<D> Active(const std::uint8_t* active) const {
-    HWY_ALIGN T on[HWY_MAX_BYTES / sizeof(T)] = {};
-    for (std::size_t k = 0; k < n; ++k) on[k] = active == nullptr || active[first + k] ? T{1} : T{0};
-    return hn::Gt(hn::Load(d, on), hn::Zero(d));
+  template <class D>
+  HWY_INLINE hn::Mask<D> Mask(D d, std::int64_t i) const {
+    return hn::Gt(hn::LoadU(d, on + i), hn::Zero(d));
   }
 };
 
 template <class T, bool kScaled, bool kInner>
-HWY_INLINE void Statistics(const Columns<T>& c, const RowStatistics<T>& out) {
+HWY_INLINE void StatisticsRun(const T* data, const T* scale, const std::uint8_t* on,
+                              std::int64_t samples, const Columns<T>& c,
+                              const RowStatistics<T>& out) {
   const hn::ScalableTag<T> d;
-  const auto zero = hn::Zero(d), infinity = hn::Set(d, std::numeric_limits<T>::infinity());
+  const auto infinity = hn::Set(d, std::numeric_limits<T>::infinity());
   const auto nan = hn::Set(d, std::numeric_limits<T>::quiet_NaN());
-  const auto classes = hn::Set(d, static_cast<T>(c.classes));
-  for (std::int64_t i = 0; i < c.samples; i += static_cast<std::int64_t>(hn::Lanes(d))) {
-    const Strip<T> strip(i, c.samples);
-    auto max = hn::Neg(infinity);
-    for (std::int64_t j = 0; j < c.classes; ++j)
-      max = hn::Max(max, strip.Load(c.data + j * c.class_stride));
-    Summer<T, kScaled, kInner> sum(kScaled ? strip.Load(c.scale) : zero, max);
-    for (std::int64_t j = 0; j < c.classes; ++j) sum.Add(strip.Load(c.data + j * c.class_stride));
-    // As for rows: only the plain sum shows a NaN.
-    const auto bad = hn::Or(hn::IsNaN(sum.relative), hn::Eq(hn::Abs(max), infinity));
-    const auto active = strip.Active(c.active);
-    const auto finish = [&](hn::Vec<decltype(d)> v) HWY_ATTR {
-      return hn::IfThenElseZero(active, hn::IfThenElse(bad, nan, v));
-    };
-    strip.Store(finish(max), out.max);
-    strip.Store(finish(hn::Log(d, sum.exp)), out.log_sum);
-    if (out.mean != nullptr) strip.Store(finish(hn::Div(sum.relative, classes)), out.mean);
-    if (kInner) strip.Store(finish(hn::Div(sum.inner, sum.exp)), out.expected);
+  const auto per_class = hn::Set(d, T{1} / static_cast<T>(c.classes));
+  const ActiveRun<T> active(on, samples);
+  constexpr std::int64_t kPadded = kRun + HWY_MAX_BYTES / sizeof(T);
+  HWY_ALIGN T max[kPadded], sum[kPadded], relative[kPadded], inner[kPadded];
+  const auto infinite = hn::Neg(infinity);
+  ForEachVector(d, samples, [&](std::int64_t i, std::size_t) HWY_ATTR {
+    hn::StoreU(infinite, d, max + i);
+    hn::StoreU(hn::Zero(d), d, sum + i);
+    hn::StoreU(hn::Zero(d), d, relative + i);
+    if (kInner) hn::StoreU(hn::Zero(d), d, inner + i);
+  });
+  for (std::int64_t j = 0; j < c.classes; ++j) {
+    const T* x = data + j * c.class_stride;
+    // Each class starts a new stream of memory, which no hardware foresees.
+    const T* next = j + 1 < c.classes ? x + c.class_stride : data + samples;
+    ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
+      hwy::Prefetch(next + i);
+      hn::StoreU(hn::Max(hn::LoadU(d, max + i), LoadN(d, x + i, n)), d, max + i);
+    });
   }
+  for (std::int64_t j = 0; j < c.classes; ++j) {
+    const T* x = data + j * c.class_stride;
+    ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
+      Summer<T, kScaled, kInner> s(kScaled ? LoadN(d, scale + i, n) : hn::Zero(d),
+                                   hn::LoadU(d, max + i));
+      s.exp = hn::LoadU(d, sum + i);
+      s.relative = hn::LoadU(d, relative + i);
+      if (kInner) s.inner = hn::LoadU(d, inner + i);
+      s.Add(LoadN(d, x + i, n));
+      hn::StoreU(s.exp, d, sum + i);
+      hn::StoreU(s.relative, d, relative + i);
+      if (kInner) hn::StoreU(s.inner, d, inner + i);
+    });
+  }
+  ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
+    const auto m = hn::LoadU(d, max + i), e = hn::LoadU(d, sum + i), r = hn::LoadU(d, relative + i);
+    // As for rows: only the plain sum shows a NaN.
+    const auto bad = hn::Or(hn::IsNaN(r), hn::Eq(hn::Abs(m), infinity));
+    const auto mask = active.Mask(d, i);
+    const auto finish = [&](hn::Vec<decltype(d)> v, T* to) HWY_ATTR {
+      if (to != nullptr)
+        StoreN(d, hn::IfThenElseZero(mask, hn::IfThenElse(bad, nan, v)), to + i, n);
+    };
+    finish(m, out.max);
+    finish(hn::Log(d, e), out.log_sum);
+    finish(hn::Mul(r, per_class), out.mean);
+    if (kInner) finish(hn::Div(hn::LoadU(d, inner + i), e), out.expected);
+  });
 }
 
 template <class T>
-HWY_INLINE void StatisticsAny(const Columns<T>& c, const RowStatistics<T>& out) {
-  if (c.scale == nullptr)
-    out.expected == nullptr ? Statistics<T, false, false>(c, out)
-                            : Statistics<T, false, true>(c, out);
-  else
-    out.expected == nullptr ? Statistics<T, true, false>(c, out)
-                            : Statistics<T, true, true>(c, out);
+HWY_INLINE T* Advance(T* p, std::int64_t n) {
+  return p == nullptr ? nullptr : p + n;
+}
+
+template <class T>
+HWY_INLINE void StatisticsAny(const Columns<T>& c, const RowStatistics<T>& o) {
+  for (std::int64_t i = 0; i < c.samples; i += kRun) {
+    const std::int64_t n = std::min(kRun, c.samples - i);
+    const RowStatistics<T> out{o.max + i, o.log_sum + i, Advance(o.mean, i), Advance(o.expected, i)};
+    const T* data = c.data + i;
+    const T* scale = Advance(c.scale, i);
+    const std::uint8_t* on = Advance(c.active, i);
+    if (scale == nullptr)
+      out.expected == nullptr ? StatisticsRun<T, false, false>(data, scale, on, n, c, out)
+                              : StatisticsRun<T, false, true>(data, scale, on, n, c, out);
+    else
+      out.expected == nullptr ? StatisticsRun<T, true, false>(data, scale, on, n, c, out)
+                              : StatisticsRun<T, true, true>(data, scale, on, n, c, out);
+  }
 }
 
 template <class T>
 HWY_INLINE void SquareNorms(const Columns<T>& c, T* out) {
   const hn::ScalableTag<T> d;
-  for (std::int64_t i = 0; i < c.samples; i += static_cast<std::int64_t>(hn::Lanes(d))) {
-    const Strip<T> strip(i, c.samples);
-    auto sum = hn::Zero(d);
-    for (std::int64_t j = 0; j < c.classes; ++j) {
-      const auto x = strip.Load(c.data + j * c.class_stride);
-      sum = hn::MulAdd(x, x, sum);
-    }
-    strip.Store(hn::IfThenElseZero(strip.Active(c.active), sum), out);
+  for (std::int64_t first = 0; first < c.samples; first += kRun) {
+    const std::int64_t samples = std::min(kRun, c.samples - first);
+    const ActiveRun<T> active(Advance(c.active, first), samples);
+    ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
+      auto sum = hn::Zero(d);
+      for (std::int64_t j = 0; j < c.classes; ++j) {
+        const auto x = LoadN(d, c.data + j * c.class_stride + first + i, n);
+        sum = hn::MulAdd(x, x, sum);
+      }
+      StoreN(d, hn::IfThenElseZero(active.Mask(d, i), sum), out + first + i, n);
+    });
   }
 }
 
 template <class T, bool kScaled, bool kInput>
-HWY_INLINE void GradientOf(const Columns<T>& c, const RowCoefficients<T>& k, T* grad,
-                           std::int64_t grad_stride) {
+HWY_INLINE void GradientRun(const Columns<T>& c, std::int64_t first, std::int64_t samples,
+                            const RowCoefficients<T>& k, T* grad, std::int64_t grad_stride) {
   const hn::ScalableTag<T> d;
   const auto zero = hn::Zero(d);
-  for (std::int64_t i = 0; i < c.samples; i += static_cast<std::int64_t>(hn::Lanes(d))) {
-    const Strip<T> strip(i, c.samples);
-    const auto log_sum = strip.Load(k.log_sum);
-    const auto a = hn::IfThenElse(hn::IsNaN(log_sum), log_sum, strip.Load(k.a));
-    const auto input = kInput ? strip.Load(k.d) : zero;
-    const Gradient<T, kScaled, false> g{d, kScaled ? strip.Load(c.scale) : zero, strip.Load(k.max),
-                                        log_sum, a, strip.Load(k.b), input};
-    const auto active = strip.Active(c.active);
-    const auto uses_input = hn::Ne(input, zero);
-    for (std::int64_t j = 0; j < c.classes; ++j) {
-      const auto x = strip.Load(c.data + j * c.class_stride);
+  const ActiveRun<T> active(Advance(c.active, first), samples);
+  for (std::int64_t j = 0; j < c.classes; ++j) {
+    const T* x_row = c.data + j * c.class_stride + first;
+    T* to = grad + j * grad_stride + first;
+    const T* next = j + 1 < c.classes ? x_row + c.class_stride : c.data + first + samples;
+    ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
+      hwy::Prefetch(next + i);
+      const std::int64_t at = first + i;
+      const auto log_sum = LoadN(d, k.log_sum + at, n);
+      const auto a = hn::IfThenElse(hn::IsNaN(log_sum), log_sum, LoadN(d, k.a + at, n));
+      const Gradient<T, kScaled, false> g{d, kScaled ? LoadN(d, c.scale + at, n) : zero,
+                                          LoadN(d, k.max + at, n), log_sum, a,
+                                          LoadN(d, k.b + at, n), zero};
+      const auto x = LoadN(d, x_row + i, n);
       auto v = g(x);
-      // 0 times the -inf of a masked class is not 0.
-      if (kInput) v = hn::Add(v, hn::IfThenElseZero(uses_input, hn::Mul(input, x)));
-      strip.Store(hn::IfThenElseZero(active, v), grad + j * grad_stride);
-    }
+      if (kInput) {
+        // 0 times the -inf of a masked class is not 0.
+        const auto input = LoadN(d, k.d + at, n);
+        v = hn::Add(v, hn::IfThenElseZero(hn::Ne(input, zero), hn::Mul(input, x)));
+      }
+      StoreN(d, active.all ? v : hn::IfThenElseZero(active.Mask(d, i), v), to + i, n);
+    });
   }
 }
 
 template <class T>
 HWY_INLINE void GradientAny(const Columns<T>& c, const RowCoefficients<T>& k, T* grad,
                             std::int64_t s) {
-  if (c.scale != nullptr)
-    GradientOf<T, true, true>(c, k, grad, s);
-  else if (k.d != nullptr)
-    GradientOf<T, false, true>(c, k, grad, s);
-  else
-    GradientOf<T, false, false>(c, k, grad, s);
+  for (std::int64_t i = 0; i < c.samples; i += kRun) {
+    const std::int64_t n = std::min(kRun, c.samples - i);
+    if (c.scale != nullptr)
+      GradientRun<T, true, true>(c, i, n, k, grad, s);
+    else if (k.d != nullptr)
+      GradientRun<T, false, true>(c, i, n, k, grad, s);
+    else
+      GradientRun<T, false, false>(c, i, n, k, grad, s);
+  }
 }
 
 void ColumnStatisticsF32(const Columns<float>& c, const RowStatistics<float>& o) {

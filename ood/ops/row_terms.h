@@ -63,12 +63,13 @@ BackwardParts row_terms_backward_cpu(const at::Tensor& upstream, const RowTermsA
 
 /// Rows of the saved statistics of an entry: max, log_sum, then those it needs.
 struct StatisticsLayout {
-  int mean = -1, expected = -1, sqnorm = -1;
+  int mean = -1, expected = -1, sqnorm = -1, target = -1;
   int count = 2;
   explicit StatisticsLayout(const FormulaEntry& f) {
     if ((f.statistics & kUniformNll) != 0) mean = count++;
     if (f.scaled) expected = count++;
     if (f.scaled || (f.statistics & kSquareNorm) != 0) sqnorm = count++;
+    if ((f.statistics & (kNll | kTarget)) != 0) target = count++;
   }
 };
 

@@ -103,33 +103,38 @@ struct Input {
       weight = weight_owner.const_data_ptr<F>();
     }
   }
-
-  bool ignored(std::int64_t label) const {
-    return args.ignore_index.has_value() && label == *args.ignore_index;
-  }
 };
 
 // The scratch of one block; lives on the stack of the thread that works on it.
 template <class F>
 struct Scratch {
   std::array<std::uint8_t, kMaxBlockRows> active;
-  std::array<F, kMaxBlockRows> scale, scaled_max, target_logit, a, b, c, d;
+  std::array<F, kMaxBlockRows> scale, scaled_max, a, b, c, d;
 };
 
 // Marks the rows that take part. Returns the first row whose label is too large, or -1.
 template <class F>
 std::int64_t mark_active(const Input<F>& in, std::int64_t begin, std::int64_t n, Scratch<F>& s,
                          std::int64_t* counts) {
-  std::int64_t bad = -1;
+  const std::int64_t* label = in.target + begin;
+  const bool uses_ood = in.entry.uses_ood, ignoring = in.args.ignore_index.has_value();
+  const std::int64_t ignored = in.args.ignore_index.value_or(0);
+  std::int64_t known = 0, unknown = 0, too_large = 0;
   for (std::int64_t i = 0; i < n; ++i) {
-    const std::int64_t label = in.target[begin + i];
-    const bool ignored = in.ignored(label);
-    const bool too_large = !ignored && label >= in.classes;
-    if (too_large && bad < 0) bad = begin + i;
-    s.active[i] = !ignored && !too_large && (label >= 0 || in.entry.uses_ood);
-    if (counts != nullptr && !ignored) ++counts[label >= 0 ? 0 : 1];
+    const bool taken = !ignoring || label[i] != ignored;
+    const bool is_known = taken && label[i] >= 0, is_unknown = taken && label[i] < 0;
+    known += is_known;
+    unknown += is_unknown;
+    too_large += is_known && label[i] >= in.classes;
+    s.active[i] = (is_known && label[i] < in.classes) || (is_unknown && uses_ood);
   }
-  return bad;
+  if (counts != nullptr) {
+    counts[0] += known;
+    counts[1] += unknown;
+  }
+  for (std::int64_t i = 0; too_large > 0 && i < n; ++i)
+    if (label[i] >= in.classes && (!ignoring || label[i] != ignored)) return begin + i;
+  return -1;
 }
 
 // A block in the layout of its logits, for the kernels.
@@ -165,40 +170,43 @@ void compute_scale(const Input<F>& in, std::int64_t n, const F* sqnorm, Scratch<
     Typed<F>::scale(in.entry.row)(in.args.parameters.data(), n, sqnorm, s.scale.data());
 }
 
+// The logit of the label, relative to the maximum and scaled; 0 for rows without one.
+template <class F>
+void gather_target(const Input<F>& in, const Block& block, const Scratch<F>& s, const F* max,
+                   F* target_logit) {
+  const Layout& l = in.logits.layout;
+  const bool scaled = in.entry.row.scaled;
+  for (std::int64_t i = 0; i < block.n; ++i) {
+    const std::int64_t label = in.target[block.begin + i];
+    const bool has = s.active[i] && label >= 0;
+    const F x = has ? in.data[block.offset + i * l.sample_stride + label * l.class_stride] - max[i] : F{0};
+    target_logit[i] = scaled ? s.scale[i] * x : x;
+  }
+}
+
 // The formula's view of a block; `statistics` is the saved tensor [S, rows].
 template <class F>
 RowBlock<F> formula_block(const Input<F>& in, const Block& block, Scratch<F>& s,
                           const F* statistics) {
-  const auto [begin, n, offset] = block;
-  const Layout& l = in.logits.layout;
   const StatisticsLayout layout(in.entry.row);
   const auto at = [&](int row) -> const F* {
     return row < 0 ? nullptr : statistics + row * in.rows + block.begin;
   };
   const F* max = at(0);
   const bool scaled = in.entry.row.scaled;
-  if (scaled)
-    for (std::int64_t i = 0; i < n; ++i) s.scaled_max[i] = s.scale[i] * max[i];
-  const bool needs_target = (in.entry.row.statistics & (kNll | kTarget)) != 0;
-  for (std::int64_t i = 0; needs_target && i < n; ++i) {
-    const std::int64_t label = in.target[begin + i];
-    s.target_logit[i] = 0;
-    if (!s.active[i] || label < 0) continue;
-    const F relative = in.data[offset + i * l.sample_stride + label * l.class_stride] - max[i];
-    s.target_logit[i] = scaled ? s.scale[i] * relative : relative;
-  }
-  return {.rows = n,
+  for (std::int64_t i = 0; scaled && i < block.n; ++i) s.scaled_max[i] = s.scale[i] * max[i];
+  return {.rows = block.n,
           .classes = in.classes,
-          .target = in.target + begin,
+          .target = in.target + block.begin,
           .active = s.active.data(),
           .max = scaled ? s.scaled_max.data() : max,
           .log_sum = at(1),
           .mean = at(layout.mean),
           .expected = at(layout.expected),
           .sqnorm = at(layout.sqnorm),
-          .target_logit = s.target_logit.data(),
-          .weight = in.weight == nullptr ? nullptr : in.weight + begin,
-          .extras = in.extras == nullptr ? nullptr : in.extras + begin,
+          .target_logit = at(layout.target),
+          .weight = in.weight == nullptr ? nullptr : in.weight + block.begin,
+          .extras = in.extras == nullptr ? nullptr : in.extras + block.begin,
           .extra_stride = in.rows};
 }
 
@@ -238,6 +246,7 @@ ForwardParts forward(const ObjectiveEntry& entry, const RowTermsArguments& a) {
     if (layout.sqnorm >= 0) KernelBlock<F>(in, block, s).square_norms(at(layout.sqnorm));
     compute_scale(in, block.n, at(layout.sqnorm), s);
     KernelBlock<F>(in, block, s).statistics({at(0), at(1), at(layout.mean), at(layout.expected)});
+    if (layout.target >= 0) gather_target(in, block, s, at(0), at(layout.target));
     Typed<F>::forward(entry.row)(
         a.parameters.data(), formula_block(in, block, s, statistics),
         ForwardResult<F>{sums.data() + b * 2 * terms,
