@@ -1,7 +1,6 @@
 // Schema and dispatch of row_terms: CPU, Meta, Autograd, functorch and every other device.
 #include "ood/ops/row_terms.h"
 
-#include <ATen/FuncTorchTLS.h>
 #include <ATen/ops/dot.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -9,6 +8,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "ood/ops/functorch.h"
 #include "ood/ops/layout.h"
 
 namespace ood {
@@ -178,22 +178,6 @@ struct RowTermsFunction : ag::Function<RowTermsFunction> {
   }
 };
 
-// A C++ autograd function cannot run under functorch's interpreter.
-bool functorch_active() {
-  const auto& tls = at::functorch::functorchTLSAccessor();
-  if (!tls) return false;
-  try {
-    tls->checkSupportsCppAutogradFunction();
-  } catch (const std::exception&) {
-    return true;
-  }
-  return false;
-}
-
-bool fused(const Tensor& logits) {
-  return (logits.is_cpu() || logits.is_meta()) && !functorch_active();
-}
-
 // Half types are computed in float32, labels are int64, and further inputs follow the logits.
 template <class Call>
 auto with_computing_types(OOD_ROW_ARGS, const Call& call) {
@@ -236,7 +220,7 @@ ag::variable_list apply_function(OOD_ROW_ARGS, Output output) {
 }
 
 Terms autograd(OOD_ROW_ARGS) {
-  if (!fused(logits))
+  if (!ops::fused(logits))
     return composite(logits, target, objective, parameters, extras, weight, per_row, ignore_index);
   const auto out = apply_function(logits, target, objective, parameters, extras, weight, per_row,
                                   ignore_index, Output::kTerms);
@@ -278,7 +262,7 @@ Tensor loss_of_terms(OOD_LOSS_ARGS) {
 
 Tensor loss_autograd(OOD_LOSS_ARGS) {
   const ObjectiveEntry& entry = get_objective(objective);
-  if (wants_rows(entry, reduction) || !fused(logits)) return loss_of_terms(OOD_LOSS_PASS);
+  if (wants_rows(entry, reduction) || !ops::fused(logits)) return loss_of_terms(OOD_LOSS_PASS);
   const Output output =
       divide_by_whole_batch(entry, balance) ? Output::kMeanWholeBatch : Output::kMeanPerPopulation;
   return apply_function(logits, target, objective, parameters, extras, weight, false, ignore_index,

@@ -1,0 +1,196 @@
+#include "ood/ops/distances.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "ood/formula/tensor_row.h"
+#include "ood/kernels/distance.h"
+#include "ood/ops/functorch.h"
+
+namespace ood {
+namespace {
+
+namespace ag = torch::autograd;
+using at::Tensor;
+
+void check(const Tensor& embedding, const Tensor& centers) {
+  TORCH_CHECK_VALUE(embedding.dim() == 2 && centers.dim() == 2 &&
+                        embedding.sym_size(1) == centers.sym_size(1),
+                    "center_distances: expected embedding [N, D] and centers [K, D], got ",
+                    embedding.sym_sizes(), " and ", centers.sym_sizes());
+  TORCH_CHECK_TYPE(embedding.scalar_type() == centers.scalar_type() && embedding.is_floating_point(),
+                   "center_distances: expected embedding and centers of one floating type, got ",
+                   embedding.scalar_type(), " and ", centers.scalar_type());
+}
+
+template <class Body>
+void by_type(const Tensor& t, const Body& body) {
+  TORCH_CHECK_TYPE(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble,
+                   "center_distances: expected float32 or float64, got ", t.scalar_type());
+  if (t.scalar_type() == at::kDouble)
+    body(double{});
+  else
+    body(float{});
+}
+
+// Ordinary operations, for higher derivatives: a product of centred operands.
+Tensor composite(const Tensor& x, const Tensor& centers, bool squared) {
+  const auto shift = centers.detach().mean(0, true);
+  const auto a = x - shift, b = centers - shift;
+  const auto square =
+      a.square().sum(-1, true) + b.square().sum(-1).unsqueeze(-2) - 2.0 * a.matmul(b.transpose(-1, -2));
+  const auto inside = where(square.gt(0), square, 0.0);
+  return squared ? inside : root(inside);
+}
+
+std::int64_t rows_per_task(std::int64_t work) {
+  return std::max<std::int64_t>(1, 32768 / std::max<std::int64_t>(work, 1));
+}
+
+Tensor forward_cpu(const Tensor& x_in, const Tensor& c_in, bool squared) {
+  check(x_in, c_in);
+  const auto x = x_in.contiguous(), c = c_in.contiguous();
+  const auto n = x.size(0), k = c.size(0), d = x.size(1);
+  auto out = at::empty({n, k}, x.options());
+  by_type(x, [&](auto zero) {
+    using F = decltype(zero);
+    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
+    F* to = out.mutable_data_ptr<F>();
+    at::parallel_for(0, n, rows_per_task(k * d), [&](std::int64_t begin, std::int64_t end) {
+      kernels::square_distances(px + begin * d, end - begin, pc, k, d, to + begin * k, k);
+      if (!squared)
+        for (std::int64_t i = begin * k; i < end * k; ++i) to[i] = std::sqrt(to[i]);
+    });
+  });
+  return out;
+}
+
+Tensor forward_meta(const Tensor& x, const Tensor& c, bool) {
+  check(x, c);
+  return at::empty_symint({x.sym_size(0), c.sym_size(0)}, x.options());
+}
+
+// With w_ij = dL/d(d_ij^2): dx_i = 2 sum_j w_ij (x_i - c_j),  dc_j = 2 sum_i w_ij (c_j - x_i).
+std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_in, const Tensor& c_in,
+                                        const Tensor& distances, bool squared) {
+  const auto x = x_in.contiguous(), c = c_in.contiguous();
+  const auto weight = (squared ? 2.0 * upstream
+                               : at::where(distances.eq(0), at::zeros_like(distances),
+                                           upstream / distances))
+                          .contiguous();
+  auto to_x = at::empty_like(x), to_c = at::empty_like(c);
+  const auto n = x.size(0), k = c.size(0), d = x.size(1);
+  by_type(x, [&](auto zero) {
+    using F = decltype(zero);
+    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>(), *w = weight.const_data_ptr<F>();
+    F *gx = to_x.mutable_data_ptr<F>(), *gc = to_c.mutable_data_ptr<F>();
+    at::parallel_for(0, n, rows_per_task(k * d), [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = begin; i < end; ++i)
+        kernels::weighted_differences(px + i * d, pc, k, d, w + i * k, 1, gx + i * d);
+    });
+    at::parallel_for(0, k, rows_per_task(n * d), [&](std::int64_t begin, std::int64_t end) {
+      for (auto j = begin; j < end; ++j)
+        kernels::weighted_differences(pc + j * d, px, n, d, w + j, k, gc + j * d);
+    });
+  });
+  return {to_x, to_c};
+}
+
+std::tuple<Tensor, Tensor> backward_meta(const Tensor&, const Tensor& x, const Tensor& c,
+                                         const Tensor&, bool) {
+  return {at::empty_symint(x.sym_sizes(), x.options()), at::empty_symint(c.sym_sizes(), c.options())};
+}
+
+auto& forward_op() {
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("ood::_center_distances_forward", "")
+                       .typed<Tensor(const Tensor&, const Tensor&, bool)>();
+  return op;
+}
+auto& backward_op() {
+  static auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("ood::_center_distances_backward", "")
+          .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&,
+                                            const Tensor&, bool)>();
+  return op;
+}
+
+struct CenterDistances : ag::Function<CenterDistances> {
+  static Tensor forward(ag::AutogradContext* ctx, const Tensor& x, const Tensor& c, bool squared) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    const auto out = forward_op().call(x, c, squared);
+    ctx->save_for_backward({x, c, out});
+    ctx->saved_data["squared"] = squared;
+    return out;
+  }
+  static ag::variable_list backward(ag::AutogradContext* ctx, const ag::variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const bool squared = ctx->saved_data["squared"].toBool();
+    if (at::GradMode::is_enabled()) {
+      ag::variable_list inputs;
+      for (int i = 0; i < 2; ++i)
+        if (ctx->needs_input_grad(static_cast<std::size_t>(i))) inputs.push_back(saved[static_cast<std::size_t>(i)]);
+      const auto g = ag::grad({composite(saved[0], saved[1], squared)}, inputs, {grads[0]}, true, true, true);
+      std::size_t next = 0;
+      const auto to_x = ctx->needs_input_grad(0) ? g[next++] : Tensor();
+      return {to_x, ctx->needs_input_grad(1) ? g[next] : Tensor(), Tensor()};
+    }
+    auto [to_x, to_c] = backward_op().call(grads[0], saved[0], saved[1], saved[2], squared);
+    return {to_x, to_c, Tensor()};
+  }
+};
+
+Tensor with_gradient(const Tensor& x, const Tensor& c, bool squared) {
+  check(x, c);
+  if (!ops::fused(x)) return composite(x, c, squared);
+  return CenterDistances::apply(x, c, squared);
+}
+
+Tensor any_device(const Tensor& x, const Tensor& c, bool squared) {
+  check(x, c);
+  return composite(x, c, squared);
+}
+
+}  // namespace
+
+Tensor center_distances(const Tensor& embedding, const Tensor& centers, bool squared) {
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("ood::center_distances", "")
+                       .typed<Tensor(const Tensor&, const Tensor&, bool)>();
+  return op.call(embedding, centers, squared);
+}
+
+TORCH_LIBRARY_FRAGMENT(ood, m) {
+  m.def("center_distances(Tensor embedding, Tensor centers, bool squared=False) -> Tensor",
+        {at::Tag::pt2_compliant_tag});
+  m.def("_center_distances_forward(Tensor embedding, Tensor centers, bool squared) -> Tensor",
+        {at::Tag::pt2_compliant_tag});
+  m.def(
+      "_center_distances_backward(Tensor upstream, Tensor embedding, Tensor centers, "
+      "Tensor distances, bool squared) -> (Tensor, Tensor)",
+      {at::Tag::pt2_compliant_tag});
+}
+TORCH_LIBRARY_IMPL(ood, CPU, m) {
+  m.impl("center_distances", forward_cpu);
+  m.impl("_center_distances_forward", forward_cpu);
+  m.impl("_center_distances_backward", backward_cpu);
+}
+TORCH_LIBRARY_IMPL(ood, Meta, m) {
+  m.impl("center_distances", forward_meta);
+  m.impl("_center_distances_forward", forward_meta);
+  m.impl("_center_distances_backward", backward_meta);
+}
+TORCH_LIBRARY_IMPL(ood, Autograd, m) { m.impl("center_distances", with_gradient); }
+TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) { m.impl("center_distances", any_device); }
+TORCH_LIBRARY_IMPL(ood, CompositeExplicitAutograd, m) { m.impl("center_distances", any_device); }
+
+}  // namespace ood

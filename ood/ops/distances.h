@@ -1,0 +1,25 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <utility>
+
+/// Differentiable distances between embeddings and centers; no N x K x D temporary, deterministic
+/// gradients, and no cancellation near a center.
+namespace ood {
+
+/// embedding [N, D], centers [K, D] -> [N, K]: Euclidean distances, or their squares. The derivative of
+/// a Euclidean distance is 0 where the distance is 0.
+at::Tensor center_distances(const at::Tensor& embedding, const at::Tensor& centers, bool squared);
+
+/// Squared distance of each row to the center of its own class, O(N D): embedding [N, D],
+/// centers [K, D], target [N] -> [N]. Rows with a target below 0 give 0 and are not read.
+at::Tensor own_center_distances(const at::Tensor& embedding, const at::Tensor& centers,
+                                const at::Tensor& target);
+
+/// Mean of the rows of each class, and how many there were: embedding [N, D], target [N] ->
+/// [classes, D] (0 for a class without rows), [classes] int64. Differentiable by the embedding.
+std::pair<at::Tensor, at::Tensor> class_means(const at::Tensor& embedding, const at::Tensor& target,
+                                              std::int64_t classes);
+
+}  // namespace ood

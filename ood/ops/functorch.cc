@@ -1,0 +1,23 @@
+#include "ood/ops/functorch.h"
+
+#include <ATen/FuncTorchTLS.h>
+
+namespace ood::ops {
+namespace {
+
+bool functorch_active() {
+  const auto& tls = at::functorch::functorchTLSAccessor();
+  if (!tls) return false;
+  try {
+    tls->checkSupportsCppAutogradFunction();
+  } catch (const std::exception&) {
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool fused(const at::Tensor& t) { return (t.is_cpu() || t.is_meta()) && !functorch_active(); }
+
+}  // namespace ood::ops

@@ -1,0 +1,11 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace ood::ops {
+
+/// Whether an op may use its fused path and a C++ autograd function here: on the CPU (or its meta
+/// twin), and not under functorch's interpreter, which cannot run one.
+bool fused(const at::Tensor& t);
+
+}  // namespace ood::ops

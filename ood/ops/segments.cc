@@ -1,0 +1,304 @@
+// Sums and distances by class: O(N D) work, deterministic in any number of threads.
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "ood/kernels/distance.h"
+#include "ood/ops/distances.h"
+#include "ood/ops/functorch.h"
+
+namespace ood {
+namespace {
+
+namespace ag = torch::autograd;
+using at::Tensor;
+
+// The rows of each class in their order: rows[start[j]] .. rows[start[j + 1]].
+struct ByClass {
+  std::vector<std::int64_t> start, rows;
+
+  ByClass(const Tensor& target, std::int64_t classes, const char* op)
+      : start(static_cast<std::size_t>(classes) + 1, 0) {
+    const auto n = target.numel();
+    const auto* y = target.const_data_ptr<std::int64_t>();
+    for (std::int64_t i = 0; i < n; ++i) {
+      TORCH_CHECK_INDEX(y[i] < classes, op, ": expected labels below the number of classes ", classes,
+                        ", got ", y[i], " in row ", i);
+      if (y[i] >= 0) ++start[static_cast<std::size_t>(y[i]) + 1];
+    }
+    for (std::size_t j = 1; j < start.size(); ++j) start[j] += start[j - 1];
+    rows.resize(static_cast<std::size_t>(start.back()));
+    auto next = start;
+    for (std::int64_t i = 0; i < n; ++i)
+      if (y[i] >= 0) rows[static_cast<std::size_t>(next[static_cast<std::size_t>(y[i])]++)] = i;
+  }
+};
+
+template <class Body>
+void by_type(const Tensor& t, const char* op, const Body& body) {
+  TORCH_CHECK_TYPE(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble, op,
+                   ": expected float32 or float64, got ", t.scalar_type());
+  t.scalar_type() == at::kDouble ? body(double{}) : body(float{});
+}
+
+void check_target(const Tensor& x, const Tensor& target, const char* op) {
+  TORCH_CHECK_VALUE(x.dim() == 2 && target.dim() == 1 && target.sym_size(0) == x.sym_size(0), op,
+                    ": expected rows [N, D] and target [N], got ", x.sym_sizes(), " and ",
+                    target.sym_sizes());
+  TORCH_CHECK_TYPE(target.scalar_type() == at::kLong, op, ": expected int64 target, got ",
+                   target.scalar_type());
+}
+
+std::int64_t grain(std::int64_t width) { return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(width, 1)); }
+
+// segment_sum: out[j] = sum of the rows with label j.
+
+Tensor segment_sum_cpu(const Tensor& x_in, const Tensor& target_in, std::int64_t classes) {
+  check_target(x_in, target_in, "segment_sum");
+  const auto x = x_in.contiguous(), target = target_in.contiguous();
+  const ByClass by(target, classes, "segment_sum");
+  const auto d = x.size(1);
+  auto out = at::zeros({classes, d}, x.options());
+  by_type(x, "segment_sum", [&](auto zero) {
+    using F = decltype(zero);
+    const F* from = x.const_data_ptr<F>();
+    F* to = out.mutable_data_ptr<F>();
+    at::parallel_for(0, classes, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (auto j = begin; j < end; ++j)
+        for (auto r = by.start[static_cast<std::size_t>(j)]; r < by.start[static_cast<std::size_t>(j) + 1]; ++r) {
+          const F* row = from + by.rows[static_cast<std::size_t>(r)] * d;
+          for (std::int64_t k = 0; k < d; ++k) to[j * d + k] += row[k];
+        }
+    });
+  });
+  return out;
+}
+
+Tensor segment_sum_meta(const Tensor& x, const Tensor& target, std::int64_t classes) {
+  check_target(x, target, "segment_sum");
+  return at::empty_symint({classes, x.sym_size(1)}, x.options());
+}
+
+// Row i of the result is row target[i] of `table`, 0 for labels below 0.
+Tensor rows_of(const Tensor& table, const Tensor& target) {
+  const auto known = target.ge(0);
+  const auto rows = table.index_select(0, at::where(known, target, at::zeros_like(target)));
+  return at::where(known.unsqueeze(1), rows, at::zeros_like(rows));
+}
+
+Tensor segment_sum_composite(const Tensor& x, const Tensor& target, std::int64_t classes) {
+  check_target(x, target, "segment_sum");
+  const auto known = target.ge(0);
+  const auto rows = at::where(known.unsqueeze(1), x, at::zeros_like(x));
+  return at::zeros({classes, x.size(1)}, x.options())
+      .index_add(0, at::where(known, target, at::zeros_like(target)), rows);
+}
+
+Tensor segment_sum(const Tensor& x, const Tensor& target, std::int64_t classes) {
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("ood::segment_sum", "")
+                       .typed<Tensor(const Tensor&, const Tensor&, std::int64_t)>();
+  return op.call(x, target, classes);
+}
+
+struct SegmentSum : ag::Function<SegmentSum> {
+  static Tensor forward(ag::AutogradContext* ctx, const Tensor& x, const Tensor& target,
+                        std::int64_t classes) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    ctx->save_for_backward({target});
+    return segment_sum(x, target, classes);
+  }
+  static ag::variable_list backward(ag::AutogradContext* ctx, const ag::variable_list& grads) {
+    // Ordinary operations: derivatives of any order follow.
+    return {rows_of(grads[0], ctx->get_saved_variables()[0]), Tensor(), Tensor()};
+  }
+};
+
+Tensor segment_sum_autograd(const Tensor& x, const Tensor& target, std::int64_t classes) {
+  check_target(x, target, "segment_sum");
+  if (!ops::fused(x)) return segment_sum_composite(x, target, classes);
+  return SegmentSum::apply(x, target, classes);
+}
+
+// own_center_distances: d[i] = ||x_i - c_y||^2.
+
+void check_centers(const Tensor& x, const Tensor& centers, const Tensor& target) {
+  check_target(x, target, "own_center_distances");
+  TORCH_CHECK_VALUE(centers.dim() == 2 && centers.sym_size(1) == x.sym_size(1),
+                    "own_center_distances: expected centers [K, ", x.sym_size(1), "], got ",
+                    centers.sym_sizes());
+  TORCH_CHECK_TYPE(centers.scalar_type() == x.scalar_type(),
+                   "own_center_distances: expected embedding and centers of one type, got ",
+                   x.scalar_type(), " and ", centers.scalar_type());
+}
+
+Tensor own_forward_cpu(const Tensor& x_in, const Tensor& c_in, const Tensor& target_in) {
+  check_centers(x_in, c_in, target_in);
+  const auto x = x_in.contiguous(), c = c_in.contiguous(), target = target_in.contiguous();
+  const ByClass by(target, c.size(0), "own_center_distances");  // checks the labels
+  const auto d = x.size(1);
+  auto out = at::zeros({x.size(0)}, x.options());
+  by_type(x, "own_center_distances", [&](auto zero) {
+    using F = decltype(zero);
+    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
+    const auto* y = target.const_data_ptr<std::int64_t>();
+    F* to = out.mutable_data_ptr<F>();
+    at::parallel_for(0, x.size(0), grain(d), [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = begin; i < end; ++i)
+        if (y[i] >= 0) kernels::square_distances(px + i * d, 1, pc + y[i] * d, 1, d, to + i, 1);
+    });
+  });
+  return out;
+}
+
+Tensor own_forward_meta(const Tensor& x, const Tensor& c, const Tensor& target) {
+  check_centers(x, c, target);
+  return at::empty_symint({x.sym_size(0)}, x.options());
+}
+
+Tensor own_composite(const Tensor& x, const Tensor& c, const Tensor& target) {
+  check_centers(x, c, target);
+  const auto known = target.ge(0).unsqueeze(1);
+  return (at::where(known, x, at::zeros_like(x)) - rows_of(c, target)).square().sum(1);
+}
+
+// dx_i = 2 g_i (x_i - c_y),  dc_j = - sum of dx_i over the rows of class j.
+std::tuple<Tensor, Tensor> own_backward_cpu(const Tensor& upstream_in, const Tensor& x_in,
+                                            const Tensor& c_in, const Tensor& target_in,
+                                            bool want_centers) {
+  const auto x = x_in.contiguous(), c = c_in.contiguous(), target = target_in.contiguous();
+  const auto weight = (2.0 * upstream_in).contiguous();
+  const auto d = x.size(1);
+  auto to_x = at::empty_like(x);
+  auto to_c = want_centers ? at::zeros_like(c) : at::empty({0}, c.options());
+  by_type(x, "own_center_distances", [&](auto zero) {
+    using F = decltype(zero);
+    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>(), *w = weight.const_data_ptr<F>();
+    const auto* y = target.const_data_ptr<std::int64_t>();
+    F* gx = to_x.mutable_data_ptr<F>();
+    at::parallel_for(0, x.size(0), grain(d), [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = begin; i < end; ++i)
+        if (y[i] >= 0)
+          kernels::weighted_differences(px + i * d, pc + y[i] * d, 1, d, w + i, 1, gx + i * d);
+        else
+          std::fill(gx + i * d, gx + (i + 1) * d, F{0});
+    });
+    if (!want_centers) return;
+    const ByClass by(target, c.size(0), "own_center_distances");
+    F* gc = to_c.mutable_data_ptr<F>();
+    at::parallel_for(0, c.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (auto j = begin; j < end; ++j)
+        for (auto r = by.start[static_cast<std::size_t>(j)]; r < by.start[static_cast<std::size_t>(j) + 1]; ++r) {
+          const F* row = gx + by.rows[static_cast<std::size_t>(r)] * d;
+          for (std::int64_t k = 0; k < d; ++k) gc[j * d + k] -= row[k];
+        }
+    });
+  });
+  return {to_x, to_c};
+}
+
+std::tuple<Tensor, Tensor> own_backward_meta(const Tensor&, const Tensor& x, const Tensor& c,
+                                             const Tensor&, bool want_centers) {
+  return {at::empty_symint(x.sym_sizes(), x.options()),
+          want_centers ? at::empty_symint(c.sym_sizes(), c.options()) : at::empty({0}, c.options())};
+}
+
+auto& own_forward_op() {
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("ood::_own_center_distances_forward", "")
+                       .typed<Tensor(const Tensor&, const Tensor&, const Tensor&)>();
+  return op;
+}
+auto& own_backward_op() {
+  static auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("ood::_own_center_distances_backward", "")
+          .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&,
+                                            const Tensor&, bool)>();
+  return op;
+}
+
+struct OwnCenterDistances : ag::Function<OwnCenterDistances> {
+  static Tensor forward(ag::AutogradContext* ctx, const Tensor& x, const Tensor& c,
+                        const Tensor& target) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    ctx->save_for_backward({x, c, target});
+    return own_forward_op().call(x, c, target);
+  }
+  static ag::variable_list backward(ag::AutogradContext* ctx, const ag::variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const bool want_x = ctx->needs_input_grad(0), want_c = ctx->needs_input_grad(1);
+    if (at::GradMode::is_enabled()) {
+      ag::variable_list inputs;
+      if (want_x) inputs.push_back(saved[0]);
+      if (want_c) inputs.push_back(saved[1]);
+      const auto g = ag::grad({own_composite(saved[0], saved[1], saved[2])}, inputs, {grads[0]}, true, true, true);
+      return {want_x ? g[0] : Tensor(), want_c ? g.back() : Tensor(), Tensor()};
+    }
+    auto [to_x, to_c] = own_backward_op().call(grads[0], saved[0], saved[1], saved[2], want_c);
+    return {to_x, want_c ? to_c : Tensor(), Tensor()};
+  }
+};
+
+Tensor own_autograd(const Tensor& x, const Tensor& c, const Tensor& target) {
+  check_centers(x, c, target);
+  return ops::fused(x) ? OwnCenterDistances::apply(x, c, target) : own_composite(x, c, target);
+}
+
+}  // namespace
+
+Tensor own_center_distances(const Tensor& x, const Tensor& c, const Tensor& target) {
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("ood::own_center_distances", "")
+                       .typed<Tensor(const Tensor&, const Tensor&, const Tensor&)>();
+  return op.call(x, c, target);
+}
+
+std::pair<Tensor, Tensor> class_means(const Tensor& x, const Tensor& target, std::int64_t classes) {
+  const auto ones = at::zeros({target.size(0), 1}, x.options()) + 1.0;
+  const auto counts = segment_sum(ones, target, classes).to(at::kLong).squeeze(1);
+  const auto divisor = counts.clamp_min(1).to(x.scalar_type()).unsqueeze(1);
+  return {segment_sum(x, target, classes) / divisor, counts};
+}
+
+TORCH_LIBRARY_FRAGMENT(ood, m) {
+  const auto def = [&](const char* schema) { m.def(schema, {at::Tag::pt2_compliant_tag}); };
+  def("segment_sum(Tensor rows, Tensor target, int classes) -> Tensor");
+  def("own_center_distances(Tensor embedding, Tensor centers, Tensor target) -> Tensor");
+  def("_own_center_distances_forward(Tensor embedding, Tensor centers, Tensor target) -> Tensor");
+  def("_own_center_distances_backward(Tensor upstream, Tensor embedding, Tensor centers, "
+      "Tensor target, bool want_centers) -> (Tensor, Tensor)");
+}
+TORCH_LIBRARY_IMPL(ood, CPU, m) {
+  m.impl("segment_sum", segment_sum_cpu);
+  m.impl("own_center_distances", own_forward_cpu);
+  m.impl("_own_center_distances_forward", own_forward_cpu);
+  m.impl("_own_center_distances_backward", own_backward_cpu);
+}
+TORCH_LIBRARY_IMPL(ood, Meta, m) {
+  m.impl("segment_sum", segment_sum_meta);
+  m.impl("own_center_distances", own_forward_meta);
+  m.impl("_own_center_distances_forward", own_forward_meta);
+  m.impl("_own_center_distances_backward", own_backward_meta);
+}
+TORCH_LIBRARY_IMPL(ood, Autograd, m) {
+  m.impl("segment_sum", segment_sum_autograd);
+  m.impl("own_center_distances", own_autograd);
+}
+TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) {
+  m.impl("segment_sum", segment_sum_composite);
+  m.impl("own_center_distances", own_composite);
+}
+TORCH_LIBRARY_IMPL(ood, CompositeExplicitAutograd, m) {
+  m.impl("segment_sum", segment_sum_composite);
+  m.impl("own_center_distances", own_composite);
+}
+
+}  // namespace ood
