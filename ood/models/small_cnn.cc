@@ -1,5 +1,5 @@
 #include "ood/errors.h"
-#include "ood/models/classifier.h"
+#include "ood/models/networks.h"
 
 namespace ood {
 namespace {
@@ -15,13 +15,16 @@ class SmallCnn : public Classifier {
     const auto conv = [&](const std::string& name, std::int64_t in, std::int64_t out) {
       const auto options = torch::nn::Conv2dOptions(in, out, 3).padding(1).bias(false);
       convs_.push_back(register_module("conv" + name, torch::nn::Conv2d(options)));
-      norms_.push_back(register_module("norm" + name, torch::nn::BatchNorm2d(out)));
+      norms_.push_back(register_module("norm" + name, torch::nn::BatchNorm2d(torch::nn::BatchNorm2dOptions(out).affine(shape.bias))));
+    };
+    const auto linear = [&](std::int64_t in, std::int64_t out) {
+      return torch::nn::LinearOptions(in, out).bias(shape.bias);
     };
     conv("1", shape.channels, 16);
     conv("2", 16, 32);
     conv("3", 32, 64);
-    hidden_ = register_module("hidden", torch::nn::Linear(64 * kGrid * kGrid, kFeatures));
-    fc_ = register_module("fc", torch::nn::Linear(kFeatures, shape.classes));
+    hidden_ = register_module("hidden", torch::nn::Linear(linear(64 * kGrid * kGrid, kFeatures)));
+    fc_ = register_module("fc", torch::nn::Linear(linear(kFeatures, shape.classes)));
     for (auto& c : convs_) {
       torch::nn::init::kaiming_normal_(c->weight, 0, torch::kFanOut, torch::kReLU);
       c->weight.set_data(c->weight.contiguous(at::MemoryFormat::ChannelsLast));
@@ -41,6 +44,8 @@ class SmallCnn : public Classifier {
     return out;
   }
 
+  std::int64_t features() const override { return kFeatures; }
+
  private:
   std::vector<torch::nn::Conv2d> convs_;
   std::vector<torch::nn::BatchNorm2d> norms_;
@@ -49,14 +54,11 @@ class SmallCnn : public Classifier {
 
 }  // namespace
 
-std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkShape& shape) {
-  if (name == "small-cnn") {
-    if (shape.height < 4 || shape.width < 4)
-      throw DataError("small-cnn: expected pictures of at least 4x4, got " +
-                      std::to_string(shape.height) + "x" + std::to_string(shape.width));
-    return std::make_shared<SmallCnn>(shape);
-  }
-  throw UsageError("--model: expected small-cnn, got " + name);
+std::shared_ptr<Classifier> make_small_cnn(const NetworkShape& shape) {
+  if (shape.height < 4 || shape.width < 4)
+    throw DataError("small-cnn: expected pictures of at least 4x4, got " +
+                    std::to_string(shape.height) + "x" + std::to_string(shape.width));
+  return std::make_shared<SmallCnn>(shape);
 }
 
 }  // namespace ood

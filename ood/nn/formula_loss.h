@@ -21,8 +21,9 @@ namespace functional {
 template <class Options>
 at::Tensor LossFunction<Options>::operator()(const at::Tensor& logits, const at::Tensor& target,
                                              const Options& options,
-                                             const std::optional<at::Tensor>& weight) const {
-  return loss(logits, target, Options::Formula::kName, options.parameters(), std::nullopt, weight,
+                                             const std::optional<at::Tensor>& weight,
+                                             const std::optional<at::Tensor>& extras) const {
+  return loss(logits, target, Options::Formula::kName, options.parameters(), extras, weight,
               name(options.reduction()), name(options.balance()), options.ignore_index());
 }
 
@@ -46,8 +47,9 @@ class FormulaLossImpl : public torch::nn::Cloneable<FormulaLossImpl<Options>> {
 
   /// logits [B, C] or [B, C, ...]; target [B] or [B, ...], int64; weight like target or absent.
   at::Tensor forward(const at::Tensor& logits, const at::Tensor& target,
-                     const std::optional<at::Tensor>& weight = std::nullopt) {
-    return functional::LossFunction<Options>{}(logits, target, options, weight);
+                     const std::optional<at::Tensor>& weight = std::nullopt,
+                     const std::optional<at::Tensor>& extras = std::nullopt) {
+    return functional::LossFunction<Options>{}(logits, target, options, weight, extras);
   }
 
   Options options;

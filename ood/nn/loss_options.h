@@ -69,12 +69,14 @@ class FormulaLoss;
 
 namespace functional {
 /// The function of an objective; its call operator is defined in ood/nn/formula_loss.h.
-/// logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64, weight like target or absent.
+/// logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64, weight like target or
+/// absent, extras [E, B] or [E, B, ...] where the objective reads further numbers per row.
 template <class Options>
 struct LossFunction {
   at::Tensor operator()(const at::Tensor& logits, const at::Tensor& target,
                         const Options& options = {},
-                        const std::optional<at::Tensor>& weight = std::nullopt) const;
+                        const std::optional<at::Tensor>& weight = std::nullopt,
+                        const std::optional<at::Tensor>& extras = std::nullopt) const;
 };
 }  // namespace functional
 

@@ -31,11 +31,16 @@ FormulaEntry formula_entry() {
       return with_parameters<Formula>(parameters).scale(sqnorm);
     };
   }
+  if constexpr (requires { &Formula::combine; })
+    e.combine = +[](const double* parameters, const at::Tensor& sums, const at::Tensor& counts) {
+      return with_parameters<Formula>(parameters).combine(sums, counts);
+    };
   return e;
 }
 
+/// The entry of an objective that is no formula: `Objective` describes itself with the same members.
 template <class Formula>
-ObjectiveEntry objective_entry() {
+ObjectiveEntry description() {
   ObjectiveEntry e{};
   e.name = Formula::kName;
   e.class_name = Formula::kClassName;
@@ -53,6 +58,18 @@ ObjectiveEntry objective_entry() {
     e.extras.assign(Formula::kExtras.begin(), Formula::kExtras.end());
   if constexpr (requires { Formula::kExclusions; })
     e.exclusions.assign(Formula::kExclusions.begin(), Formula::kExclusions.end());
+  if constexpr (requires { Formula::kInput; }) e.input = Formula::kInput;
+  if constexpr (requires { Formula::kPitfalls; }) e.pitfalls = Formula::kPitfalls;
+  if constexpr (requires { Formula::kOodIsLastClass; })
+    e.ood_is_last_class = Formula::kOodIsLastClass;
+  if constexpr (requires { Formula::kEmbedding; }) e.embedding = Formula::kEmbedding;
+  if constexpr (requires { Formula::kWithoutBias; }) e.without_bias = Formula::kWithoutBias;
+  return e;
+}
+
+template <class Formula>
+ObjectiveEntry objective_entry() {
+  auto e = description<Formula>();
   e.row = formula_entry<Formula>();
   return e;
 }
@@ -63,3 +80,8 @@ ObjectiveEntry objective_entry() {
 #define OOD_REGISTER_FORMULA(Formula)                           \
   [[maybe_unused]] static const bool ood_registered_##Formula = \
       ::ood::register_objective(::ood::objective_entry<Formula>())
+
+/// The same for an objective that is no formula.
+#define OOD_REGISTER_DESCRIPTION(Objective)                       \
+  [[maybe_unused]] static const bool ood_registered_##Objective = \
+      ::ood::register_objective(::ood::description<Objective>())

@@ -61,6 +61,12 @@ std::vector<const ObjectiveEntry*> objectives() {
   return all;
 }
 
+std::vector<const ObjectiveEntry*> formulas() {
+  auto all = objectives();
+  std::erase_if(all, [](const ObjectiveEntry* e) { return !e->is_formula(); });
+  return all;
+}
+
 const ObjectiveEntry* find_objective(std::string_view name) {
   const std::lock_guard lock(registry().mutex);
   for (const auto& e : registry().entries)
@@ -115,6 +121,10 @@ std::string objectives_json() {
     o["score"] = e->score;
     o["uses_outliers"] = e->uses_ood;
     o["ood_labels"] = e->ood_labels;
+    o["input"] = e->input;
+    o["pitfalls"] = e->pitfalls;
+    o["formula_op"] = e->is_formula();
+    o["per_row"] = e->row.combine == nullptr;
     o["balance"] = balance_name(e->balance);
     o["terms"] = e->terms;
     o["extras"] = e->extras;

@@ -38,6 +38,9 @@ struct FormulaEntry {
   void (*scale_f64)(const double*, std::int64_t, const double*, double*);
   std::vector<at::Tensor> (*composite)(const double*, const TensorRow&, const at::Tensor& known);
   at::Tensor (*composite_scale)(const double*, const at::Tensor& sqnorm);
+  /// sums [2, T] and counts [2] -> terms [T] for an objective that is a function of the batch; null:
+  /// the terms are means and have values per row.
+  at::Tensor (*combine)(const double*, const at::Tensor& sums, const at::Tensor& counts);
 };
 
 struct ObjectiveEntry {
@@ -54,13 +57,24 @@ struct ObjectiveEntry {
   std::vector<std::string_view> terms;
   std::vector<std::string_view> extras;  ///< further inputs per row
   std::vector<Exclusion> exclusions;
-  FormulaEntry row;
+  std::string_view input = "logits";  ///< what a row of the formula is, or what the objective takes
+  std::string_view pitfalls;          ///< what users get wrong; may be empty
+  bool ood_is_last_class = false;     ///< OOD rows get the label C - 1
+  std::int64_t embedding = 0;         ///< width of the network's output it wants; 0: the classes
+  bool without_bias = false;          ///< the network must not have biases
+  FormulaEntry row{};                 ///< empty where the objective is no formula
+
+  /// Whether row_terms and loss can compute it.
+  bool is_formula() const { return row.forward_f32 != nullptr; }
 
   std::vector<double> defaults() const;
 };
 
 /// Sorted by name. Plug-ins that are loaded later appear in later calls.
 std::vector<const ObjectiveEntry*> objectives();
+
+/// Those of them that are formulas.
+std::vector<const ObjectiveEntry*> formulas();
 
 /// nullptr where there is none of that name.
 const ObjectiveEntry* find_objective(std::string_view name);

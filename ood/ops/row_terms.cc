@@ -185,12 +185,17 @@ auto with_computing_types(OOD_ROW_ARGS, const Call& call) {
                    ": expected logits of a floating type, got ", logits.scalar_type());
   TORCH_CHECK_TYPE(at::isIntegralType(target.scalar_type(), false), objective,
                    ": expected target of an integer type, got ", target.scalar_type());
+  const ObjectiveEntry& entry = get_objective(objective);
+  TORCH_CHECK_VALUE(entry.is_formula(), objective, ": expected an objective that is a formula of ",
+                    "logits; this one has a module of its own, ", entry.class_name);
   const auto type =
       at::isReducedFloatingType(logits.scalar_type()) ? at::kFloat : logits.scalar_type();
   const auto cast = [&](const OptionalTensor& t) {
     return usable(t) ? OptionalTensor(t->to(type)) : std::nullopt;
   };
-  return call(logits.to(type), target.scalar_type() == at::kLong ? target : target.to(at::kLong),
+  auto label = target.scalar_type() == at::kLong ? target : target.to(at::kLong);
+  label = ops::relabelled(entry, logits, label, ignore_index);
+  return call(logits.to(type), label,
               objective, parameters, cast(extras), cast(weight), per_row, ignore_index);
 }
 
@@ -255,6 +260,11 @@ Tensor loss_of_terms(OOD_LOSS_ARGS) {
   const bool whole_batch = divide_by_whole_batch(entry, balance);
   const bool per_row = wants_rows(entry, reduction);
   const auto [terms, counts] = row_terms(OOD_ROW_CALL);
+  if (entry.row.combine != nullptr) {
+    TORCH_CHECK_VALUE(reduction == "mean", entry.name,
+                      ": is a function of the whole batch; expected reduction mean, got ", reduction);
+    return entry.row.combine(parameters.data(), terms, counts).sum();
+  }
   if (per_row) return terms.sum(0);
   if (reduction == "sum") return terms.sum();
   return terms.mul(mean_weights(counts, terms.size(1), whole_batch, terms.scalar_type())).sum();
@@ -262,7 +272,8 @@ Tensor loss_of_terms(OOD_LOSS_ARGS) {
 
 Tensor loss_autograd(OOD_LOSS_ARGS) {
   const ObjectiveEntry& entry = get_objective(objective);
-  if (wants_rows(entry, reduction) || !ops::fused(logits)) return loss_of_terms(OOD_LOSS_PASS);
+  if (wants_rows(entry, reduction) || entry.row.combine != nullptr || !ops::fused(logits))
+    return loss_of_terms(OOD_LOSS_PASS);
   const Output output =
       divide_by_whole_batch(entry, balance) ? Output::kMeanWholeBatch : Output::kMeanPerPopulation;
   return apply_function(logits, target, objective, parameters, extras, weight, false, ignore_index,

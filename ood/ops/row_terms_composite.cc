@@ -25,9 +25,10 @@ std::tuple<at::Tensor, at::Tensor> row_terms_composite(const RowTermsArguments& 
   check_inputs(entry, a.logits, a.target, a.extras, a.weight);
   check_parameters(entry, parameters, a.parameters.size());
 
-  const auto id = a.target.ge(0);
+  const auto target = relabelled(entry, a.logits, a.target, a.ignore_index);
+  const auto id = target.ge(0);
   const auto taken =
-      a.ignore_index.has_value() ? a.target.ne(*a.ignore_index) : id.logical_or(a.target.lt(0));
+      a.ignore_index.has_value() ? target.ne(*a.ignore_index) : id.logical_or(target.lt(0));
   const auto known = id.logical_and(taken);
   const auto unknown = id.logical_not().logical_and(taken);
   const auto active = entry.uses_ood ? taken : known;
@@ -43,7 +44,7 @@ std::tuple<at::Tensor, at::Tensor> row_terms_composite(const RowTermsArguments& 
   const auto max = x.detach().amax(-1);
   const auto relative = x - max.unsqueeze(-1);
   const auto log_sum = relative.exp().sum(-1).log();
-  const auto label = zero_unless(known, a.target).unsqueeze(-1);
+  const auto label = zero_unless(known, target).unsqueeze(-1);
   if ((f.statistics & kNll) != 0)
     row.nll_value = zero_unless(known, log_sum - relative.gather(-1, label).squeeze(-1));
   if ((f.statistics & kTarget) != 0)

@@ -127,7 +127,9 @@ void comparison(std::ostream& out, const json& r) {
       out << "<tr>";
       cell("objective", escape(o.at("objective")), "l");
       cell("score", escape(o.at("score")), "l");
-      cell("accuracy", fixed(100 * o.at("accuracy").get<double>(), 1) + " %");
+      cell("accuracy", o.at("accuracy").is_null()
+                           ? "does not classify"
+                           : fixed(100 * o.at("accuracy").get<double>(), 1) + " %");
       const double auroc = f.at("auroc");
       cell("AUROC",
            fixed(auroc, 3) + " <span class=\"muted\">(" + fixed(f.at("auroc_low"), 3) + "&#8211;" +
@@ -244,17 +246,23 @@ void all_scores(std::ostream& out, const json& r) {
          "score was fixed beforehand; picking the best column afterwards would be choosing by test "
          "data.</p><div class=\"card scroll\"><table class=\"stack\"><thead><tr><th "
          "class=\"l\">objective</th><th class=\"l\">OOD set</th>";
-  const auto& first = r.at("objectives").at(0).at("scores");
-  for (const auto& [score, unused] : first.items()) out << "<th>" << escape(score) << "</th>";
+  std::vector<std::string> names;
+  for (const auto& o : r.at("objectives"))
+    for (const auto& [score, unused] : o.at("scores").items())
+      if (std::find(names.begin(), names.end(), score) == names.end()) names.push_back(score);
+  for (const auto& name : names) out << "<th>" << escape(name) << "</th>";
   out << "</tr></thead><tbody>";
   for (const auto& o : r.at("objectives"))
     for (const auto& set : sets_of(r)) {
       out << "<tr><td class=\"l\">" << escape(o.at("objective"))
           << "</td><td class=\"l\" data-name=\"OOD set\">" << escape(set) << "</td>";
-      for (const auto& [score, sets] : o.at("scores").items())
+      for (const auto& score : names)
         out << "<td data-name=\"" << escape(score) << "\""
             << (score == o.at("score") ? " class=\"best\"" : "") << ">"
-            << fixed(sets.at(set).at("auroc"), 3) << "</td>";
+            << (o.at("scores").contains(score)
+                    ? fixed(o.at("scores").at(score).at(set).at("auroc"), 3)
+                    : "&#8211;")
+            << "</td>";
       out << "</tr>";
     }
   out << "</tbody></table></div>";

@@ -70,34 +70,49 @@ NetworkOutput run_network(Classifier& network, const Task& task, const Samples& 
   return {torch::cat(logits), torch::cat(features)};
 }
 
-double accuracy(const at::Tensor& logits, const at::Tensor& labels) {
-  return logits.argmax(-1).eq(labels).to(torch::kDouble).mean().item<double>();
+double accuracy(const at::Tensor& evidence, const at::Tensor& labels) {
+  return evidence.argmax(-1).eq(labels).to(torch::kDouble).mean().item<double>();
 }
 
-json evaluate(Classifier& network, const Task& task, const std::string& own_score,
-              std::uint64_t seed) {
+json evaluate(Classifier& network, const Objective& objective, const Task& task,
+              const std::string& own_score, std::uint64_t seed) {
+  const torch::NoGradGuard no_grad;
   json result;
   const auto id = run_network(network, task, task.test);
   std::vector<std::pair<std::string, NetworkOutput>> sets;
   for (const auto& [name, samples] : task.ood)
     sets.emplace_back(name, run_network(network, task, samples));
+  const auto accuracy_of = [&](const NetworkOutput& output, const Samples& samples) -> json {
+    const auto evidence = objective.class_evidence(output);
+    if (!evidence.defined()) return nullptr;
+    return accuracy(evidence, samples.labels);
+  };
+  // The objective's own score, or one of the general ones.
+  const auto score_of = [&](std::string_view name, const NetworkOutput& output) {
+    if (name == own_score)
+      if (const auto own = objective.own_score(output); own.defined()) return own;
+    return get_score(name).compute(output);
+  };
 
-  result["accuracy"] = accuracy(id.logits, task.test.labels);
+  result["accuracy"] = accuracy_of(id, task.test);
   result["test_samples"] = task.test.size();
   if (task.validation.size() > 0) {
     const auto held_out = run_network(network, task, task.validation);
-    result["validation_accuracy"] = accuracy(held_out.logits, task.validation.labels);
+    result["validation_accuracy"] = accuracy_of(held_out, task.validation);
     result["threshold"] =
-        threshold_at(numbers(get_score(own_score).compute(held_out), "held-out data"), 0.95);
+        threshold_at(numbers(score_of(own_score, held_out), "held-out data"), 0.95);
   }
+  std::vector<std::string> names;
+  for (const Score& score : scores()) names.emplace_back(score.name);
+  if (std::find(names.begin(), names.end(), own_score) == names.end()) names.push_back(own_score);
   json own = json::object(), by_score = json::object(), curves = json::object();
-  for (const Score& score : scores()) {
-    const bool is_own = score.name == own_score;
-    const auto id_scores = numbers(score.compute(id), "the test data");
+  for (const std::string& score : names) {
+    const bool is_own = score == own_score;
+    const auto id_scores = numbers(score_of(score, id), "the test data");
     for (const auto& [name, output] : sets) {
-      const auto ood_scores = numbers(score.compute(output), "OOD set " + name);
+      const auto ood_scores = numbers(score_of(score, output), "OOD set " + name);
       const json f = figures(detection(id_scores, ood_scores));
-      by_score[std::string(score.name)][name] = f;
+      by_score[score][name] = f;
       if (!is_own) continue;
       const auto interval =
           auroc_interval(id_scores, ood_scores, random_bits(seed, Purpose::kBootstrap, 0, 0));

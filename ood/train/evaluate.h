@@ -4,21 +4,22 @@
 
 #include "ood/data/task.h"
 #include "ood/models/classifier.h"
+#include "ood/train/objective.h"
 
 namespace ood {
 
 /// What a network says of all of `samples`, in evaluation mode and without gradients.
 NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples);
 
-/// Share of rows whose largest logit is that of the label.
-double accuracy(const at::Tensor& logits, const at::Tensor& labels);
+/// Share of rows whose largest evidence is that of the label; evidence must be defined.
+double accuracy(const at::Tensor& evidence, const at::Tensor& labels);
 
 /// Tests the network: accuracy, and for every OOD test set how well each score detects it.
-///   accuracy, threshold (95 % of the held-out ID data accepted by `score`),
+///   accuracy (null for an objective that does not classify), threshold (95 % of the held-out ID data accepted by `score`),
 ///   ood: {set: {auroc, auroc_low, auroc_high, aupr_in, aupr_out, fpr95}} by `score`,
 ///   scores: {score: {set: {auroc, aupr_in, aupr_out, fpr95}}},
 ///   curves: {set: {roc, histogram}} by `score`
-nlohmann::ordered_json evaluate(Classifier& network, const Task& task, const std::string& score,
-                                std::uint64_t seed);
+nlohmann::ordered_json evaluate(Classifier& network, const Objective& objective, const Task& task,
+                                const std::string& score, std::uint64_t seed);
 
 }  // namespace ood

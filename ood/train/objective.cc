@@ -1,6 +1,8 @@
 #include "ood/train/objective.h"
 
-#include "ood/ops/row_terms.h"
+#include <map>
+
+#include "ood/train/formula_terms.h"
 
 namespace ood {
 namespace {
@@ -11,16 +13,17 @@ class FormulaObjective : public Objective {
       : entry_(entry), parameters_(std::move(parameters)) {}
 
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
-    const auto [sums, counts] = row_terms({output.logits, target, std::nullopt, std::nullopt,
-                                           entry_.name, parameters_, false, std::nullopt});
-    const auto weights = mean_weights(counts, sums.size(1), entry_.balance == Balance::kWholeBatch,
-                                      sums.scalar_type());
-    const auto means = sums.mul(weights).sum(0);
-    Losses losses;
-    losses.total = means.sum();
-    for (std::size_t t = 0; t < entry_.terms.size(); ++t)
-      losses.terms.emplace_back(entry_.terms[t], means.detach()[static_cast<std::int64_t>(t)]);
-    return losses;
+    return named(entry_, formula_terms(entry_, parameters_, output.logits, target, std::nullopt));
+  }
+
+  at::Tensor class_evidence(const NetworkOutput& output) const override {
+    return entry_.ood_is_last_class ? output.logits.slice(1, 0, -1) : output.logits;
+  }
+
+  at::Tensor own_score(const NetworkOutput& output) const override {
+    // The background column takes part in the softmax and is dropped after it.
+    if (entry_.ood_is_last_class) return output.logits.softmax(1).slice(1, 0, -1).amax(1).neg();
+    return {};
   }
 
  private:
@@ -28,11 +31,34 @@ class FormulaObjective : public Objective {
   std::vector<double> parameters_;
 };
 
+std::map<std::string, ObjectiveMaker, std::less<>>& makers() {
+  static std::map<std::string, ObjectiveMaker, std::less<>> all;
+  return all;
+}
+
 }  // namespace
 
+Losses sum_of(std::vector<std::pair<std::string, at::Tensor>> terms) {
+  Losses losses;
+  for (const auto& [name, value] : terms)
+    losses.total = losses.total.defined() ? losses.total + value : value;
+  for (auto& [name, value] : terms) value = value.detach();
+  losses.terms = std::move(terms);
+  return losses;
+}
+
+bool register_objective_module(std::string_view name, ObjectiveMaker maker) {
+  return makers().emplace(name, maker).second;
+}
+
 std::shared_ptr<Objective> make_objective(const ObjectiveEntry& entry,
-                                          const std::vector<double>& parameters) {
+                                          const std::vector<double>& parameters,
+                                          const ObjectiveContext& context) {
   check_parameters(entry, parameters.data(), parameters.size());
+  if (const auto it = makers().find(entry.name); it != makers().end())
+    return it->second(parameters, context);
+  TORCH_CHECK_VALUE(entry.is_formula() && entry.extras.empty(), entry.name,
+                    ": is registered without a module to train with");
   return std::make_shared<FormulaObjective>(entry, parameters);
 }
 

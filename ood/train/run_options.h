@@ -48,7 +48,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("validation", o.validation, "share of the training data held out");
   v("limit-train", o.limit_train, "at most N training samples, and N outliers; 0: all");
   v("limit-test", o.limit_test, "at most N samples a test set; 0: all");
-  v("model", o.model, "network: small-cnn");
+  v("model", o.model, "network: small-cnn or mlp");
   v("objective", o.objective, "training objective, see `ood objectives`");
   v("epochs", o.epochs, "passes over the training data");
   v("batch-size", o.batch_size, "ID samples a step");

@@ -84,10 +84,23 @@ std::vector<at::Tensor> trainable(const torch::nn::Module& network,
   return all;
 }
 
-void save_network(const fs::path& path, const Classifier& network, const RunOptions& options) {
+// Every tensor of a run by the name under which it is stored; the objective's own are prefixed.
+template <class Visit>
+void for_each_tensor(const Classifier& network, const Objective& objective, const Visit& visit) {
+  const auto of = [&](const torch::nn::Module& module, const std::string& prefix) {
+    for (const auto& p : module.named_parameters()) visit(prefix + p.key(), p.value());
+    for (const auto& b : module.named_buffers()) visit(prefix + b.key(), b.value());
+  };
+  of(network, "");
+  of(objective, "objective.");
+}
+
+void save_model(const fs::path& path, const Classifier& network, const Objective& objective,
+                const RunOptions& options) {
   TensorFile file;
-  for (const auto& p : network.named_parameters()) file.tensors.emplace_back(p.key(), p.value());
-  for (const auto& b : network.named_buffers()) file.tensors.emplace_back(b.key(), b.value());
+  for_each_tensor(network, objective, [&](const std::string& name, const at::Tensor& t) {
+    file.tensors.emplace_back(name, t);
+  });
   file.metadata = {{"format", "ood-run"},
                    {"version", kVersion},
                    {"model", options.model},
@@ -95,19 +108,17 @@ void save_network(const fs::path& path, const Classifier& network, const RunOpti
   write_safetensors(path, file);
 }
 
-void load_network(const fs::path& path, Classifier& network) {
+void load_model(const fs::path& path, const Classifier& network, const Objective& objective) {
   const TensorFile file = read_safetensors(path);
   const torch::NoGradGuard no_grad;
-  const auto copy = [&](const std::string& name, at::Tensor to) {
+  for_each_tensor(network, objective, [&](const std::string& name, at::Tensor to) {
     const auto from = file.find(name);
     if (!from.defined())
       throw DataError(path.string() + ": expected tensor " + name + ", found none");
     if (from.sizes() != to.sizes())
       throw DataError(path.string() + ": tensor " + name + " has another shape than the network's");
     to.copy_(from);
-  };
-  for (const auto& p : network.named_parameters()) copy(p.key(), p.value());
-  for (const auto& b : network.named_buffers()) copy(b.key(), b.value());
+  });
 }
 
 }  // namespace
@@ -131,10 +142,18 @@ TaskOptions task_options(const RunOptions& o) {
   return t;
 }
 
-std::shared_ptr<Classifier> new_network(const RunOptions& options, const Task& task) {
+Model new_model(const RunOptions& options, const Task& task) {
+  const ObjectiveEntry& entry = get_objective(options.objective);
   torch::manual_seed(static_cast<std::uint64_t>(options.seed));
-  return make_network(options.model, {task.train.inputs.size(1), task.train.inputs.size(2),
-                                      task.train.inputs.size(3), task.classes()});
+  const std::int64_t outputs =
+      entry.embedding > 0 ? entry.embedding : task.classes() + (entry.ood_is_last_class ? 1 : 0);
+  Model m;
+  m.network = make_network(options.model,
+                           {task.train.inputs.size(1), task.train.inputs.size(2),
+                            task.train.inputs.size(3), outputs, !entry.without_bias});
+  m.objective = make_objective(entry, options.objective_parameters(),
+                               {task.classes(), m.network->features()});
+  return m;
 }
 
 void make_run_folder(const fs::path& out) {
@@ -164,8 +183,7 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
   write_file(out / "config.toml", to_toml(options));
   MetricsLog log(out / "metrics.jsonl");
 
-  const auto network = new_network(options, task);
-  const auto objective = make_objective(entry, options.objective_parameters());
+  const auto [network, objective] = new_model(options, task);
   std::int64_t outliers = 0;
   if (entry.uses_ood && task.train_outliers.size() > 0)
     outliers = std::llround(options.outlier_ratio * static_cast<double>(options.batch_size));
@@ -189,7 +207,20 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
   const auto elapsed = [&] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
+  // All ID training data through the network as it is, for objectives with centers.
+  const TrainingPass pass = [&, &network = network](const auto& visit) {
+    const torch::NoGradGuard no_grad;
+    network->eval();
+    for (std::int64_t i = 0; i < task.train.size(); i += 500) {
+      const std::int64_t end = std::min<std::int64_t>(i + 500, task.train.size());
+      visit(network->forward(normalised(task, task.train.inputs.slice(0, i, end))),
+            task.train.labels.slice(0, i, end));
+    }
+    network->train();
+  };
+  objective->begin(pass);
   network->train();
+  objective->train();
   double epoch_loss = 0;
   for (std::int64_t step = 0; step < total; ++step) {
     const std::int64_t epoch = step / batches.steps_per_epoch();
@@ -197,7 +228,8 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
     static_cast<torch::optim::SGDOptions&>(optimizer.param_groups()[0].options()).lr(lr);
     const auto batch = batches.at_step(step);
     // ID samples and outliers in one forward: batch normalisation must see the mixture.
-    const Losses losses = objective->forward(network->forward(batch.inputs), batch.target);
+    const auto output = network->forward(batch.inputs);
+    const Losses losses = objective->forward(output, batch.target);
     const double loss = losses.total.item<double>();
     json line = {{"step", step + 1}, {"epoch", epoch + 1}, {"loss", nullptr}};
     if (std::isfinite(loss)) line["loss"] = loss;
@@ -215,22 +247,32 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
     optimizer.zero_grad();
     losses.total.backward();
     optimizer.step();
+    objective->after_step(output, batch.target,
+                          static_cast<double>(step + 1) /
+                              static_cast<double>(batches.steps_per_epoch()));
     char note[48];
     std::snprintf(note, sizeof note, "loss %.3f", loss);
     progress.update(step + 1, note);
     if ((step + 1) % batches.steps_per_epoch() == 0) {
       json end = {{"epoch", epoch + 1},
                   {"train_loss", epoch_loss / static_cast<double>(batches.steps_per_epoch())}};
-      if (task.validation.size() > 0)
-        end["validation_accuracy"] =
-            accuracy(run_network(*network, task, task.validation).logits, task.validation.labels);
+      if (task.validation.size() > 0) {
+        const torch::NoGradGuard no_grad;
+        const auto evidence =
+            objective->class_evidence(run_network(*network, task, task.validation));
+        objective->train();
+        if (evidence.defined())
+          end["validation_accuracy"] = accuracy(evidence, task.validation.labels);
+      }
       end["seconds"] = elapsed();
       log.write(end);
       epoch_loss = 0;
     }
   }
+  objective->finish(pass);
+  objective->eval();
   const double seconds = elapsed();
-  save_network(out / "model.safetensors", *network, options);
+  save_model(out / "model.safetensors", *network, *objective, options);
 
   json result;
   result["objective"] = options.objective;
@@ -239,7 +281,7 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
   result["seconds"] = seconds;
   result["steps"] = total;
   result.update(
-      evaluate(*network, task, std::string(entry.score), static_cast<std::uint64_t>(options.seed)));
+      evaluate(*network, *objective, task, std::string(entry.score), static_cast<std::uint64_t>(options.seed)));
   result["training"] = curves.thinned();
   json file = results_header(options, task);
   file["objectives"] = {result};
@@ -255,8 +297,11 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
   change(run.options);
   run.options.resolve();
   run.task = make_task(task_options(run.options));
-  run.network = new_network(run.options, run.task);
-  load_network(folder / "model.safetensors", *run.network);
+  const auto [network, objective] = new_model(run.options, run.task);
+  run.network = network;
+  run.objective = objective;
+  objective->eval();
+  load_model(folder / "model.safetensors", *network, *objective);
   return run;
 }
 

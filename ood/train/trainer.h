@@ -5,14 +5,19 @@
 
 #include "ood/data/task.h"
 #include "ood/models/classifier.h"
+#include "ood/train/objective.h"
 #include "ood/train/run_options.h"
 
 namespace ood {
 
 TaskOptions task_options(const RunOptions& options);
 
-/// The network of these options for this task, with weights drawn from the seed.
-std::shared_ptr<Classifier> new_network(const RunOptions& options, const Task& task);
+/// The network and the objective of these options for this task, with weights drawn from the seed.
+struct Model {
+  std::shared_ptr<Classifier> network;
+  std::shared_ptr<Objective> objective;
+};
+Model new_model(const RunOptions& options, const Task& task);
 
 /// Trains with options.objective and fills the run folder `out`: config.toml, metrics.jsonl,
 /// model.safetensors, results.json. Returns what is in results.json for this objective.
@@ -25,6 +30,7 @@ struct LoadedRun {
   RunOptions options;
   Task task;
   std::shared_ptr<Classifier> network;
+  std::shared_ptr<Objective> objective;
 };
 /// `change` may alter the options (say, add test sets) before the data is loaded.
 LoadedRun load_run(const std::filesystem::path& folder,

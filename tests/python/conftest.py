@@ -18,6 +18,7 @@ SHARED = pathlib.Path(os.environ.get("OOD_SHARED", ROOT.parent / "shared"))
 torch.ops.load_library(str(BUILD / "lib" / "libood.so"))
 ops = torch.ops.ood
 REGISTRY = {e["name"]: e for e in json.loads(ops.objectives_json())}
+FORMULAS = sorted(n for n, e in REGISTRY.items() if e["formula_op"])
 OUT_OF_TREE = str(BUILD / "lib" / "libout_of_tree.so")
 
 
@@ -31,6 +32,11 @@ def loss(name, logits, target, parameters=None, **options):
     values = [given.pop(p["name"], p["default"]) for p in REGISTRY[name]["parameters"]]
     assert not given, given
     return ops.loss(logits, target, name, values, **options)
+
+
+def reductions(name):
+    """What ops.ood.loss can reduce to; a function of the whole batch has no value per row."""
+    return ["none", "mean", "sum"] if REGISTRY[name]["per_row"] else ["mean"]
 
 
 def random_batch(seed, rows, classes, kind="mixed", dtype=torch.float64):

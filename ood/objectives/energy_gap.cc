@@ -1,0 +1,33 @@
+#include "ood/objectives/energy_gap.h"
+
+#include "ood/objectives/register.h"
+#include "ood/ops/row_terms.h"
+
+#include <ATen/ops/logsumexp.h>
+#include <ATen/ops/stack.h>
+
+namespace ood {
+OOD_REGISTER_FORMULA(EnergyGap);
+
+at::Tensor EnergyGap::combine(const at::Tensor& sums, const at::Tensor& counts) const {
+  const auto means = sums / counts.clamp_min(1).to(sums.scalar_type()).unsqueeze(1);
+  const auto gap = lambda * (means.select(0, 0).select(0, 1) - means.select(0, 1).select(0, 1) + margin).relu();
+  const auto both = counts.gt(0).all();
+  return at::stack({means.select(0, 0).select(0, 0), at::where(both, gap, at::zeros_like(gap))});
+}
+
+namespace nn::functional {
+
+at::Tensor energy_gap_pairwise(const at::Tensor& logits_in, const at::Tensor& target_in,
+                               const at::Tensor& logits_out, double lambda, double margin) {
+  TORCH_CHECK_VALUE(logits_in.sym_sizes() == logits_out.sym_sizes(),
+                    "energy_gap, pairwise: expected as many outliers as ID rows, got logits ",
+                    logits_in.sym_sizes(), " and ", logits_out.sym_sizes());
+  const auto ce = loss(logits_in, target_in, "cross_entropy", std::vector<double>{0}, std::nullopt,
+                       std::nullopt, "mean", "default", std::nullopt);
+  const auto pairs = (logits_out.logsumexp(1) - logits_in.logsumexp(1) + margin).relu();
+  return ce + lambda * pairs.mean();
+}
+
+}  // namespace nn::functional
+}  // namespace ood

@@ -1,0 +1,66 @@
+#pragma once
+
+#include "ood/nn/loss_options.h"
+
+namespace ood {
+
+/// Energy gap: cross-entropy, and a hinge on the mean energies E = -logsumexp(x) of the two populations:
+///
+///   mean_ID nll(x, y) + lambda max(0, mean_ID E - mean_OOD E + margin)
+///
+/// This is what incerto calls EnergyRegularizedLoss. It is not the loss of Liu et al. (see
+/// energy_regularized): it knows the means only, and its gradient vanishes for every row once they are
+/// `margin` apart. A batch quantity: there is no value per row. If either population is empty the gap
+/// term is 0.
+struct EnergyGap {
+  static constexpr std::string_view kName = "energy_gap";
+  static constexpr std::string_view kClassName = "EnergyGapLoss";
+  static constexpr std::string_view kSummary =
+      "Cross-entropy, and a hinge on the difference of the mean energies; not Liu et al.";
+  static constexpr std::string_view kFormula =
+      "mean_ID (logsumexp(x) - x[y]) + lambda max(0, mean_ID E - mean_OOD E + margin),  "
+      "E = -logsumexp(x)";
+  static constexpr std::string_view kPaper = "no paper; EnergyRegularizedLoss of incerto 0.1.1";
+  static constexpr std::string_view kScore = "energy";
+  static constexpr std::string_view kOodLabels = "outliers: their mean energy is pushed up";
+  static constexpr auto kTerms = std::array<std::string_view, 2>{"cross_entropy", "energy_gap"};
+  static constexpr unsigned kUses = kNll | kLogSumExp;
+  static constexpr bool kUsesOod = true;
+  static constexpr Balance kBalance = Balance::kPerPopulation;
+
+  double lambda = 0.1;
+  double margin = 10;
+
+  static constexpr auto kParameters = std::array{
+      Parameter<EnergyGap>{"lambda", &EnergyGap::lambda, 0, kInfinity, "weight of the gap",
+                           "incerto"},
+      Parameter<EnergyGap>{"margin", &EnergyGap::margin, -kInfinity, kInfinity,
+                           "wanted difference of the mean energies", "incerto"},
+  };
+
+  // The rows' energies; combine() turns their sums into the term.
+  template <class Row, class Known>
+  auto operator()(const Row& row, const Known& known) const {
+    return terms(where(known, row.nll(), 0.0), -row.lse());
+  }
+
+  /// sums [2, T] and counts [2] of row_terms -> the terms [T].
+  at::Tensor combine(const at::Tensor& sums, const at::Tensor& counts) const;
+};
+
+namespace nn {
+struct EnergyGapLossOptions : LossOptions<EnergyGapLossOptions, EnergyGap> {
+  OOD_OPTION(lambda)
+  OOD_OPTION(margin)
+};
+using EnergyGapLoss = FormulaLoss<EnergyGapLossOptions>;
+namespace functional {
+inline constexpr LossFunction<EnergyGapLossOptions> energy_gap;
+
+/// The pairwise form: mean_ID nll + lambda mean_i max(0, E(in_i) - E(out_i) + margin), for as many
+/// outliers as ID rows.
+at::Tensor energy_gap_pairwise(const at::Tensor& logits_in, const at::Tensor& target_in,
+                               const at::Tensor& logits_out, double lambda = 0.1, double margin = 10);
+}  // namespace functional
+}  // namespace nn
+}  // namespace ood

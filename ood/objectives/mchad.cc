@@ -1,0 +1,7 @@
+#include "ood/objectives/mchad.h"
+
+#include "ood/objectives/register.h"
+
+namespace ood {
+OOD_REGISTER_FORMULA(Mchad);
+}
