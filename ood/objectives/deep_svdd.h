@@ -29,6 +29,8 @@ struct DeepSvdd {
   static constexpr std::string_view kPitfalls =
       "A bias in the last layer lets the network map everything onto the center.";
   static constexpr auto kTerms = std::array<std::string_view, 1>{"sphere"};
+  // Squared distances in many dimensions: 0.1 kills the units within a few steps.
+  static constexpr double kLearningRate = 0.01;
   static constexpr std::int64_t kEmbedding = 32;
   static constexpr bool kWithoutBias = true;
   static constexpr bool kUsesOod = false;
@@ -75,6 +77,8 @@ struct DeepSad {
   static constexpr std::string_view kPitfalls =
       "The gradient of an outlier near the center is of the order eps^-1.5.";
   static constexpr auto kTerms = std::array<std::string_view, 1>{"sphere"};
+  // Squared distances in many dimensions: 0.1 kills the units within a few steps.
+  static constexpr double kLearningRate = 0.01;
   static constexpr std::int64_t kEmbedding = 32;
   static constexpr bool kWithoutBias = true;
   static constexpr bool kUsesOod = true;

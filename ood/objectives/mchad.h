@@ -27,6 +27,8 @@ struct Mchad {
   static constexpr std::string_view kInput = "minus squared distances";
   static constexpr auto kTerms = std::array<std::string_view, 3>{"center", "nll", "outlier"};
   static constexpr auto kExtras = std::array<std::string_view, 1>{"outlier_hinge"};
+  // Squared distances in many dimensions: 0.1 kills the units within a few steps.
+  static constexpr double kLearningRate = 0.01;
   static constexpr std::int64_t kEmbedding = 16;
   static constexpr unsigned kUses = kNll | kTarget;
   static constexpr bool kUsesOod = true;

@@ -125,6 +125,7 @@ std::string objectives_json() {
     o["pitfalls"] = e->pitfalls;
     o["formula_op"] = e->is_formula();
     o["per_row"] = e->row.combine == nullptr;
+    o["learning_rate"] = e->learning_rate;
     o["balance"] = balance_name(e->balance);
     o["terms"] = e->terms;
     o["extras"] = e->extras;

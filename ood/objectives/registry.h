@@ -62,6 +62,7 @@ struct ObjectiveEntry {
   bool ood_is_last_class = false;     ///< OOD rows get the label C - 1
   std::int64_t embedding = 0;         ///< width of the network's output it wants; 0: the classes
   bool without_bias = false;          ///< the network must not have biases
+  double learning_rate = 0.1;         ///< peak for SGD with momentum from random weights
   FormulaEntry row{};                 ///< empty where the objective is no formula
 
   /// Whether row_terms and loss can compute it.

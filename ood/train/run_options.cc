@@ -70,6 +70,7 @@ void RunOptions::resolve() {
       throw UsageError(objective + " has no parameter " + name + "; expected " +
                        (known.empty() ? "none" : known));
   }
+  if (lr == 0) lr = entry.learning_rate;
   const auto values = objective_parameters();
   try {
     check_parameters(entry, values.data(), values.size());

@@ -22,7 +22,7 @@ struct RunOptions {
   std::int64_t epochs = 3;
   std::int64_t batch_size = 128;
   double outlier_ratio = 0.5;
-  double lr = 0.1;
+  double lr = 0;
   double momentum = 0.9;
   double weight_decay = 5e-4;
   double warmup = 0.05;
@@ -53,7 +53,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("epochs", o.epochs, "passes over the training data");
   v("batch-size", o.batch_size, "ID samples a step");
   v("outlier-ratio", o.outlier_ratio, "outliers a step for each ID sample");
-  v("lr", o.lr, "peak learning rate");
+  v("lr", o.lr, "peak learning rate; 0: what suits the objective, mostly 0.1");
   v("momentum", o.momentum, "Nesterov momentum");
   v("weight-decay", o.weight_decay, "weight decay");
   v("warmup", o.warmup, "share of the steps over which the learning rate rises");
