@@ -19,15 +19,53 @@ void print_table() {
   }
 }
 
+std::string default_of(const ParameterEntry& p) {
+  std::ostringstream text;
+  text << p.default_value;
+  return text.str();
+}
+
+// docs/objectives.md is this.
+void print_markdown() {
+  std::cout
+      << "# Objectives\n\nWritten by `ood objectives --markdown`; do not edit. x are the logits of "
+         "a sample, y its label,\nF its features before the last layer; ID samples have labels "
+         "from "
+         "0 on, OOD samples labels below 0.\n\n| objective | score | OOD labels |\n|---|---|---|\n";
+  for (const ObjectiveEntry* e : objectives())
+    std::cout << "| [" << e->name << "](#" << e->name << ") | " << e->score << " | "
+              << e->ood_labels << " |\n";
+  for (const ObjectiveEntry* e : objectives()) {
+    std::cout << "\n## " << e->name << "\n\n"
+              << e->summary << "\n\n    " << e->formula << "\n\n- Class: `" << e->class_name
+              << "`; takes " << e->input << "\n- Paper: " << e->paper << "\n- Score: " << e->score
+              << "\n- OOD labels: " << e->ood_labels << "\n- Mean: "
+              << (e->row.combine != nullptr            ? "of the batch, no value per row"
+                  : e->balance == Balance::kWholeBatch ? "over the whole batch"
+                                                       : "each term over its own population")
+              << "\n";
+    if (!e->pitfalls.empty()) std::cout << "- Pitfall: " << e->pitfalls << "\n";
+    if (e->parameters.empty()) continue;
+    std::cout << "\n| parameter | default | meaning | where the default comes from "
+                 "|\n|---|---|---|---|\n";
+    for (const ParameterEntry& p : e->parameters)
+      std::cout << "| " << p.name << " | " << default_of(p) << " | " << p.help << " | " << p.source
+                << " |\n";
+  }
+}
+
 }  // namespace
 
 void add_objectives(CLI::App& app) {
   auto* command = app.add_subcommand("objectives", "list the objectives and their parameters");
-  auto json = std::make_shared<bool>(false);
+  auto json = std::make_shared<bool>(false), markdown = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "as JSON");
+  command->add_flag("--markdown", *markdown, "as docs/objectives.md");
   command->footer("Example:\n  ood objectives --json");
-  command->callback([json] {
-    if (*json)
+  command->callback([json, markdown] {
+    if (*markdown)
+      print_markdown();
+    else if (*json)
       std::cout << objectives_json() << "\n";
     else
       print_table();

@@ -7,7 +7,14 @@
 /// threads nor an interruption change it.
 namespace ood {
 
-enum class Purpose : std::uint64_t { kSplit = 1, kShuffle, kOutliers, kBootstrap, kWeights };
+enum class Purpose : std::uint64_t {
+  kSplit = 1,
+  kShuffle,
+  kOutliers,
+  kBootstrap,
+  kWeights,
+  kMixing
+};
 
 /// 64 random bits for a purpose and up to two indices (say epoch and sample).
 std::uint64_t random_bits(std::uint64_t seed, Purpose purpose, std::uint64_t major,

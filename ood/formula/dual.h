@@ -9,8 +9,8 @@
 namespace ood {
 
 /// A number and its partial derivatives with respect to V variables (forward-mode differentiation).
-/// With V = 0 it is a plain number, so one formula serves evaluation and differentiation. F is float,
-/// double or Lanes of them.
+/// With V = 0 it is a plain number, so one formula serves evaluation and differentiation. F is
+/// float, double or Lanes of them.
 template <class F, int V>
 struct Dual {
   F value{};
@@ -20,7 +20,9 @@ struct Dual {
     value = F(0.0);
     partial.fill(F(0.0));
   }
-  OOD_INLINE Dual(const F& v) : value(v) { partial.fill(F(0.0)); }  // NOLINT: a constant has partials of 0
+  OOD_INLINE Dual(const F& v) : value(v) {
+    partial.fill(F(0.0));
+  }  // NOLINT: a constant has partials of 0
 
   OOD_INLINE static Dual variable(const F& v, int index) {
     Dual d(v);
@@ -70,7 +72,9 @@ struct Dual {
   OOD_INLINE friend Dual operator+(double s, const Dual& a) { return a + s; }
   OOD_INLINE friend Dual operator-(const Dual& a, double s) { return a + -s; }
   OOD_INLINE friend Dual operator-(double s, const Dual& a) { return -a + s; }
-  OOD_INLINE friend Dual operator*(const Dual& a, double s) { return a.chain(a.value * F(s), F(s)); }
+  OOD_INLINE friend Dual operator*(const Dual& a, double s) {
+    return a.chain(a.value * F(s), F(s));
+  }
   OOD_INLINE friend Dual operator*(double s, const Dual& a) { return a * s; }
   OOD_INLINE friend Dual operator/(const Dual& a, double s) { return a * (1 / s); }
   OOD_INLINE friend Dual operator/(double s, const Dual& a) {
@@ -79,7 +83,8 @@ struct Dual {
   }
 };
 
-/// a where the condition holds, else b; partials of the other branch are dropped, not multiplied by 0.
+/// a where the condition holds, else b; partials of the other branch are dropped, not multiplied by
+/// 0.
 template <class Mask, class F, int V>
 OOD_INLINE Dual<F, V> where(const Mask& condition, const Dual<F, V>& a, const Dual<F, V>& b) {
   Dual<F, V> out(choose(condition, a.value, b.value));

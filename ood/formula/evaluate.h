@@ -144,13 +144,13 @@ void evaluate_forward(const double* parameters, const RowBlock<F>& block,
 
 /// The rows' coefficients from the derivatives g of the loss by the formula's variables.
 ///
-///   d nll / dw = p - e_y     d uniform_nll / dw = p - 1/C     d lse / dw = p     d target / dw = e_y
-///   d sqnorm / dx = 2 x
+///   d nll / dw = p - e_y     d uniform_nll / dw = p - 1/C     d lse / dw = p     d target / dw =
+///   e_y d sqnorm / dx = 2 x
 ///
 /// and for a scaled row w = k(||x||^2) x:  dx = k dw + 2 k'(||x||^2) (dw . x) x.
 template <class Formula, class F, class Partials>
-OOD_INLINE void row_coefficients(const Formula& formula, const RowGroup<Formula, F>& rows, const Partials& g,
-                      const BackwardResult<F>& out) {
+OOD_INLINE void row_coefficients(const Formula& formula, const RowGroup<Formula, F>& rows,
+                                 const Partials& g, const BackwardResult<F>& out) {
   using L = Lanes<F, kLanes>;
   constexpr unsigned kUses = Formula::kUses;
   const RowBlock<F>& block = rows.block;

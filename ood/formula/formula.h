@@ -104,8 +104,8 @@ constexpr int variable_index(Statistic s) {
   return n;
 }
 
-/// A row of dual numbers; V is the number of variables or 0 to evaluate only. F may be Lanes, then it
-/// is several rows.
+/// A row of dual numbers; V is the number of variables or 0 to evaluate only. F may be Lanes, then
+/// it is several rows.
 template <class Formula, class F, int V>
 struct DualRow {
   using Number = Dual<F, V>;

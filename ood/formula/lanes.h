@@ -8,8 +8,8 @@
 
 namespace ood {
 
-/// N numbers treated as one, so that a formula is evaluated on N rows at a time. The loops have a fixed
-/// length and no branch; the compiler turns them into vector instructions.
+/// N numbers treated as one, so that a formula is evaluated on N rows at a time. The loops have a
+/// fixed length and no branch; the compiler turns them into vector instructions.
 template <class T, int N>
 struct Lanes {
   T v[N];
@@ -27,11 +27,11 @@ struct Lanes {
     for (int i = 0; i < N; ++i) to[i] = v[i];
   }
 
-#define OOD_LANES_OPERATOR(op)                                    \
-  OOD_INLINE friend Lanes operator op(const Lanes& a, const Lanes& b) {      \
-    Lanes out;                                                    \
-    for (int i = 0; i < N; ++i) out.v[i] = a.v[i] op b.v[i];      \
-    return out;                                                   \
+#define OOD_LANES_OPERATOR(op)                                          \
+  OOD_INLINE friend Lanes operator op(const Lanes& a, const Lanes& b) { \
+    Lanes out;                                                          \
+    for (int i = 0; i < N; ++i) out.v[i] = a.v[i] op b.v[i];            \
+    return out;                                                         \
   }
   OOD_LANES_OPERATOR(+)
   OOD_LANES_OPERATOR(-)
@@ -54,12 +54,12 @@ struct LanesMask {
   T v[N];  ///< 1 or 0
 };
 
-#define OOD_LANES_COMPARISON(op)                                                    \
-  template <class T, int N>                                                         \
-  OOD_INLINE LanesMask<T, N> operator op(const Lanes<T, N>& a, const Lanes<T, N>& b) {         \
-    LanesMask<T, N> out;                                                            \
-    for (int i = 0; i < N; ++i) out.v[i] = a.v[i] op b.v[i] ? T{1} : T{0};          \
-    return out;                                                                     \
+#define OOD_LANES_COMPARISON(op)                                                       \
+  template <class T, int N>                                                            \
+  OOD_INLINE LanesMask<T, N> operator op(const Lanes<T, N>& a, const Lanes<T, N>& b) { \
+    LanesMask<T, N> out;                                                               \
+    for (int i = 0; i < N; ++i) out.v[i] = a.v[i] op b.v[i] ? T{1} : T{0};             \
+    return out;                                                                        \
   }
 OOD_LANES_COMPARISON(>)
 OOD_LANES_COMPARISON(>=)
@@ -73,18 +73,19 @@ OOD_INLINE F choose(bool condition, const F& a, const F& b) {
   return condition ? a : b;
 }
 template <class T, int N>
-OOD_INLINE Lanes<T, N> choose(const LanesMask<T, N>& m, const Lanes<T, N>& a, const Lanes<T, N>& b) {
+OOD_INLINE Lanes<T, N> choose(const LanesMask<T, N>& m, const Lanes<T, N>& a,
+                              const Lanes<T, N>& b) {
   Lanes<T, N> out;
   for (int i = 0; i < N; ++i) out.v[i] = m.v[i] != T{0} ? a.v[i] : b.v[i];
   return out;
 }
 
-#define OOD_LANES_FUNCTION(f)                                    \
-  template <class T, int N>                                      \
-  Lanes<T, N> f(const Lanes<T, N>& a) {                          \
-    Lanes<T, N> out;                                             \
-    for (int i = 0; i < N; ++i) out.v[i] = std::f(a.v[i]);       \
-    return out;                                                  \
+#define OOD_LANES_FUNCTION(f)                              \
+  template <class T, int N>                                \
+  Lanes<T, N> f(const Lanes<T, N>& a) {                    \
+    Lanes<T, N> out;                                       \
+    for (int i = 0; i < N; ++i) out.v[i] = std::f(a.v[i]); \
+    return out;                                            \
   }
 OOD_LANES_FUNCTION(sqrt)
 OOD_LANES_FUNCTION(exp)

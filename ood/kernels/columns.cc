@@ -18,8 +18,8 @@ HWY_BEFORE_NAMESPACE();
 namespace ood::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Samples that are worked on at a time: class by class, so that memory is read in long runs, with sums
-// that stay in the first cache.
+// Samples that are worked on at a time: class by class, so that memory is read in long runs, with
+// sums that stay in the first cache.
 constexpr std::int64_t kRun = 512;
 
 // Calls body(i, n) for every vector of a run; n < Lanes for the last one.
@@ -125,7 +125,8 @@ template <class T>
 HWY_INLINE void StatisticsAny(const Columns<T>& c, const RowStatistics<T>& o) {
   for (std::int64_t i = 0; i < c.samples; i += kRun) {
     const std::int64_t n = std::min(kRun, c.samples - i);
-    const RowStatistics<T> out{o.max + i, o.log_sum + i, Advance(o.mean, i), Advance(o.expected, i)};
+    const RowStatistics<T> out{o.max + i, o.log_sum + i, Advance(o.mean, i),
+                               Advance(o.expected, i)};
     const T* data = c.data + i;
     const T* scale = Advance(c.scale, i);
     const std::uint8_t* on = Advance(c.active, i);
@@ -170,9 +171,13 @@ HWY_INLINE void GradientRun(const Columns<T>& c, std::int64_t first, std::int64_
       const std::int64_t at = first + i;
       const auto log_sum = LoadN(d, k.log_sum + at, n);
       const auto a = hn::IfThenElse(hn::IsNaN(log_sum), log_sum, LoadN(d, k.a + at, n));
-      const Gradient<T, kScaled, false> g{d, kScaled ? LoadN(d, c.scale + at, n) : zero,
-                                          LoadN(d, k.max + at, n), log_sum, a,
-                                          LoadN(d, k.b + at, n), zero};
+      const Gradient<T, kScaled, false> g{d,
+                                          kScaled ? LoadN(d, c.scale + at, n) : zero,
+                                          LoadN(d, k.max + at, n),
+                                          log_sum,
+                                          a,
+                                          LoadN(d, k.b + at, n),
+                                          zero};
       const auto x = LoadN(d, x_row + i, n);
       auto v = g(x);
       if (kInput) {

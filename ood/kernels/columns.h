@@ -2,8 +2,8 @@
 
 #include "ood/kernels/row.h"
 
-/// The kernels of row.h for logits whose classes are strided and whose samples lie side by side, as the
-/// pixels of an image [C, H, W]: one vector lane a sample. Same results and conventions.
+/// The kernels of row.h for logits whose classes are strided and whose samples lie side by side, as
+/// the pixels of an image [C, H, W]: one vector lane a sample. Same results and conventions.
 namespace ood::kernels {
 
 /// Number c of sample i is at data[c * class_stride + i].

@@ -40,14 +40,15 @@ HWY_INLINE T SquareDistance(const T* a, const T* b, std::size_t width) {
   return hn::GetLane(hn::SumOfLanes(d, hn::Add(s0, s1)));
 }
 
-// Four rows of b at a time share the loads of a; blocks of b stay in the second cache for all rows of a.
+// Four rows of b at a time share the loads of a; blocks of b stay in the second cache for all rows
+// of a.
 template <class T>
 HWY_INLINE void SquareDistances(const T* a, std::int64_t n, const T* b, std::int64_t m,
                                 std::int64_t width, T* out, std::int64_t out_stride) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const std::int64_t block =
-      std::max<std::int64_t>(4, 128 * 1024 / (width * static_cast<std::int64_t>(sizeof(T))) / 4 * 4);
+  const std::int64_t block = std::max<std::int64_t>(
+      4, 128 * 1024 / (width * static_cast<std::int64_t>(sizeof(T))) / 4 * 4);
   for (std::int64_t first = 0; first < m; first += block) {
     const std::int64_t last = std::min(first + block, m);
     for (std::int64_t i = 0; i < n; ++i) {
@@ -68,8 +69,10 @@ HWY_INLINE void SquareDistances(const T* a, std::int64_t n, const T* b, std::int
         }
         if (const auto left = static_cast<std::size_t>(width - k); left > 0) {
           const auto v = LoadTail(d, x + k, left);
-          const auto e0 = hn::Sub(v, LoadTail(d, p + k, left)), e1 = hn::Sub(v, LoadTail(d, q + k, left));
-          const auto e2 = hn::Sub(v, LoadTail(d, r + k, left)), e3 = hn::Sub(v, LoadTail(d, s + k, left));
+          const auto e0 = hn::Sub(v, LoadTail(d, p + k, left)),
+                     e1 = hn::Sub(v, LoadTail(d, q + k, left));
+          const auto e2 = hn::Sub(v, LoadTail(d, r + k, left)),
+                     e3 = hn::Sub(v, LoadTail(d, s + k, left));
           s0 = hn::MulAdd(e0, e0, s0);
           s1 = hn::MulAdd(e1, e1, s1);
           s2 = hn::MulAdd(e2, e2, s2);
@@ -82,8 +85,7 @@ HWY_INLINE void SquareDistances(const T* a, std::int64_t n, const T* b, std::int
         to[3] = hn::GetLane(hn::SumOfLanes(d, s3));
       }
       for (; j < last; ++j)
-        out[i * out_stride + j] =
-            SquareDistance(x, b + j * width, static_cast<std::size_t>(width));
+        out[i * out_stride + j] = SquareDistance(x, b + j * width, static_cast<std::size_t>(width));
     }
   }
 }

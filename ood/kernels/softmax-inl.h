@@ -73,8 +73,8 @@ struct Summer {
   }
 };
 
-// The gradient a p + b + d x. kInput: whether d is there. A masked class has x = -inf, so d x is left
-// out where d = 0.
+// The gradient a p + b + d x. kInput: whether d is there. A masked class has x = -inf, so d x is
+// left out where d = 0.
 template <class T, bool kScaled, bool kInput>
 struct Gradient {
   using D = hn::ScalableTag<T>;

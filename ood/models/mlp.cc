@@ -11,7 +11,8 @@ class Mlp : public Classifier {
     const auto linear = [&](std::int64_t in, std::int64_t out) {
       return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(shape.bias));
     };
-    first_ = register_module("hidden1", linear(shape.channels * shape.height * shape.width, kHidden));
+    first_ =
+        register_module("hidden1", linear(shape.channels * shape.height * shape.width, kHidden));
     norm_ = register_module(
         "norm1", torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(kHidden).affine(shape.bias)));
     second_ = register_module("hidden2", linear(kHidden, kFeatures));

@@ -15,7 +15,9 @@ class SmallCnn : public Classifier {
     const auto conv = [&](const std::string& name, std::int64_t in, std::int64_t out) {
       const auto options = torch::nn::Conv2dOptions(in, out, 3).padding(1).bias(false);
       convs_.push_back(register_module("conv" + name, torch::nn::Conv2d(options)));
-      norms_.push_back(register_module("norm" + name, torch::nn::BatchNorm2d(torch::nn::BatchNorm2dOptions(out).affine(shape.bias))));
+      norms_.push_back(register_module(
+          "norm" + name,
+          torch::nn::BatchNorm2d(torch::nn::BatchNorm2dOptions(out).affine(shape.bias))));
     };
     const auto linear = [&](std::int64_t in, std::int64_t out) {
       return torch::nn::LinearOptions(in, out).bias(shape.bias);

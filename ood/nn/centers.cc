@@ -10,7 +10,8 @@ ClassCentersImpl::ClassCentersImpl(std::int64_t classes, std::int64_t dimension,
   centers = fixed ? register_buffer("centers", start) : register_parameter("centers", start);
 }
 
-RunningCentersImpl::RunningCentersImpl(std::int64_t classes, std::int64_t dimension, double momentum)
+RunningCentersImpl::RunningCentersImpl(std::int64_t classes, std::int64_t dimension,
+                                       double momentum)
     : momentum_(momentum) {
   centers = register_buffer("centers", torch::zeros({classes, dimension}));
   counts = register_buffer("counts", torch::zeros({classes}, torch::kLong));
@@ -23,7 +24,8 @@ void RunningCentersImpl::reset() {
 
 void RunningCentersImpl::update(const at::Tensor& embedding, const at::Tensor& target) {
   const torch::NoGradGuard no_grad;
-  const auto [means, fresh] = class_means(embedding.detach().to(centers.scalar_type()), target, centers.size(0));
+  const auto [means, fresh] =
+      class_means(embedding.detach().to(centers.scalar_type()), target, centers.size(0));
   const auto seen = fresh.gt(0);
   const auto total = counts + fresh;
   auto step = fresh.to(centers.scalar_type()) / total.clamp_min(1).to(centers.scalar_type());

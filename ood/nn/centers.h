@@ -12,7 +12,9 @@ class ClassCentersImpl : public torch::nn::Module {
                    bool fixed = false);
 
   /// embedding [N, D] -> squared distances [N, K], without cancellation near a center.
-  at::Tensor forward(const at::Tensor& embedding) { return center_distances(embedding, centers, true); }
+  at::Tensor forward(const at::Tensor& embedding) {
+    return center_distances(embedding, centers, true);
+  }
 
   at::Tensor centers;
 };

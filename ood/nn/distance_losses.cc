@@ -7,8 +7,8 @@ namespace {
 
 at::Tensor formula_loss(std::string_view name, const std::vector<double>& parameters,
                         const at::Tensor& rows, const at::Tensor& target,
-                        const std::optional<at::Tensor>& extras, Reduction reduction, Balance balance,
-                        std::optional<std::int64_t> ignore_index) {
+                        const std::optional<at::Tensor>& extras, Reduction reduction,
+                        Balance balance, std::optional<std::int64_t> ignore_index) {
   return loss(rows, target, name, parameters, extras, std::nullopt, nn::name(reduction),
               nn::name(balance), ignore_index);
 }
@@ -28,8 +28,8 @@ at::Tensor CACLossImpl::distance(const at::Tensor& embedding) {
 }
 
 at::Tensor CACLossImpl::forward(const at::Tensor& embedding, const at::Tensor& target) {
-  return formula_loss(Cac::kName, options.parameters(), distance(embedding).neg(), target, std::nullopt,
-                      options.reduction(), options.balance(), options.ignore_index());
+  return formula_loss(Cac::kName, options.parameters(), distance(embedding).neg(), target,
+                      std::nullopt, options.reduction(), options.balance(), options.ignore_index());
 }
 
 at::Tensor CACLossImpl::gamma(const at::Tensor& distances) {
@@ -48,16 +48,19 @@ at::Tensor CenterLossImpl::forward(const at::Tensor& embedding, const at::Tensor
   return center_loss(embedding, target, centers->centers, radius, "mean");
 }
 
-void CenterLossImpl::wen_update(const at::Tensor& embedding, const at::Tensor& target, double alpha) {
+void CenterLossImpl::wen_update(const at::Tensor& embedding, const at::Tensor& target,
+                                double alpha) {
   center_update_(centers->centers, embedding.detach(), target, alpha);
 }
 
-IILossImpl::IILossImpl(std::int64_t classes, std::int64_t dimension, double alpha, bool normalize_by_dim)
+IILossImpl::IILossImpl(std::int64_t classes, std::int64_t dimension, double alpha,
+                       bool normalize_by_dim)
     : classes_(classes), alpha_(alpha), normalize_(normalize_by_dim) {
   running = register_module("running", RunningCenters(classes, dimension));
 }
 
-std::pair<at::Tensor, at::Tensor> IILossImpl::parts(const at::Tensor& embedding, const at::Tensor& target) {
+std::pair<at::Tensor, at::Tensor> IILossImpl::parts(const at::Tensor& embedding,
+                                                    const at::Tensor& target) {
   if (is_training()) running->update(embedding, target);
   const auto p = ii_parts(embedding, target, classes_, normalize_);
   const auto n = target.ge(0).sum().clamp_min(1).to(embedding.scalar_type());
@@ -91,7 +94,8 @@ at::Tensor MCHADLossImpl::forward(const at::Tensor& embedding, const at::Tensor&
   const auto center = (own - options.radius()).relu().masked_fill(id.logical_not(), 0).sum() /
                       (n * static_cast<double>(options.classes));
   const auto nll = (d.neg().logsumexp(1) + own).masked_fill(id.logical_not(), 0).sum() / n;
-  const auto oe = (options.margin() * options.margin() - d.square()).relu().sum(1).masked_fill(id, 0).sum();
+  const auto oe =
+      (options.margin() * options.margin() - d.square()).relu().sum(1).masked_fill(id, 0).sum();
   return options.weight_center() * center + options.weight_nll() * nll + options.weight_oe() * oe;
 }
 
@@ -100,7 +104,9 @@ DeepSVDDLossImpl::DeepSVDDLossImpl(std::int64_t dimension, double nu_) : nu(nu_)
   radius = register_buffer("radius", torch::zeros({}));
 }
 
-at::Tensor DeepSVDDLossImpl::distance(const at::Tensor& embedding) { return to_center(embedding, center); }
+at::Tensor DeepSVDDLossImpl::distance(const at::Tensor& embedding) {
+  return to_center(embedding, center);
+}
 
 at::Tensor DeepSVDDLossImpl::forward(const at::Tensor& embedding, const at::Tensor& target) {
   return svdd_loss(distance(embedding), target, radius, nu, "mean");
@@ -112,11 +118,14 @@ void DeepSVDDLossImpl::update_radius(const at::Tensor& distances) {
   radius.copy_(svdd_radius(distances, nu));
 }
 
-DeepSADLossImpl::DeepSADLossImpl(std::int64_t dimension, double eta_, double eps_) : eta(eta_), eps(eps_) {
+DeepSADLossImpl::DeepSADLossImpl(std::int64_t dimension, double eta_, double eps_)
+    : eta(eta_), eps(eps_) {
   center = register_buffer("center", torch::zeros({dimension}));
 }
 
-at::Tensor DeepSADLossImpl::distance(const at::Tensor& embedding) { return to_center(embedding, center); }
+at::Tensor DeepSADLossImpl::distance(const at::Tensor& embedding) {
+  return to_center(embedding, center);
+}
 
 at::Tensor DeepSADLossImpl::forward(const at::Tensor& embedding, const at::Tensor& semi_target) {
   return sad_loss(distance(embedding), semi_target, eta, eps, "mean");

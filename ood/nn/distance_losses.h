@@ -1,14 +1,15 @@
 #pragma once
 
 #include "ood/nn/centers.h"
+#include "ood/nn/loss_options.h"
 #include "ood/objectives/cac.h"
 #include "ood/objectives/center.h"
 #include "ood/objectives/deep_svdd.h"
 #include "ood/objectives/ii.h"
 #include "ood/objectives/mchad.h"
 
-/// torch::nn modules of the objectives on distances to centers. They take embeddings, hold centers as
-/// parameters or buffers (so in state_dict, moved by .to()), and compute through the shared ops.
+/// torch::nn modules of the objectives on distances to centers. They take embeddings, hold centers
+/// as parameters or buffers (so in state_dict, moved by .to()), and compute through the shared ops.
 namespace ood::nn {
 
 struct CACLossOptions : LossOptions<CACLossOptions, Cac> {
@@ -45,8 +46,8 @@ TORCH_MODULE(CACLoss);
 /// Center loss alone: mean over ID rows of max(0, ||x - c_y||^2 - radius^2).
 class CenterLossImpl : public torch::nn::Module {
  public:
-  CenterLossImpl(std::int64_t classes, std::int64_t dimension, double magnitude = 1, double radius = 0,
-                 bool fixed = false);
+  CenterLossImpl(std::int64_t classes, std::int64_t dimension, double magnitude = 1,
+                 double radius = 0, bool fixed = false);
   at::Tensor forward(const at::Tensor& embedding, const at::Tensor& target);
   /// The paper's update of the centers, instead of training them: see center_update_.
   void wen_update(const at::Tensor& embedding, const at::Tensor& target, double alpha = 0.5);
@@ -59,7 +60,8 @@ TORCH_MODULE(CenterLoss);
 /// II loss; running means of the classes for evaluation are updated by forward() in training mode.
 class IILossImpl : public torch::nn::Module {
  public:
-  IILossImpl(std::int64_t classes, std::int64_t dimension, double alpha = 1, bool normalize_by_dim = false);
+  IILossImpl(std::int64_t classes, std::int64_t dimension, double alpha = 1,
+             bool normalize_by_dim = false);
   at::Tensor forward(const at::Tensor& embedding, const at::Tensor& target);
   /// intra and -alpha inter.
   std::pair<at::Tensor, at::Tensor> parts(const at::Tensor& embedding, const at::Tensor& target);
@@ -116,7 +118,8 @@ class DeepSVDDLossImpl : public torch::nn::Module {
   /// embedding [N, D] -> ||f - c||^2 [N].
   at::Tensor distance(const at::Tensor& embedding);
   at::Tensor forward(const at::Tensor& embedding, const at::Tensor& target);
-  /// Center from a range of embeddings [N, D]: their mean, entries within 0.1 of 0 moved away from it.
+  /// Center from a range of embeddings [N, D]: their mean, entries within 0.1 of 0 moved away from
+  /// it.
   template <class Range>
   void init_center(const Range& embeddings) {
     at::Tensor sum;

@@ -10,7 +10,8 @@ namespace {
 
 class ObjectosphereObjective : public Objective {
  public:
-  explicit ObjectosphereObjective(std::vector<double> parameters) : parameters_(std::move(parameters)) {}
+  explicit ObjectosphereObjective(std::vector<double> parameters)
+      : parameters_(std::move(parameters)) {}
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
     const auto& entry = get_objective(Objectosphere::kName);
     return named(entry, formula_terms(entry, parameters_, output.logits, target,
@@ -46,8 +47,8 @@ class CacObjective : public Objective {
   }
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
     const auto& entry = get_objective(Cac::kName);
-    return named(entry, formula_terms(entry, loss_->options.parameters(), loss_->distance(output.logits).neg(),
-                                      target, std::nullopt));
+    return named(entry, formula_terms(entry, loss_->options.parameters(),
+                                      loss_->distance(output.logits).neg(), target, std::nullopt));
   }
   // At test time the anchors are the class means of the training data that is classified correctly.
   void finish(const TrainingPass& pass) override {
@@ -57,7 +58,8 @@ class CacObjective : public Objective {
       means->update(output.logits, torch::where(right, target, torch::full_like(target, -1)));
     });
     const torch::NoGradGuard no_grad;
-    loss_->anchors.copy_(torch::where(means->present().unsqueeze(1), means->centers, loss_->anchors));
+    loss_->anchors.copy_(
+        torch::where(means->present().unsqueeze(1), means->centers, loss_->anchors));
   }
   at::Tensor class_evidence(const NetworkOutput& output) const override {
     return nn::CACLossImpl::gamma(loss_->distance(output.logits)).neg();
@@ -77,9 +79,10 @@ class CenterLossObjective : public Objective {
     register_module("loss", loss_);
   }
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
-    const auto ce = loss(output.logits, target, "cross_entropy", std::vector<double>{0}, std::nullopt,
-                         std::nullopt, "mean", "default", std::nullopt);
-    return sum_of({{"cross_entropy", ce}, {"center", weight_ * loss_->forward(output.features, target)}});
+    const auto ce = loss(output.logits, target, "cross_entropy", std::vector<double>{0},
+                         std::nullopt, std::nullopt, "mean", "default", std::nullopt);
+    return sum_of(
+        {{"cross_entropy", ce}, {"center", weight_ * loss_->forward(output.features, target)}});
   }
 
  private:
@@ -92,7 +95,8 @@ class IiObjective : public CenterObjective {
   IiObjective(const std::vector<double>& p, std::int64_t classes)
       : loss_(classes, classes, p[0], p[1] != 0) {
     register_module("loss", loss_);
-    norm_ = register_module("norm", torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(classes).affine(false)));
+    norm_ = register_module(
+        "norm", torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(classes).affine(false)));
   }
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
     const auto parts = loss_->parts(norm_->forward(output.logits), target);
@@ -122,7 +126,11 @@ class MchadObjective : public CenterObjective {
  public:
   MchadObjective(const std::vector<double>& p, const ObjectiveContext& c)
       : loss_(nn::MCHADLossOptions(c.classes, get_objective(Mchad::kName).embedding)
-                  .weight_center(p[0]).weight_nll(p[1]).weight_oe(p[2]).radius(p[3]).margin(p[4])) {
+                  .weight_center(p[0])
+                  .weight_nll(p[1])
+                  .weight_oe(p[2])
+                  .radius(p[3])
+                  .margin(p[4])) {
     register_module("loss", loss_);
   }
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
@@ -173,7 +181,8 @@ class SvddObjective : public SphereObjective {
     return sum_of({{"sphere", loss_->forward(output.logits, target)}});
   }
   void after_step(const NetworkOutput& output, const at::Tensor& target, double epoch) override {
-    if (epoch >= warmup_) loss_->update_radius(loss_->distance(output.logits.detach()).masked_select(target.ge(0)));
+    if (epoch >= warmup_)
+      loss_->update_radius(loss_->distance(output.logits.detach()).masked_select(target.ge(0)));
   }
 
  protected:
@@ -192,7 +201,9 @@ class SadObjective : public SphereObjective {
   }
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
     const auto normal = torch::full_like(target, labelled_normal_ ? 1 : 0);
-    return sum_of({{"sphere", loss_->forward(output.logits, torch::where(target.lt(0), torch::full_like(target, -1), normal))}});
+    return sum_of({{"sphere", loss_->forward(output.logits,
+                                             torch::where(target.lt(0),
+                                                          torch::full_like(target, -1), normal))}});
   }
 
  protected:
@@ -208,13 +219,28 @@ using C = const ObjectiveContext&;
 using Made = std::shared_ptr<Objective>;
 
 [[maybe_unused]] const bool registered[] = {
-    register_objective_module(Objectosphere::kName, +[](P p, C) -> Made { return std::make_shared<ObjectosphereObjective>(p); }),
-    register_objective_module(Cac::kName, +[](P p, C c) -> Made { return std::make_shared<CacObjective>(p, c.classes); }),
-    register_objective_module(Center::kName, +[](P p, C c) -> Made { return std::make_shared<CenterLossObjective>(p, c); }),
-    register_objective_module(Ii::kName, +[](P p, C c) -> Made { return std::make_shared<IiObjective>(p, c.classes); }),
-    register_objective_module(Mchad::kName, +[](P p, C c) -> Made { return std::make_shared<MchadObjective>(p, c); }),
-    register_objective_module(DeepSvdd::kName, +[](P p, C) -> Made { return std::make_shared<SvddObjective>(p, get_objective(DeepSvdd::kName).embedding); }),
-    register_objective_module(DeepSad::kName, +[](P p, C) -> Made { return std::make_shared<SadObjective>(p, get_objective(DeepSad::kName).embedding); }),
+    register_objective_module(
+        Objectosphere::kName,
+        +[](P p, C) -> Made { return std::make_shared<ObjectosphereObjective>(p); }),
+    register_objective_module(
+        Cac::kName, +[](P p, C c) -> Made { return std::make_shared<CacObjective>(p, c.classes); }),
+    register_objective_module(
+        Center::kName,
+        +[](P p, C c) -> Made { return std::make_shared<CenterLossObjective>(p, c); }),
+    register_objective_module(
+        Ii::kName, +[](P p, C c) -> Made { return std::make_shared<IiObjective>(p, c.classes); }),
+    register_objective_module(
+        Mchad::kName, +[](P p, C c) -> Made { return std::make_shared<MchadObjective>(p, c); }),
+    register_objective_module(
+        DeepSvdd::kName,
+        +[](P p, C) -> Made {
+          return std::make_shared<SvddObjective>(p, get_objective(DeepSvdd::kName).embedding);
+        }),
+    register_objective_module(
+        DeepSad::kName,
+        +[](P p, C) -> Made {
+          return std::make_shared<SadObjective>(p, get_objective(DeepSad::kName).embedding);
+        }),
 };
 
 }  // namespace

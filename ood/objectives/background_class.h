@@ -4,8 +4,8 @@
 
 namespace ood {
 
-/// Background class: cross-entropy over C + 1 logits, of which the last stands for everything that is
-/// none of the C classes. OOD rows count as that class; the caller's targets are not changed.
+/// Background class: cross-entropy over C + 1 logits, of which the last stands for everything that
+/// is none of the C classes. OOD rows count as that class; the caller's targets are not changed.
 ///
 ///   ID:  nll(x, y)        OOD:  nll(x, C)
 ///

@@ -6,7 +6,8 @@ namespace ood {
 
 /// Class anchor clustering on distances d_j of an embedding to fixed class anchors:
 ///
-///   ID:  log(1 + sum_{j != y} exp(d_y - d_j)) + anchor_weight d_y  =  nll(-d, y) + anchor_weight d_y
+///   ID:  log(1 + sum_{j != y} exp(d_y - d_j)) + anchor_weight d_y  =  nll(-d, y) + anchor_weight
+///   d_y
 ///
 /// OOD rows take no part. The formula's row is x = -d; ood::nn::CACLoss computes d from embeddings
 /// (Euclidean by default) and holds the anchors, magnitude times unit vectors.

@@ -1,11 +1,11 @@
 #include "ood/objectives/center.h"
 
+#include <ATen/core/grad_mode.h>
+#include <torch/library.h>
+
 #include "ood/objectives/register.h"
 #include "ood/objectives/row_values.h"
 #include "ood/ops/distances.h"
-
-#include <ATen/core/grad_mode.h>
-#include <torch/library.h>
 
 namespace ood {
 OOD_REGISTER_DESCRIPTION(Center);
@@ -31,7 +31,8 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "str reduction='mean') -> Tensor",
       center_loss, {at::Tag::pt2_compliant_tag});
   m.def("center_update_(Tensor(a!) centers, Tensor embedding, Tensor target, float alpha) -> ()",
-        [](const at::Tensor& centers, const at::Tensor& embedding, const at::Tensor& target, double alpha) {
+        [](const at::Tensor& centers, const at::Tensor& embedding, const at::Tensor& target,
+           double alpha) {
           at::Tensor c = centers;
           center_update_(c, embedding, target, alpha);
         });

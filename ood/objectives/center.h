@@ -12,9 +12,9 @@ namespace ood {
 ///
 ///   ID:  max(0, ||x - c_y||^2 - radius^2)
 ///
-/// OOD rows take no part; mean over the ID rows. Work is O(N D): only the own center matters. Trained
-/// with cross-entropy beside it (total = cross-entropy + weight * center), as the paper does: alone,
-/// everything collapses into the centers.
+/// OOD rows take no part; mean over the ID rows. Work is O(N D): only the own center matters.
+/// Trained with cross-entropy beside it (total = cross-entropy + weight * center), as the paper
+/// does: alone, everything collapses into the centers.
 struct Center {
   static constexpr std::string_view kName = "center";
   static constexpr std::string_view kClassName = "CenterLoss";

@@ -1,20 +1,20 @@
 #include "ood/objectives/deep_svdd.h"
 
-#include "ood/objectives/register.h"
-#include "ood/objectives/row_values.h"
-
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/quantile.h>
 #include <ATen/ops/where.h>
 #include <torch/library.h>
 
+#include "ood/objectives/register.h"
+#include "ood/objectives/row_values.h"
+
 namespace ood {
 OOD_REGISTER_DESCRIPTION(DeepSvdd);
 OOD_REGISTER_DESCRIPTION(DeepSad);
 
-at::Tensor svdd_loss(const at::Tensor& distances, const at::Tensor& target, const at::Tensor& radius,
-                     double nu, std::string_view reduction) {
+at::Tensor svdd_loss(const at::Tensor& distances, const at::Tensor& target,
+                     const at::Tensor& radius, double nu, std::string_view reduction) {
   TORCH_CHECK_VALUE(nu >= 0 && nu <= 1, "deep_svdd: expected nu from 0 to 1, got ", nu);
   if (nu == 0) return reduce_rows(distances, target.ge(0), reduction);
   const auto square = radius.detach().square();
@@ -31,11 +31,11 @@ at::Tensor svdd_radius(const at::Tensor& distances, double nu) {
   return at::quantile(distances.detach().sqrt(), 1 - nu);
 }
 
-at::Tensor sad_loss(const at::Tensor& distances, const at::Tensor& semi_target, double eta, double eps,
-                    std::string_view reduction) {
+at::Tensor sad_loss(const at::Tensor& distances, const at::Tensor& semi_target, double eta,
+                    double eps, std::string_view reduction) {
   TORCH_CHECK_VALUE(semi_target.sym_sizes() == distances.sym_sizes(),
-                    "deep_sad: expected semi-targets of the distances' shape ", distances.sym_sizes(),
-                    ", got ", semi_target.sym_sizes());
+                    "deep_sad: expected semi-targets of the distances' shape ",
+                    distances.sym_sizes(), ", got ", semi_target.sym_sizes());
   const auto shifted = distances + eps;
   const auto labelled = at::where(semi_target.gt(0), eta * shifted, eta / shifted);
   const auto values = at::where(semi_target.eq(0), distances, labelled);

@@ -8,21 +8,24 @@
 
 namespace ood {
 
-/// Deep SVDD: all known data lies in a small sphere around a center c that is fixed before training.
+/// Deep SVDD: all known data lies in a small sphere around a center c that is fixed before
+/// training.
 ///
 ///   one-class (nu = 0):  ID: ||f - c||^2
 ///   soft boundary:       ID: R^2 + max(0, ||f - c||^2 - R^2) / nu
 ///
-/// OOD rows take no part; mean over the ID rows. All classes count as normal: this objective does not
-/// classify. The radius R has no gradient; after warm-up it is the (1 - nu) quantile of the distances of
-/// each batch.
+/// OOD rows take no part; mean over the ID rows. All classes count as normal: this objective does
+/// not classify. The radius R has no gradient; after warm-up it is the (1 - nu) quantile of the
+/// distances of each batch.
 struct DeepSvdd {
   static constexpr std::string_view kName = "deep_svdd";
   static constexpr std::string_view kClassName = "DeepSVDDLoss";
-  static constexpr std::string_view kSummary = "All known data in a small sphere; does not classify.";
+  static constexpr std::string_view kSummary =
+      "All known data in a small sphere; does not classify.";
   static constexpr std::string_view kFormula =
       "d = ||f - c||^2;  ID: d, or with nu > 0: R^2 + max(0, d - R^2) / nu";
-  static constexpr std::string_view kPaper = "Ruff et al.: Deep One-Class Classification, ICML 2018";
+  static constexpr std::string_view kPaper =
+      "Ruff et al.: Deep One-Class Classification, ICML 2018";
   static constexpr std::string_view kScore = "center_distance";
   static constexpr std::string_view kOodLabels = "left out";
   static constexpr std::string_view kInput = "embedding";
@@ -33,6 +36,7 @@ struct DeepSvdd {
   static constexpr double kLearningRate = 0.01;
   static constexpr std::int64_t kEmbedding = 32;
   static constexpr bool kWithoutBias = true;
+  static constexpr bool kClassifies = false;
   static constexpr bool kUsesOod = false;
   static constexpr Balance kBalance = Balance::kPerPopulation;
 
@@ -49,8 +53,8 @@ struct DeepSvdd {
 };
 
 /// distances [N] = ||f - c||^2, target [N], radius a scalar tensor; nu = 0: one-class.
-at::Tensor svdd_loss(const at::Tensor& distances, const at::Tensor& target, const at::Tensor& radius,
-                     double nu, std::string_view reduction);
+at::Tensor svdd_loss(const at::Tensor& distances, const at::Tensor& target,
+                     const at::Tensor& radius, double nu, std::string_view reduction);
 
 /// The mean of a first pass as a center: entries within 0.1 of 0 move to +-0.1 by their sign, exact
 /// zeros stay.
@@ -59,7 +63,8 @@ at::Tensor svdd_center(const at::Tensor& mean);
 /// The (1 - nu) quantile of the square roots of the distances, linearly interpolated.
 at::Tensor svdd_radius(const at::Tensor& distances, double nu);
 
-/// Deep SAD: as the one-class objective, and labelled outliers are pushed away, one mean over all rows.
+/// Deep SAD: as the one-class objective, and labelled outliers are pushed away, one mean over all
+/// rows.
 ///
 ///   unlabelled (0): d     labelled normal (+1): eta (d + eps)     outlier (-1): eta / (d + eps)
 struct DeepSad {
@@ -81,6 +86,7 @@ struct DeepSad {
   static constexpr double kLearningRate = 0.01;
   static constexpr std::int64_t kEmbedding = 32;
   static constexpr bool kWithoutBias = true;
+  static constexpr bool kClassifies = false;
   static constexpr bool kUsesOod = true;
   static constexpr Balance kBalance = Balance::kWholeBatch;
 
@@ -100,7 +106,7 @@ struct DeepSad {
 };
 
 /// distances [N] = ||f - c||^2; semi_target [N] of 0, +1, -1.
-at::Tensor sad_loss(const at::Tensor& distances, const at::Tensor& semi_target, double eta, double eps,
-                    std::string_view reduction);
+at::Tensor sad_loss(const at::Tensor& distances, const at::Tensor& semi_target, double eta,
+                    double eps, std::string_view reduction);
 
 }  // namespace ood

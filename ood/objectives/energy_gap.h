@@ -4,14 +4,15 @@
 
 namespace ood {
 
-/// Energy gap: cross-entropy, and a hinge on the mean energies E = -logsumexp(x) of the two populations:
+/// Energy gap: cross-entropy, and a hinge on the mean energies E = -logsumexp(x) of the two
+/// populations:
 ///
 ///   mean_ID nll(x, y) + lambda max(0, mean_ID E - mean_OOD E + margin)
 ///
 /// This is what incerto calls EnergyRegularizedLoss. It is not the loss of Liu et al. (see
-/// energy_regularized): it knows the means only, and its gradient vanishes for every row once they are
-/// `margin` apart. A batch quantity: there is no value per row. If either population is empty the gap
-/// term is 0.
+/// energy_regularized): it knows the means only, and its gradient vanishes for every row once they
+/// are `margin` apart. A batch quantity: there is no value per row. If either population is empty
+/// the gap term is 0.
 struct EnergyGap {
   static constexpr std::string_view kName = "energy_gap";
   static constexpr std::string_view kClassName = "EnergyGapLoss";
@@ -60,7 +61,8 @@ inline constexpr LossFunction<EnergyGapLossOptions> energy_gap;
 /// The pairwise form: mean_ID nll + lambda mean_i max(0, E(in_i) - E(out_i) + margin), for as many
 /// outliers as ID rows.
 at::Tensor energy_gap_pairwise(const at::Tensor& logits_in, const at::Tensor& target_in,
-                               const at::Tensor& logits_out, double lambda = 0.1, double margin = 10);
+                               const at::Tensor& logits_out, double lambda = 0.1,
+                               double margin = 10);
 }  // namespace functional
 }  // namespace nn
 }  // namespace ood

@@ -1,19 +1,18 @@
 #include "ood/objectives/ii.h"
 
-#include "ood/objectives/register.h"
-#include "ood/objectives/row_values.h"
-#include "ood/ops/distances.h"
-
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "ood/kernels/distance.h"
+#include "ood/objectives/register.h"
+#include "ood/objectives/row_values.h"
+#include "ood/ops/distances.h"
 
 namespace ood {
 OOD_REGISTER_DESCRIPTION(Ii);
@@ -33,9 +32,11 @@ void closest_pair(const F* rows, const std::int64_t* counts, std::int64_t n, std
     std::vector<F> d(static_cast<std::size_t>(n));
     for (auto i = begin; i < end; ++i) {
       if (counts[i] == 0 || i + 1 == n) continue;
-      kernels::square_distances(rows + i * width, 1, rows + (i + 1) * width, n - i - 1, width, d.data(), n);
+      kernels::square_distances(rows + i * width, 1, rows + (i + 1) * width, n - i - 1, width,
+                                d.data(), n);
       for (std::int64_t j = i + 1; j < n; ++j)
-        if (counts[j] > 0 && d[static_cast<std::size_t>(j - i - 1)] < best[static_cast<std::size_t>(i)].distance)
+        if (counts[j] > 0 &&
+            d[static_cast<std::size_t>(j - i - 1)] < best[static_cast<std::size_t>(i)].distance)
           best[static_cast<std::size_t>(i)] = {d[static_cast<std::size_t>(j - i - 1)], j};
     }
   });
@@ -70,11 +71,13 @@ at::Tensor closest_pair_composite(const at::Tensor& rows, const at::Tensor& coun
   const auto n = rows.size(0);
   auto d = center_distances(rows.detach(), rows.detach(), true);
   const auto index = at::arange(n, counts.options());
-  const auto usable = counts.gt(0).unsqueeze(1).logical_and(counts.gt(0)).logical_and(index.unsqueeze(1).lt(index));
+  const auto usable =
+      counts.gt(0).unsqueeze(1).logical_and(counts.gt(0)).logical_and(index.unsqueeze(1).lt(index));
   d = d.masked_fill(usable.logical_not(), std::numeric_limits<double>::infinity());
   const auto best = d.flatten().argmin();
   const auto any = usable.any();
-  return at::where(any, at::stack({best.div(n, "floor"), best.remainder(n)}), at::zeros({2}, counts.options()));
+  return at::where(any, at::stack({best.div(n, "floor"), best.remainder(n)}),
+                   at::zeros({2}, counts.options()));
 }
 
 at::Tensor find_closest_pair(const at::Tensor& rows, const at::Tensor& counts) {

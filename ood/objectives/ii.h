@@ -8,13 +8,14 @@
 
 namespace ood {
 
-/// II loss: small spread within classes, large distance between the two closest class means of the batch.
+/// II loss: small spread within classes, large distance between the two closest class means of the
+/// batch.
 ///
 ///   mean_ID ||z_i - mu_{y_i}||^2 - alpha min_{j<k} ||mu_j - mu_k||^2
 ///
-/// mu are the means of the batch, and the gradient flows through them. Fewer than two classes in the
-/// batch: the second part is 0. Unbounded below: the embedding needs normalisation. `none` is the first
-/// part only, since the second is a quantity of the batch. OOD rows take no part.
+/// mu are the means of the batch, and the gradient flows through them. Fewer than two classes in
+/// the batch: the second part is 0. Unbounded below: the embedding needs normalisation. `none` is
+/// the first part only, since the second is a quantity of the batch. OOD rows take no part.
 struct Ii {
   static constexpr std::string_view kName = "ii";
   static constexpr std::string_view kClassName = "IILoss";
@@ -23,7 +24,8 @@ struct Ii {
   static constexpr std::string_view kFormula =
       "mean_ID ||z - mu_y||^2 - alpha min_{j<k} ||mu_j - mu_k||^2";
   static constexpr std::string_view kPaper =
-      "Hassen, Chan: Learning a Neural-network-based Representation for Open Set Recognition, SDM 2020";
+      "Hassen, Chan: Learning a Neural-network-based Representation for Open Set Recognition, SDM "
+      "2020";
   static constexpr std::string_view kScore = "center_distance";
   static constexpr std::string_view kOodLabels = "left out";
   static constexpr std::string_view kInput = "embedding";
@@ -40,7 +42,8 @@ struct Ii {
       Parameter<Ii>{"alpha", &Ii::alpha, 0, kInfinity, "weight of the distance between means",
                     "the paper has none"},
       Parameter<Ii>{"normalize_by_dim", &Ii::normalize_by_dim, 0, 1,
-                    "1: divide the spread by the dimension, as the authors' code does", "the paper"},
+                    "1: divide the spread by the dimension, as the authors' code does",
+                    "the paper"},
   };
 };
 

@@ -18,7 +18,8 @@ struct Mchad {
   static constexpr std::string_view kSummary =
       "A hypersphere around a learned center for each class, outliers outside of all.";
   static constexpr std::string_view kFormula =
-      "d_j = ||f - mu_j||^2;  ID: w_c max(0, d_y - r^2) + w_n log(1 + sum_{j != y} exp(d_y - d_j));  "
+      "d_j = ||f - mu_j||^2;  ID: w_c max(0, d_y - r^2) + w_n log(1 + sum_{j != y} exp(d_y - "
+      "d_j));  "
       "OOD: w_o sum_j max(0, (r + m)^2 - d_j)";
   static constexpr std::string_view kPaper =
       "Kirchheim, Filax, Ortmeier: Multi-Class Hypersphere Anomaly Detection, ICPR 2022";
@@ -49,7 +50,8 @@ struct Mchad {
                        "the formula as documented"},
       Parameter<Mchad>{"radius", &Mchad::radius, 0, kInfinity, "radius of the hyperspheres",
                        "the authors' configurations"},
-      Parameter<Mchad>{"margin", &Mchad::margin, 0, kInfinity, "outliers keep that far from a sphere",
+      Parameter<Mchad>{"margin", &Mchad::margin, 0, kInfinity,
+                       "outliers keep that far from a sphere",
                        "the authors' CIFAR-10 configuration"},
   };
 

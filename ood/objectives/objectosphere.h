@@ -4,14 +4,14 @@
 
 namespace ood {
 
-/// Objectosphere: the entropic open-set loss, and features F of a norm above xi for ID rows and of norm
-/// 0 for outliers, one mean over the whole batch:
+/// Objectosphere: the entropic open-set loss, and features F of a norm above xi for ID rows and of
+/// norm 0 for outliers, one mean over the whole batch:
 ///
 ///   ID:  nll(x, y) + alpha max(0, xi - ||F||)^2        OOD:  uniform_nll(x) + alpha ||F||^2
 ///
 /// The norm has subgradient 0 at 0: an ID row whose features are all 0 stays there.
-/// extras [1, B]: ||F||^2 per row (ood::feature_square_norms); F are the features before the last layer.
-/// Shapes: logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64.
+/// extras [1, B]: ||F||^2 per row (ood::feature_square_norms); F are the features before the last
+/// layer. Shapes: logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64.
 struct Objectosphere {
   static constexpr std::string_view kName = "objectosphere";
   static constexpr std::string_view kClassName = "ObjectosphereLoss";
@@ -23,7 +23,8 @@ struct Objectosphere {
   static constexpr std::string_view kPaper =
       "Dhamija, Guenther, Boult: Reducing Network Agnostophobia, NeurIPS 2018";
   static constexpr std::string_view kScore = "objectosphere";
-  static constexpr std::string_view kOodLabels = "outliers: uniform predictions, features of norm 0";
+  static constexpr std::string_view kOodLabels =
+      "outliers: uniform predictions, features of norm 0";
   static constexpr std::string_view kPitfalls =
       "F are the features before the last layer, not logits or probabilities.";
   static constexpr auto kTerms = std::array<std::string_view, 2>{"entropic", "magnitude"};
@@ -37,9 +38,11 @@ struct Objectosphere {
 
   static constexpr auto kParameters = std::array{
       Parameter<Objectosphere>{"alpha", &Objectosphere::alpha, 0, kInfinity,
-                               "weight of the feature magnitudes", "default of the authors' script"},
+                               "weight of the feature magnitudes",
+                               "default of the authors' script"},
       Parameter<Objectosphere>{"xi", &Objectosphere::xi, 0, kInfinity,
-                               "smallest feature norm of ID rows", "default of the authors' script"},
+                               "smallest feature norm of ID rows",
+                               "default of the authors' script"},
   };
 
   template <class Row, class Known>
@@ -50,8 +53,8 @@ struct Objectosphere {
   }
 };
 
-/// ||F||^2 of features [B, D] or [B, D, ...] in the form of extras: [1, B] or [1, B, ...]; half types
-/// are summed in float32.
+/// ||F||^2 of features [B, D] or [B, D, ...] in the form of extras: [1, B] or [1, B, ...]; half
+/// types are summed in float32.
 at::Tensor feature_square_norms(const at::Tensor& features);
 
 namespace nn {

@@ -38,7 +38,8 @@ FormulaEntry formula_entry() {
   return e;
 }
 
-/// The entry of an objective that is no formula: `Objective` describes itself with the same members.
+/// The entry of an objective that is no formula: `Objective` describes itself with the same
+/// members.
 template <class Formula>
 ObjectiveEntry description() {
   ObjectiveEntry e{};
@@ -64,6 +65,7 @@ ObjectiveEntry description() {
     e.ood_is_last_class = Formula::kOodIsLastClass;
   if constexpr (requires { Formula::kEmbedding; }) e.embedding = Formula::kEmbedding;
   if constexpr (requires { Formula::kLearningRate; }) e.learning_rate = Formula::kLearningRate;
+  if constexpr (requires { Formula::kClassifies; }) e.classifies = Formula::kClassifies;
   if constexpr (requires { Formula::kWithoutBias; }) e.without_bias = Formula::kWithoutBias;
   return e;
 }

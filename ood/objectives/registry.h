@@ -38,8 +38,8 @@ struct FormulaEntry {
   void (*scale_f64)(const double*, std::int64_t, const double*, double*);
   std::vector<at::Tensor> (*composite)(const double*, const TensorRow&, const at::Tensor& known);
   at::Tensor (*composite_scale)(const double*, const at::Tensor& sqnorm);
-  /// sums [2, T] and counts [2] -> terms [T] for an objective that is a function of the batch; null:
-  /// the terms are means and have values per row.
+  /// sums [2, T] and counts [2] -> terms [T] for an objective that is a function of the batch;
+  /// null: the terms are means and have values per row.
   at::Tensor (*combine)(const double*, const at::Tensor& sums, const at::Tensor& counts);
 };
 
@@ -63,6 +63,7 @@ struct ObjectiveEntry {
   std::int64_t embedding = 0;         ///< width of the network's output it wants; 0: the classes
   bool without_bias = false;          ///< the network must not have biases
   double learning_rate = 0.1;         ///< peak for SGD with momentum from random weights
+  bool classifies = true;             ///< false: all known classes are one
   FormulaEntry row{};                 ///< empty where the objective is no formula
 
   /// Whether row_terms and loss can compute it.

@@ -7,7 +7,8 @@
 
 namespace ood {
 
-at::Tensor reduce_rows(const at::Tensor& values, const at::Tensor& taken, std::string_view reduction) {
+at::Tensor reduce_rows(const at::Tensor& values, const at::Tensor& taken,
+                       std::string_view reduction) {
   TORCH_CHECK_VALUE(reduction == "none" || reduction == "mean" || reduction == "sum",
                     "expected reduction none, mean or sum, got ", reduction);
   const auto rows = at::where(taken, values, at::zeros_like(values));

@@ -6,9 +6,11 @@
 
 namespace ood {
 
-/// Reduces one value per row, as "none", "sum" or "mean" says, over the rows where `taken` holds; the
-/// others count as 0 and not at all in the mean. No row gives 0. For objectives that are no formula.
-at::Tensor reduce_rows(const at::Tensor& values, const at::Tensor& taken, std::string_view reduction);
+/// Reduces one value per row, as "none", "sum" or "mean" says, over the rows where `taken` holds;
+/// the others count as 0 and not at all in the mean. No row gives 0. For objectives that are no
+/// formula.
+at::Tensor reduce_rows(const at::Tensor& values, const at::Tensor& taken,
+                       std::string_view reduction);
 
 /// max(0, x) with derivative 0 at 0.
 at::Tensor hinge(const at::Tensor& x);

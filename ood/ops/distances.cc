@@ -22,13 +22,14 @@ namespace ag = torch::autograd;
 using at::Tensor;
 
 void check(const Tensor& embedding, const Tensor& centers) {
-  TORCH_CHECK_VALUE(embedding.dim() == 2 && centers.dim() == 2 &&
-                        embedding.sym_size(1) == centers.sym_size(1),
-                    "center_distances: expected embedding [N, D] and centers [K, D], got ",
-                    embedding.sym_sizes(), " and ", centers.sym_sizes());
-  TORCH_CHECK_TYPE(embedding.scalar_type() == centers.scalar_type() && embedding.is_floating_point(),
-                   "center_distances: expected embedding and centers of one floating type, got ",
-                   embedding.scalar_type(), " and ", centers.scalar_type());
+  TORCH_CHECK_VALUE(
+      embedding.dim() == 2 && centers.dim() == 2 && embedding.sym_size(1) == centers.sym_size(1),
+      "center_distances: expected embedding [N, D] and centers [K, D], got ", embedding.sym_sizes(),
+      " and ", centers.sym_sizes());
+  TORCH_CHECK_TYPE(
+      embedding.scalar_type() == centers.scalar_type() && embedding.is_floating_point(),
+      "center_distances: expected embedding and centers of one floating type, got ",
+      embedding.scalar_type(), " and ", centers.scalar_type());
 }
 
 template <class Body>
@@ -45,8 +46,8 @@ void by_type(const Tensor& t, const Body& body) {
 Tensor composite(const Tensor& x, const Tensor& centers, bool squared) {
   const auto shift = centers.detach().mean(0, true);
   const auto a = x - shift, b = centers - shift;
-  const auto square =
-      a.square().sum(-1, true) + b.square().sum(-1).unsqueeze(-2) - 2.0 * a.matmul(b.transpose(-1, -2));
+  const auto square = a.square().sum(-1, true) + b.square().sum(-1).unsqueeze(-2) -
+                      2.0 * a.matmul(b.transpose(-1, -2));
   const auto inside = where(square.gt(0), square, 0.0);
   return squared ? inside : root(inside);
 }
@@ -79,18 +80,19 @@ Tensor forward_meta(const Tensor& x, const Tensor& c, bool) {
 }
 
 // With w_ij = dL/d(d_ij^2): dx_i = 2 sum_j w_ij (x_i - c_j),  dc_j = 2 sum_i w_ij (c_j - x_i).
-std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_in, const Tensor& c_in,
-                                        const Tensor& distances, bool squared) {
+std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_in,
+                                        const Tensor& c_in, const Tensor& distances, bool squared) {
   const auto x = x_in.contiguous(), c = c_in.contiguous();
-  const auto weight = (squared ? 2.0 * upstream
-                               : at::where(distances.eq(0), at::zeros_like(distances),
-                                           upstream / distances))
-                          .contiguous();
+  const auto weight =
+      (squared ? 2.0 * upstream
+               : at::where(distances.eq(0), at::zeros_like(distances), upstream / distances))
+          .contiguous();
   auto to_x = at::empty_like(x), to_c = at::empty_like(c);
   const auto n = x.size(0), k = c.size(0), d = x.size(1);
   by_type(x, [&](auto zero) {
     using F = decltype(zero);
-    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>(), *w = weight.const_data_ptr<F>();
+    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>(),
+            *w = weight.const_data_ptr<F>();
     F *gx = to_x.mutable_data_ptr<F>(), *gc = to_c.mutable_data_ptr<F>();
     at::parallel_for(0, n, rows_per_task(k * d), [&](std::int64_t begin, std::int64_t end) {
       for (auto i = begin; i < end; ++i)
@@ -106,7 +108,8 @@ std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_
 
 std::tuple<Tensor, Tensor> backward_meta(const Tensor&, const Tensor& x, const Tensor& c,
                                          const Tensor&, bool) {
-  return {at::empty_symint(x.sym_sizes(), x.options()), at::empty_symint(c.sym_sizes(), c.options())};
+  return {at::empty_symint(x.sym_sizes(), x.options()),
+          at::empty_symint(c.sym_sizes(), c.options())};
 }
 
 auto& forward_op() {
@@ -116,11 +119,10 @@ auto& forward_op() {
   return op;
 }
 auto& backward_op() {
-  static auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("ood::_center_distances_backward", "")
-          .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&,
-                                            const Tensor&, bool)>();
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("ood::_center_distances_backward", "")
+                       .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&,
+                                                         const Tensor&, const Tensor&, bool)>();
   return op;
 }
 
@@ -138,8 +140,10 @@ struct CenterDistances : ag::Function<CenterDistances> {
     if (at::GradMode::is_enabled()) {
       ag::variable_list inputs;
       for (int i = 0; i < 2; ++i)
-        if (ctx->needs_input_grad(static_cast<std::size_t>(i))) inputs.push_back(saved[static_cast<std::size_t>(i)]);
-      const auto g = ag::grad({composite(saved[0], saved[1], squared)}, inputs, {grads[0]}, true, true, true);
+        if (ctx->needs_input_grad(static_cast<std::size_t>(i)))
+          inputs.push_back(saved[static_cast<std::size_t>(i)]);
+      const auto g =
+          ag::grad({composite(saved[0], saved[1], squared)}, inputs, {grads[0]}, true, true, true);
       std::size_t next = 0;
       const auto to_x = ctx->needs_input_grad(0) ? g[next++] : Tensor();
       return {to_x, ctx->needs_input_grad(1) ? g[next] : Tensor(), Tensor()};

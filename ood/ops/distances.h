@@ -8,8 +8,8 @@
 /// gradients, and no cancellation near a center.
 namespace ood {
 
-/// embedding [N, D], centers [K, D] -> [N, K]: Euclidean distances, or their squares. The derivative of
-/// a Euclidean distance is 0 where the distance is 0.
+/// embedding [N, D], centers [K, D] -> [N, K]: Euclidean distances, or their squares. The
+/// derivative of a Euclidean distance is 0 where the distance is 0.
 at::Tensor center_distances(const at::Tensor& embedding, const at::Tensor& centers, bool squared);
 
 /// Squared distance of each row to the center of its own class, O(N D): embedding [N, D],

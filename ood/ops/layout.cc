@@ -36,8 +36,8 @@ void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const a
   }
 }
 
-at::Tensor relabelled(const ObjectiveEntry& entry, const at::Tensor& logits, const at::Tensor& target,
-                      std::optional<std::int64_t> ignore_index) {
+at::Tensor relabelled(const ObjectiveEntry& entry, const at::Tensor& logits,
+                      const at::Tensor& target, std::optional<std::int64_t> ignore_index) {
   if (!entry.ood_is_last_class || logits.dim() == 0) return target;
   auto background = target.lt(0);
   if (ignore_index.has_value()) background = background.logical_and(target.ne(*ignore_index));
@@ -71,7 +71,8 @@ LaidOut lay_out(const at::Tensor& logits) {
   }
   const std::int64_t images = logits.size(0);
   // A view where the pixels can be numbered with one stride.
-  auto flat = logits.reshape({images, l.classes, images == 0 ? 0 : logits.numel() / images / l.classes});
+  auto flat =
+      logits.reshape({images, l.classes, images == 0 ? 0 : logits.numel() / images / l.classes});
   if (flat.size(2) > 1 && flat.stride(2) != 1) flat = flat.contiguous();
   l.columns = true;
   l.outer = images;

@@ -195,8 +195,8 @@ auto with_computing_types(OOD_ROW_ARGS, const Call& call) {
   };
   auto label = target.scalar_type() == at::kLong ? target : target.to(at::kLong);
   label = ops::relabelled(entry, logits, label, ignore_index);
-  return call(logits.to(type), label,
-              objective, parameters, cast(extras), cast(weight), per_row, ignore_index);
+  return call(logits.to(type), label, objective, parameters, cast(extras), cast(weight), per_row,
+              ignore_index);
 }
 
 Terms composite(OOD_ROW_ARGS) {
@@ -262,7 +262,8 @@ Tensor loss_of_terms(OOD_LOSS_ARGS) {
   const auto [terms, counts] = row_terms(OOD_ROW_CALL);
   if (entry.row.combine != nullptr) {
     TORCH_CHECK_VALUE(reduction == "mean", entry.name,
-                      ": is a function of the whole batch; expected reduction mean, got ", reduction);
+                      ": is a function of the whole batch; expected reduction mean, got ",
+                      reduction);
     return entry.row.combine(parameters.data(), terms, counts).sum();
   }
   if (per_row) return terms.sum(0);

@@ -34,8 +34,8 @@ struct Typed<double> {
   static auto scale(const FormulaEntry& e) { return e.scale_f64; }
 };
 
-// The samples of an image in blocks. They do not depend on the number of threads, so that neither do
-// results.
+// The samples of an image in blocks. They do not depend on the number of threads, so that neither
+// do results.
 struct Blocks {
   Layout layout;
   std::int64_t per_block, per_image, count;
@@ -179,7 +179,8 @@ void gather_target(const Input<F>& in, const Block& block, const Scratch<F>& s, 
   for (std::int64_t i = 0; i < block.n; ++i) {
     const std::int64_t label = in.target[block.begin + i];
     const bool has = s.active[i] && label >= 0;
-    const F x = has ? in.data[block.offset + i * l.sample_stride + label * l.class_stride] - max[i] : F{0};
+    const F x =
+        has ? in.data[block.offset + i * l.sample_stride + label * l.class_stride] - max[i] : F{0};
     target_logit[i] = scaled ? s.scale[i] * x : x;
   }
 }
@@ -311,10 +312,10 @@ BackwardParts backward(const at::Tensor& upstream_in, const ObjectiveEntry& entr
                           weight == nullptr ? nullptr : weight + block.begin,
                           extras == nullptr ? nullptr : extras + block.begin, in.rows});
     F* const grad = to + Block(to_blocks, b).offset;
-    KernelBlock<F>(in, block, s).gradient(
-        {saved + block.begin, saved + in.rows + block.begin, s.a.data(), s.b.data(),
-         entry.row.needs_input ? s.d.data() : nullptr},
-        grad, to_layout);
+    KernelBlock<F>(in, block, s)
+        .gradient({saved + block.begin, saved + in.rows + block.begin, s.a.data(), s.b.data(),
+                   entry.row.needs_input ? s.d.data() : nullptr},
+                  grad, to_layout);
     for (std::int64_t i = 0; i < block.n; ++i) {
       const std::int64_t label = in.target[block.begin + i];
       if (s.active[i] && label >= 0)

@@ -29,8 +29,8 @@ struct ByClass {
     const auto n = target.numel();
     const auto* y = target.const_data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < n; ++i) {
-      TORCH_CHECK_INDEX(y[i] < classes, op, ": expected labels below the number of classes ", classes,
-                        ", got ", y[i], " in row ", i);
+      TORCH_CHECK_INDEX(y[i] < classes, op, ": expected labels below the number of classes ",
+                        classes, ", got ", y[i], " in row ", i);
       if (y[i] >= 0) ++start[static_cast<std::size_t>(y[i]) + 1];
     }
     for (std::size_t j = 1; j < start.size(); ++j) start[j] += start[j - 1];
@@ -56,7 +56,9 @@ void check_target(const Tensor& x, const Tensor& target, const char* op) {
                    target.scalar_type());
 }
 
-std::int64_t grain(std::int64_t width) { return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(width, 1)); }
+std::int64_t grain(std::int64_t width) {
+  return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(width, 1));
+}
 
 // segment_sum: out[j] = sum of the rows with label j.
 
@@ -72,7 +74,8 @@ Tensor segment_sum_cpu(const Tensor& x_in, const Tensor& target_in, std::int64_t
     F* to = out.mutable_data_ptr<F>();
     at::parallel_for(0, classes, 1, [&](std::int64_t begin, std::int64_t end) {
       for (auto j = begin; j < end; ++j)
-        for (auto r = by.start[static_cast<std::size_t>(j)]; r < by.start[static_cast<std::size_t>(j) + 1]; ++r) {
+        for (auto r = by.start[static_cast<std::size_t>(j)];
+             r < by.start[static_cast<std::size_t>(j) + 1]; ++r) {
           const F* row = from + by.rows[static_cast<std::size_t>(r)] * d;
           for (std::int64_t k = 0; k < d; ++k) to[j * d + k] += row[k];
         }
@@ -180,7 +183,8 @@ std::tuple<Tensor, Tensor> own_backward_cpu(const Tensor& upstream_in, const Ten
   auto to_c = want_centers ? at::zeros_like(c) : at::empty({0}, c.options());
   by_type(x, "own_center_distances", [&](auto zero) {
     using F = decltype(zero);
-    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>(), *w = weight.const_data_ptr<F>();
+    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>(),
+            *w = weight.const_data_ptr<F>();
     const auto* y = target.const_data_ptr<std::int64_t>();
     F* gx = to_x.mutable_data_ptr<F>();
     at::parallel_for(0, x.size(0), grain(d), [&](std::int64_t begin, std::int64_t end) {
@@ -195,7 +199,8 @@ std::tuple<Tensor, Tensor> own_backward_cpu(const Tensor& upstream_in, const Ten
     F* gc = to_c.mutable_data_ptr<F>();
     at::parallel_for(0, c.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
       for (auto j = begin; j < end; ++j)
-        for (auto r = by.start[static_cast<std::size_t>(j)]; r < by.start[static_cast<std::size_t>(j) + 1]; ++r) {
+        for (auto r = by.start[static_cast<std::size_t>(j)];
+             r < by.start[static_cast<std::size_t>(j) + 1]; ++r) {
           const F* row = gx + by.rows[static_cast<std::size_t>(r)] * d;
           for (std::int64_t k = 0; k < d; ++k) gc[j * d + k] -= row[k];
         }
@@ -206,8 +211,9 @@ std::tuple<Tensor, Tensor> own_backward_cpu(const Tensor& upstream_in, const Ten
 
 std::tuple<Tensor, Tensor> own_backward_meta(const Tensor&, const Tensor& x, const Tensor& c,
                                              const Tensor&, bool want_centers) {
-  return {at::empty_symint(x.sym_sizes(), x.options()),
-          want_centers ? at::empty_symint(c.sym_sizes(), c.options()) : at::empty({0}, c.options())};
+  return {
+      at::empty_symint(x.sym_sizes(), x.options()),
+      want_centers ? at::empty_symint(c.sym_sizes(), c.options()) : at::empty({0}, c.options())};
 }
 
 auto& own_forward_op() {
@@ -217,11 +223,10 @@ auto& own_forward_op() {
   return op;
 }
 auto& own_backward_op() {
-  static auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("ood::_own_center_distances_backward", "")
-          .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&,
-                                            const Tensor&, bool)>();
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("ood::_own_center_distances_backward", "")
+                       .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&,
+                                                         const Tensor&, const Tensor&, bool)>();
   return op;
 }
 
@@ -239,7 +244,8 @@ struct OwnCenterDistances : ag::Function<OwnCenterDistances> {
       ag::variable_list inputs;
       if (want_x) inputs.push_back(saved[0]);
       if (want_c) inputs.push_back(saved[1]);
-      const auto g = ag::grad({own_composite(saved[0], saved[1], saved[2])}, inputs, {grads[0]}, true, true, true);
+      const auto g = ag::grad({own_composite(saved[0], saved[1], saved[2])}, inputs, {grads[0]},
+                              true, true, true);
       return {want_x ? g[0] : Tensor(), want_c ? g.back() : Tensor(), Tensor()};
     }
     auto [to_x, to_c] = own_backward_op().call(grads[0], saved[0], saved[1], saved[2], want_c);

@@ -17,7 +17,8 @@ std::string table(const nlohmann::ordered_json& results) {
   };
   for (const auto& o : results.at("objectives"))
     for (const auto& [set, f] : o.at("ood").items())
-      rows.push_back({o.at("objective"), o.at("score"), set, o.at("accuracy").is_null() ? std::string("-") : fixed(o.at("accuracy")),
+      rows.push_back({o.at("objective"), o.at("score"), set,
+                      o.at("accuracy").is_null() ? std::string("-") : fixed(o.at("accuracy")),
                       fixed(f.at("auroc")), fixed(f.at("aupr_in")), fixed(f.at("aupr_out")),
                       fixed(f.at("fpr95"))});
   std::vector<std::size_t> width(rows[0].size(), 0);

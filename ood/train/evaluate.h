@@ -15,10 +15,10 @@ NetworkOutput run_network(Classifier& network, const Task& task, const Samples& 
 double accuracy(const at::Tensor& evidence, const at::Tensor& labels);
 
 /// Tests the network: accuracy, and for every OOD test set how well each score detects it.
-///   accuracy (null for an objective that does not classify), threshold (95 % of the held-out ID data accepted by `score`),
-///   ood: {set: {auroc, auroc_low, auroc_high, aupr_in, aupr_out, fpr95}} by `score`,
-///   scores: {score: {set: {auroc, aupr_in, aupr_out, fpr95}}},
-///   curves: {set: {roc, histogram}} by `score`
+///   accuracy (null for an objective that does not classify), threshold (95 % of the held-out ID
+///   data accepted by `score`), ood: {set: {auroc, auroc_low, auroc_high, aupr_in, aupr_out,
+///   fpr95}} by `score`, scores: {score: {set: {auroc, aupr_in, aupr_out, fpr95}}}, curves: {set:
+///   {roc, histogram}} by `score`
 nlohmann::ordered_json evaluate(Classifier& network, const Objective& objective, const Task& task,
                                 const std::string& score, std::uint64_t seed);
 

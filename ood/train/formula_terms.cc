@@ -7,11 +7,11 @@ namespace ood {
 at::Tensor formula_terms(const ObjectiveEntry& entry, const std::vector<double>& parameters,
                          const at::Tensor& rows, const at::Tensor& target,
                          const std::optional<at::Tensor>& extras) {
-  const auto [sums, counts] = row_terms(
-      {rows, target, extras, std::nullopt, entry.name, parameters, false, std::nullopt});
+  const auto [sums, counts] =
+      row_terms({rows, target, extras, std::nullopt, entry.name, parameters, false, std::nullopt});
   if (entry.row.combine != nullptr) return entry.row.combine(parameters.data(), sums, counts);
-  const auto weights = mean_weights(counts, sums.size(1), entry.balance == Balance::kWholeBatch,
-                                    sums.scalar_type());
+  const auto weights =
+      mean_weights(counts, sums.size(1), entry.balance == Balance::kWholeBatch, sums.scalar_type());
   return sums.mul(weights).sum(0);
 }
 

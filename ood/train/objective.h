@@ -23,13 +23,13 @@ struct ObjectiveContext {
   std::int64_t features;  ///< width of the network's features
 };
 
-/// Gives the network's outputs and labels for all ID training data, batch by batch, without gradient and
-/// in evaluation mode.
+/// Gives the network's outputs and labels for all ID training data, batch by batch, without
+/// gradient and in evaluation mode.
 using TrainingPass =
     std::function<void(const std::function<void(const NetworkOutput&, const at::Tensor& target)>&)>;
 
-/// An objective as the training loop sees it. Its parameters are trained with the network's; its buffers
-/// are part of its state.
+/// An objective as the training loop sees it. Its parameters are trained with the network's; its
+/// buffers are part of its state.
 class Objective : public torch::nn::Module {
  public:
   /// target: class of each row, < 0 for an outlier.

@@ -53,6 +53,9 @@ void RunOptions::resolve() {
   check_range("lr", lr, 0, 1e38, "at least 0");
   check_range("momentum", momentum, 0, 0.9999, "0 to below 1");
   check_range("weight-decay", weight_decay, 0, 1e38, "at least 0");
+  check_range("mixup", mixup, 0, 1e6, "at least 0");
+  check_range("cutmix", cutmix, 0, 1e6, "at least 0");
+  if (mixup > 0 && cutmix > 0) throw UsageError("expected --mixup or --cutmix, got both");
   check_range("warmup", warmup, 0, 1, "0 to 1");
   check_range("validation", validation, 0, 0.9, "0 to 0.9");
   check_range("limit-train", static_cast<double>(limit_train), 0, 1e15, "at least 0");

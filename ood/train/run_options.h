@@ -26,6 +26,7 @@ struct RunOptions {
   double momentum = 0.9;
   double weight_decay = 5e-4;
   double warmup = 0.05;
+  double mixup = 0, cutmix = 0;
   std::int64_t seed = 0;
   std::int64_t threads = 0;
 
@@ -57,6 +58,8 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("momentum", o.momentum, "Nesterov momentum");
   v("weight-decay", o.weight_decay, "weight decay");
   v("warmup", o.warmup, "share of the steps over which the learning rate rises");
+  v("mixup", o.mixup, "mix ID samples, lambda ~ Beta(X, X); 0: off");
+  v("cutmix", o.cutmix, "exchange rectangles of ID pictures, area ~ Beta(X, X); 0: off");
   v("seed", o.seed, "seed of weights, divisions and order");
   v("threads", o.threads, "threads; 0: one a processor");
 }

@@ -5,6 +5,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "ood/augment/mixing.h"
+#include "ood/data/random.h"
 #include "ood/errors.h"
 #include "ood/objectives/registry.h"
 #include "ood/torch.h"
@@ -121,6 +123,36 @@ void load_model(const fs::path& path, const Classifier& network, const Objective
   });
 }
 
+// The other targets of a mixed batch, and the share of the first ones.
+struct OtherTarget {
+  at::Tensor target;
+  double lambda;
+};
+
+// Mixes the ID samples of a batch, the first `id` ones, among themselves; outliers stay outliers.
+std::optional<OtherTarget> mix(const RunOptions& options, Batches::Batch& batch, std::int64_t id,
+                               std::int64_t step) {
+  if (options.mixup <= 0 && options.cutmix <= 0) return std::nullopt;
+  RandomStream random(
+      static_cast<std::uint64_t>(options.seed),
+      (static_cast<std::uint64_t>(Purpose::kMixing) << 48) + static_cast<std::uint64_t>(step));
+  const auto x = batch.inputs.slice(0, 0, id), y = batch.target.slice(0, 0, id);
+  const Mixed mixed = options.mixup > 0 ? mixup_data(x, y, options.mixup, random)
+                                        : cutmix(x, y, options.cutmix, 1, random);
+  const auto format = at::MemoryFormat::ChannelsLast;
+  batch.inputs = torch::cat({mixed.inputs, batch.inputs.slice(0, id)}).contiguous(format);
+  return OtherTarget{torch::cat({mixed.target_b, batch.target.slice(0, id)}), mixed.lambda};
+}
+
+Losses between(const Losses& a, const Losses& b, double lambda) {
+  Losses out;
+  out.total = lambda * a.total + (1 - lambda) * b.total;
+  for (std::size_t t = 0; t < a.terms.size(); ++t)
+    out.terms.emplace_back(a.terms[t].first,
+                           lambda * a.terms[t].second + (1 - lambda) * b.terms[t].second);
+  return out;
+}
+
 }  // namespace
 
 TaskOptions task_options(const RunOptions& o) {
@@ -148,9 +180,9 @@ Model new_model(const RunOptions& options, const Task& task) {
   const std::int64_t outputs =
       entry.embedding > 0 ? entry.embedding : task.classes() + (entry.ood_is_last_class ? 1 : 0);
   Model m;
-  m.network = make_network(options.model,
-                           {task.train.inputs.size(1), task.train.inputs.size(2),
-                            task.train.inputs.size(3), outputs, !entry.without_bias});
+  m.network =
+      make_network(options.model, {task.train.inputs.size(1), task.train.inputs.size(2),
+                                   task.train.inputs.size(3), outputs, !entry.without_bias});
   m.objective = make_objective(entry, options.objective_parameters(),
                                {task.classes(), m.network->features()});
   return m;
@@ -193,6 +225,9 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
         "warning: %s learns from outliers and has none; set --outliers CLASSES, or it trains "
         "on ID data alone\n",
         options.objective.c_str());
+  if ((options.mixup > 0 || options.cutmix > 0) && !entry.classifies)
+    throw UsageError("--mixup, --cutmix: expected an objective that uses labels, got " +
+                     options.objective);
   Batches batches(task, options.batch_size, outliers, static_cast<std::uint64_t>(options.seed));
   torch::optim::SGD optimizer(trainable(*network, *objective),
                               torch::optim::SGDOptions(options.lr)
@@ -226,10 +261,13 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
     const std::int64_t epoch = step / batches.steps_per_epoch();
     const double lr = cosine_lr(options.lr, options.warmup, step, total);
     static_cast<torch::optim::SGDOptions&>(optimizer.param_groups()[0].options()).lr(lr);
-    const auto batch = batches.at_step(step);
+    auto batch = batches.at_step(step);
+    const auto mixed = mix(options, batch, batch.target.size(0) - outliers, step);
     // ID samples and outliers in one forward: batch normalisation must see the mixture.
     const auto output = network->forward(batch.inputs);
-    const Losses losses = objective->forward(output, batch.target);
+    const Losses losses = mixed ? between(objective->forward(output, batch.target),
+                                          objective->forward(output, mixed->target), mixed->lambda)
+                                : objective->forward(output, batch.target);
     const double loss = losses.total.item<double>();
     json line = {{"step", step + 1}, {"epoch", epoch + 1}, {"loss", nullptr}};
     if (std::isfinite(loss)) line["loss"] = loss;
@@ -247,9 +285,9 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
     optimizer.zero_grad();
     losses.total.backward();
     optimizer.step();
-    objective->after_step(output, batch.target,
-                          static_cast<double>(step + 1) /
-                              static_cast<double>(batches.steps_per_epoch()));
+    objective->after_step(
+        output, batch.target,
+        static_cast<double>(step + 1) / static_cast<double>(batches.steps_per_epoch()));
     char note[48];
     std::snprintf(note, sizeof note, "loss %.3f", loss);
     progress.update(step + 1, note);
@@ -280,8 +318,8 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
   result["parameters"] = options.parameters.at(options.objective);
   result["seconds"] = seconds;
   result["steps"] = total;
-  result.update(
-      evaluate(*network, *objective, task, std::string(entry.score), static_cast<std::uint64_t>(options.seed)));
+  result.update(evaluate(*network, *objective, task, std::string(entry.score),
+                         static_cast<std::uint64_t>(options.seed)));
   result["training"] = curves.thinned();
   json file = results_header(options, task);
   file["objectives"] = {result};

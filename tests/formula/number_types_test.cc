@@ -30,7 +30,8 @@ auto on_dual(const Statistics& s, bool known) {
 template <class Formula>
 void expect_agreement(const Statistics& s, bool known) {
   const auto scalar = [](double v) { return torch::full({1}, v, at::kDouble).requires_grad_(); };
-  TensorRow row{scalar(s.nll), scalar(s.uniform_nll), scalar(s.lse), scalar(s.sqnorm), scalar(s.target), {}};
+  TensorRow row{scalar(s.nll),    scalar(s.uniform_nll), scalar(s.lse),
+                scalar(s.sqnorm), scalar(s.target),      {}};
   const auto by_tensor = Formula{}(row, torch::full({1}, known, at::kBool));
   const auto by_double = on_dual<Formula, double>(s, known);
   const auto by_float = on_dual<Formula, float>(s, known);
@@ -66,7 +67,8 @@ TYPED_TEST_SUITE(NumberTypes, Formulas);
 
 TYPED_TEST(NumberTypes, GiveTheSameTermsAndDerivatives) {
   for (const double lse : {-3.0, 2.0, 12.0, 30.0})
-    for (const bool known : {true, false}) expect_agreement<TypeParam>({1.3, 0.4, lse, 7.5, 0.8}, known);
+    for (const bool known : {true, false})
+      expect_agreement<TypeParam>({1.3, 0.4, lse, 7.5, 0.8}, known);
 }
 
 TYPED_TEST(NumberTypes, IsInTheRegistryWithItsDefaults) {

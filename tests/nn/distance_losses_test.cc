@@ -22,7 +22,8 @@ TEST(DistanceLosses, CacThroughItsModule) {
   EXPECT_NEAR(CACLossImpl::score(cac->distance(z))[0].item<double>(), 0.139523088, 1e-8);
   CACLoss squared(CACLossOptions(3).magnitude(2).squared(true));
   squared->to(at::kDouble);
-  EXPECT_NEAR(squared->forward(z, torch::tensor({0, 1, 2})).item<double>(), 0.4689357224582019, 1e-9);
+  EXPECT_NEAR(squared->forward(z, torch::tensor({0, 1, 2})).item<double>(), 0.4689357224582019,
+              1e-9);
 }
 
 TEST(DistanceLosses, MchadFormulaAndLegacy) {
@@ -34,10 +35,13 @@ TEST(DistanceLosses, MchadFormulaAndLegacy) {
   const auto id = y.ge(0);
   const auto own = d.gather(1, y.clamp_min(0).unsqueeze(1)).squeeze(1);
   const auto nll = (own + d.neg().logsumexp(1)).slice(0, 0, 2).mean();
-  const double formula = ((own - 0.25).relu().slice(0, 0, 2).mean() + nll + (4 - d[2]).relu().sum()).item<double>();
+  const double formula =
+      ((own - 0.25).relu().slice(0, 0, 2).mean() + nll + (4 - d[2]).relu().sum()).item<double>();
   EXPECT_NEAR(loss->forward(x, y).item<double>(), formula, 1e-10);
   loss->options.legacy(true);
-  const double legacy = ((own - 0.5).relu().slice(0, 0, 2).sum() / 6 + nll + (2.25 - d[2].square()).relu().sum()).item<double>();
+  const double legacy =
+      ((own - 0.5).relu().slice(0, 0, 2).sum() / 6 + nll + (2.25 - d[2].square()).relu().sum())
+          .item<double>();
   EXPECT_NEAR(loss->forward(x, y).item<double>(), legacy, 1e-10);
 }
 
@@ -86,7 +90,8 @@ TEST(DistanceLosses, StateSurvivesSavingLoadingAndTypes) {
   EXPECT_EQ(ii->named_buffers().size(), 2u);
   a->to(at::kDouble);
   EXPECT_EQ(a->centers->centers.scalar_type(), at::kDouble);
-  EXPECT_EQ(a->forward(torch::randn({2, 4}, at::kDouble), torch::tensor({0, -1})).scalar_type(), at::kDouble);
+  EXPECT_EQ(a->forward(torch::randn({2, 4}, at::kDouble), torch::tensor({0, -1})).scalar_type(),
+            at::kDouble);
 }
 
 TEST(CenterLoss, GradientReachesTheCenters) {
