@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "ood/torch.h"
+
 namespace ood::nn {
 
 ClassCentersImpl::ClassCentersImpl(std::int64_t classes, std::int64_t dimension, double magnitude,

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
+
 #include "ood/ops/distances.h"
-#include "ood/torch.h"
 
 namespace ood::nn {
 

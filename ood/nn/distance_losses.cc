@@ -1,6 +1,7 @@
 #include "ood/nn/distance_losses.h"
 
 #include "ood/ops/row_terms.h"
+#include "ood/torch.h"
 
 namespace ood::nn {
 namespace {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <ATen/core/grad_mode.h>
+
 #include "ood/nn/centers.h"
 #include "ood/nn/loss_options.h"
 #include "ood/objectives/cac.h"
@@ -129,7 +131,7 @@ class DeepSVDDLossImpl : public torch::nn::Module {
       sum = sum.defined() ? sum + s : s;
       n += static_cast<double>(batch.size(0));
     }
-    torch::NoGradGuard no_grad;
+    at::NoGradGuard no_grad;
     center.copy_(svdd_center(sum / n));
   }
   /// Radius as the (1 - nu) quantile of the square roots of these distances; for nu > 0 only.

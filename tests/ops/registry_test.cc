@@ -311,6 +311,56 @@ TEST(Registry, LayoutsGiveTheNumbersOfTheirRows) {
   });
 }
 
+// Pixels side by side go through kernels of their own: more of them than one run, an odd number,
+// with NaN, infinities and rows that take no part.
+TEST(Registry, ImagesAgreeWithTheirPixelsAsRowsAtEveryLevelAndType) {
+  for_all([](const ObjectiveEntry& e) {
+    const std::int64_t b = 2, h = 23, w = 29;
+    for (const std::int64_t classes : {2, 5, 19})
+      for (const auto type : {at::kFloat, at::kDouble}) {
+        Call flat = random_call(e, b * h * w, classes, 20 + classes, type);
+        flat.ignore_index = -7;
+        flat.target.slice(0, 3, b * h * w, 11).fill_(-7);
+        flat.logits = flat.logits.clone();
+        flat.logits.select(0, 3).fill_(std::numeric_limits<double>::quiet_NaN());
+        Call image = flat;
+        image.logits = flat.logits.view({b, h, w, classes}).movedim(-1, 1).contiguous();
+        image.target = flat.target.view({b, h, w});
+        image.weight = flat.weight->view({b, h, w});
+        if (image.extras) image.extras = flat.extras->view({-1, b, h, w});
+        for (const bool per_row : {false, true}) {
+          flat.per_row = image.per_row = per_row;
+          const Result expected = run(e, as_double(flat), row_terms);
+          test::at_every_level([&](const std::string& level) {
+            Result r = run(e, image, row_terms);
+            r.terms = r.terms.reshape(expected.terms.sizes());
+            EXPECT_TRUE(r.grad_logits.is_contiguous());
+            r.grad_logits = r.grad_logits.movedim(1, -1).reshape({b * h * w, classes});
+            r.grad_weight = r.grad_weight.reshape(expected.grad_weight.sizes());
+            if (r.grad_extras.defined())
+              r.grad_extras = r.grad_extras.reshape(expected.grad_extras.sizes());
+            expect_same_result(r, expected, type == at::kFloat,
+                               level + " C=" + std::to_string(classes));
+          });
+        }
+        image.logits = image.logits.clone();
+        image.target = torch::zeros_like(image.target);
+        image.per_row = true;
+        image.logits[0][1][5][5] = std::numeric_limits<double>::quiet_NaN();
+        image.logits[1][0][7][7] = std::numeric_limits<double>::infinity();
+        image.logits.select(0, 0).select(1, 0).select(1, 3).fill_(0);  // the NaN pixel of above
+        test::at_every_level([&](const std::string& level) {
+          const Result r = run(e, image, row_terms);
+          EXPECT_TRUE(r.terms.select(1, 0).select(1, 5).select(1, 5).sum().isnan().item<bool>())
+              << level;
+          EXPECT_TRUE(r.terms.select(1, 1).select(1, 7).select(1, 7).sum().isnan().item<bool>())
+              << level;
+          EXPECT_EQ(r.grad_logits.isnan().sum().item<std::int64_t>(), 2 * classes) << level;
+        });
+      }
+  });
+}
+
 TEST(Registry, SecondDerivativesComeFromTheComposite) {
   for_all([](const ObjectiveEntry& e) {
     const Call c = random_call(e, 7, 4, 12);
