@@ -45,6 +45,20 @@ TEST(Modules, WeightsMultiplyRows) {
   EXPECT_TRUE(criterion(kLogits, kTarget, weight).allclose(rows * weight));
 }
 
+TEST(Modules, BackgroundClassWeightedByClass) {
+  const auto weight = torch::tensor({1., 2., .5}, at::kDouble);
+  EXPECT_NEAR(nn::functional::background_class_weighted(kLogits, kTarget, weight).item<double>(),
+              0.8056823122601937, 1e-9);
+}
+
+TEST(Modules, EnergyGapInPairs) {
+  const auto in = kLogits.slice(0, 0, 2), out = kLogits.slice(0, 2, 4);
+  EXPECT_NEAR(nn::functional::energy_gap_pairwise(in, kTarget.slice(0, 0, 2), out).item<double>(),
+              1.335523107692171, 1e-9);
+  EXPECT_THROW(nn::functional::energy_gap_pairwise(in, kTarget.slice(0, 0, 2), kLogits),
+               c10::Error);
+}
+
 TEST(Modules, DefaultsAreTheRegistrys) {
   EXPECT_EQ(nn::EnergyRegularizedLossOptions().parameters(),
             get_objective("energy_regularized").defaults());
