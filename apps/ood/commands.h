@@ -25,7 +25,7 @@ void add_parameter_flags(CLI::App& command, RunOptions& options);
 /// "a,b,c" as a list.
 std::vector<std::string> split(const std::string& text);
 
-/// Before the first tensor is made: threads and, once per process, the allocator.
+/// Sets the number of threads where the options name one; call it before the first tensor is made.
 void set_threads(const RunOptions& options);
 
 }  // namespace ood::app

@@ -13,7 +13,7 @@ OOD_REGISTER_DESCRIPTION(Center);
 at::Tensor center_loss(const at::Tensor& embedding, const at::Tensor& target,
                        const at::Tensor& centers, double radius, std::string_view reduction) {
   const auto distance = own_center_distances(embedding, centers, target);
-  return reduce_rows(hinge(distance - radius * radius), target.ge(0), reduction);
+  return reduce_rows((distance - radius * radius).relu(), target.ge(0), reduction);
 }
 
 void center_update_(at::Tensor& centers, const at::Tensor& embedding, const at::Tensor& target,

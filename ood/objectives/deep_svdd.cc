@@ -18,7 +18,7 @@ at::Tensor svdd_loss(const at::Tensor& distances, const at::Tensor& target,
   TORCH_CHECK_VALUE(nu >= 0 && nu <= 1, "deep_svdd: expected nu from 0 to 1, got ", nu);
   if (nu == 0) return reduce_rows(distances, target.ge(0), reduction);
   const auto square = radius.detach().square();
-  return reduce_rows(square + hinge(distances - square) / nu, target.ge(0), reduction);
+  return reduce_rows(square + (distances - square).relu() / nu, target.ge(0), reduction);
 }
 
 at::Tensor svdd_center(const at::Tensor& mean) {

@@ -17,6 +17,4 @@ at::Tensor reduce_rows(const at::Tensor& values, const at::Tensor& taken,
   return rows.sum() / taken.sum().clamp_min(1).to(values.scalar_type());
 }
 
-at::Tensor hinge(const at::Tensor& x) { return x.relu(); }
-
 }  // namespace ood

@@ -12,7 +12,4 @@ namespace ood {
 at::Tensor reduce_rows(const at::Tensor& values, const at::Tensor& taken,
                        std::string_view reduction);
 
-/// max(0, x) with derivative 0 at 0.
-at::Tensor hinge(const at::Tensor& x);
-
 }  // namespace ood

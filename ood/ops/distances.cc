@@ -13,6 +13,7 @@
 
 #include "ood/formula/tensor_row.h"
 #include "ood/kernels/distance.h"
+#include "ood/ops/by_type.h"
 #include "ood/ops/functorch.h"
 
 namespace ood {
@@ -30,16 +31,6 @@ void check(const Tensor& embedding, const Tensor& centers) {
       embedding.scalar_type() == centers.scalar_type() && embedding.is_floating_point(),
       "center_distances: expected embedding and centers of one floating type, got ",
       embedding.scalar_type(), " and ", centers.scalar_type());
-}
-
-template <class Body>
-void by_type(const Tensor& t, const Body& body) {
-  TORCH_CHECK_TYPE(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble,
-                   "center_distances: expected float32 or float64, got ", t.scalar_type());
-  if (t.scalar_type() == at::kDouble)
-    body(double{});
-  else
-    body(float{});
 }
 
 // Ordinary operations, for higher derivatives: a product of centred operands.
@@ -61,7 +52,7 @@ Tensor forward_cpu(const Tensor& x_in, const Tensor& c_in, bool squared) {
   const auto x = x_in.contiguous(), c = c_in.contiguous();
   const auto n = x.size(0), k = c.size(0), d = x.size(1);
   auto out = at::empty({n, k}, x.options());
-  by_type(x, [&](auto zero) {
+  ops::by_type(x, "center_distances", [&](auto zero) {
     using F = decltype(zero);
     const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
     F* to = out.mutable_data_ptr<F>();
@@ -89,7 +80,7 @@ std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_
           .contiguous();
   auto to_x = at::empty_like(x), to_c = at::empty_like(c);
   const auto n = x.size(0), k = c.size(0), d = x.size(1);
-  by_type(x, [&](auto zero) {
+  ops::by_type(x, "center_distances", [&](auto zero) {
     using F = decltype(zero);
     const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>(),
             *w = weight.const_data_ptr<F>();

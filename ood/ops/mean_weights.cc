@@ -9,7 +9,7 @@ namespace {
 
 using at::Tensor;
 
-at::ScalarType checked_dtype(std::int64_t type) { return static_cast<at::ScalarType>(type); }
+at::ScalarType scalar_type_of(std::int64_t type) { return static_cast<at::ScalarType>(type); }
 
 template <class F>
 Tensor mean_weights_typed(const Tensor& counts, std::int64_t terms, bool whole_batch,
@@ -28,19 +28,19 @@ Tensor mean_weights_typed(const Tensor& counts, std::int64_t terms, bool whole_b
 Tensor mean_weights_cpu(const Tensor& counts_in, std::int64_t terms, bool whole_batch,
                         std::int64_t dtype) {
   const auto counts = counts_in.contiguous();
-  return checked_dtype(dtype) == at::kDouble
+  return scalar_type_of(dtype) == at::kDouble
              ? mean_weights_typed<double>(counts, terms, whole_batch, at::kDouble)
              : mean_weights_typed<float>(counts, terms, whole_batch, at::kFloat);
 }
 
 Tensor mean_weights_meta(const Tensor& counts, std::int64_t terms, bool, std::int64_t dtype) {
-  return at::empty({2, terms}, counts.options().dtype(checked_dtype(dtype)));
+  return at::empty({2, terms}, counts.options().dtype(scalar_type_of(dtype)));
 }
 
 Tensor mean_weights_composite(const Tensor& counts, std::int64_t terms, bool whole_batch,
                               std::int64_t dtype) {
   const auto n = whole_batch ? counts.sum().expand({2}) : counts;
-  return n.clamp_min(1).to(checked_dtype(dtype)).reciprocal().unsqueeze(1).expand({2, terms});
+  return n.clamp_min(1).to(scalar_type_of(dtype)).reciprocal().unsqueeze(1).expand({2, terms});
 }
 
 }  // namespace

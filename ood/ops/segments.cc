@@ -11,6 +11,7 @@
 #include <torch/library.h>
 
 #include "ood/kernels/distance.h"
+#include "ood/ops/by_type.h"
 #include "ood/ops/distances.h"
 #include "ood/ops/functorch.h"
 
@@ -41,13 +42,6 @@ struct ByClass {
   }
 };
 
-template <class Body>
-void by_type(const Tensor& t, const char* op, const Body& body) {
-  TORCH_CHECK_TYPE(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble, op,
-                   ": expected float32 or float64, got ", t.scalar_type());
-  t.scalar_type() == at::kDouble ? body(double{}) : body(float{});
-}
-
 void check_target(const Tensor& x, const Tensor& target, const char* op) {
   TORCH_CHECK_VALUE(x.dim() == 2 && target.dim() == 1 && target.sym_size(0) == x.sym_size(0), op,
                     ": expected rows [N, D] and target [N], got ", x.sym_sizes(), " and ",
@@ -68,7 +62,7 @@ Tensor segment_sum_cpu(const Tensor& x_in, const Tensor& target_in, std::int64_t
   const ByClass by(target, classes, "segment_sum");
   const auto d = x.size(1);
   auto out = at::zeros({classes, d}, x.options());
-  by_type(x, "segment_sum", [&](auto zero) {
+  ops::by_type(x, "segment_sum", [&](auto zero) {
     using F = decltype(zero);
     const F* from = x.const_data_ptr<F>();
     F* to = out.mutable_data_ptr<F>();
@@ -148,7 +142,7 @@ Tensor own_forward_cpu(const Tensor& x_in, const Tensor& c_in, const Tensor& tar
   const ByClass by(target, c.size(0), "own_center_distances");  // checks the labels
   const auto d = x.size(1);
   auto out = at::zeros({x.size(0)}, x.options());
-  by_type(x, "own_center_distances", [&](auto zero) {
+  ops::by_type(x, "own_center_distances", [&](auto zero) {
     using F = decltype(zero);
     const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
     const auto* y = target.const_data_ptr<std::int64_t>();
@@ -181,7 +175,7 @@ std::tuple<Tensor, Tensor> own_backward_cpu(const Tensor& upstream_in, const Ten
   const auto d = x.size(1);
   auto to_x = at::empty_like(x);
   auto to_c = want_centers ? at::zeros_like(c) : at::empty({0}, c.options());
-  by_type(x, "own_center_distances", [&](auto zero) {
+  ops::by_type(x, "own_center_distances", [&](auto zero) {
     using F = decltype(zero);
     const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>(),
             *w = weight.const_data_ptr<F>();

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
+
+namespace ood::ops {
+
+/// Calls body(F{}) with the number type F of a float32 or float64 tensor; another type is an error
+/// that names the op.
+template <class Body>
+void by_type(const at::Tensor& t, const char* op, const Body& body) {
+  TORCH_CHECK_TYPE(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble, op,
+                   ": expected float32 or float64, got ", t.scalar_type());
+  t.scalar_type() == at::kDouble ? body(double{}) : body(float{});
+}
+
+}  // namespace ood::ops
