@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "ood/formula/formula.h"
+#include "ood/kernels/row.h"
 
 /// Evaluates a formula on a block of rows whose statistics are known, and turns upstream gradients
 /// into the coefficients of the row gradient a p + b + c onehot(y) + d x.
@@ -17,8 +19,7 @@ template <class F>
 struct RowBlock {
   std::int64_t rows;
   std::int64_t classes;
-  const std::int64_t* target;  ///< < 0 is OOD
-  const std::uint8_t* active;  ///< 0: the row takes no part
+  const std::int32_t* label;  ///< class; kNoClass: OOD; kNoPart: the row takes no part
   const F *max, *log_sum, *mean, *expected, *sqnorm;
   const F* target_logit;  ///< w[y] - max, for ID rows
   const F* weight;        ///< nullptr: 1
@@ -47,6 +48,7 @@ struct BackwardResult {
   F* weight;         ///< gradients of the further inputs; nullptr: not wanted
   F* extras;
   std::int64_t extra_stride;
+  double* sums;  ///< as in ForwardResult; nullptr: not wanted
 };
 
 /// Whether the gradient of a row has a part proportional to the row itself.
@@ -63,7 +65,7 @@ Formula with_parameters(const double* values) {
   return f;
 }
 
-inline constexpr int kLanes = 16;
+inline constexpr int kLanes = 8;
 
 /// Up to kLanes rows of a block, side by side. Lanes past the end are rows that take no part.
 template <class Formula, class F>
@@ -76,12 +78,16 @@ struct RowGroup {
   int count;
   Mask known, active;
 
-  RowGroup(const RowBlock<F>& b, std::int64_t i)
+  OOD_INLINE RowGroup(const RowBlock<F>& b, std::int64_t i)
       : block(b), first(i), count(static_cast<int>(std::min<std::int64_t>(kLanes, b.rows - i))) {
-    for (int k = 0; k < kLanes; ++k) {
-      known.v[k] = k < count && block.target[i + k] >= 0 ? F{1} : F{0};
-      active.v[k] = k < count && block.active[i + k] ? F{1} : F{0};
-    }
+    typedef std::int32_t Labels __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
+    Labels label = Labels{} + kernels::kNoPart;
+    if (count == kLanes)
+      __builtin_memcpy(&label, block.label + i, sizeof(label));
+    else
+      std::memcpy(&label, block.label + i, static_cast<std::size_t>(count) * sizeof(std::int32_t));
+    known.v = __builtin_convertvector(label >= 0, typename Mask::Bits);
+    active.v = __builtin_convertvector(label != kernels::kNoPart, typename Mask::Bits);
   }
 
   OOD_INLINE L load(const F* from) const {
@@ -94,7 +100,7 @@ struct RowGroup {
     if (count == kLanes) return values.store(to + first);
     for (int k = 0; k < count; ++k) to[first + k] = values.v[k];
   }
-  L weight() const { return block.weight == nullptr ? L(1.0) : load(block.weight); }
+  OOD_INLINE L weight() const { return block.weight == nullptr ? L(1.0) : load(block.weight); }
 
   /// The formula's terms for these rows, with partials where V > 0.
   template <int V>
@@ -116,30 +122,51 @@ struct RowGroup {
   }
 };
 
+/// Sums of terms by population. A lane sums its own rows; only at the end are lanes added up, since
+/// an addition that waits for the last one is what a loop over rows would spend its time on.
+template <std::size_t kTerms>
+struct PopulationSums {
+  using Sums = Lanes<double, kLanes>;
+  std::array<Sums, kTerms> id, ood;
+
+  OOD_INLINE PopulationSums() {
+    id.fill(Sums(0.0));
+    ood.fill(Sums(0.0));
+  }
+  template <class L, class Mask>
+  OOD_INLINE void add(std::size_t t, const Mask& known, const L& term) {
+    const auto of_known = choose(known, term, L(0.0)), of_others = choose(known, L(0.0), term);
+    id[t].v += __builtin_convertvector(of_known.v, typename Sums::Numbers);
+    ood[t].v += __builtin_convertvector(of_others.v, typename Sums::Numbers);
+  }
+  OOD_INLINE void add_to(double* sums) const {
+    for (std::size_t t = 0; t < kTerms; ++t)
+      for (int k = 0; k < kLanes; ++k) {
+        sums[t] += id[t].v[k];
+        sums[kTerms + t] += ood[t].v[k];
+      }
+  }
+};
+
 template <class Formula, class F>
-void evaluate_forward(const double* parameters, const RowBlock<F>& block,
-                      const ForwardResult<F>& out) {
+OOD_INLINE void evaluate_forward(const double* parameters, const RowBlock<F>& block,
+                                 const ForwardResult<F>& out) {
   using L = Lanes<F, kLanes>;
   const auto formula = with_parameters<Formula>(parameters);
   constexpr std::size_t kTerms = Formula::kTerms.size();
+  PopulationSums<kTerms> sums;
   for (std::int64_t i = 0; i < block.rows; i += kLanes) {
     const RowGroup<Formula, F> rows(block, i);
     const auto values = rows.template evaluate<0>(formula);
     const L weight = rows.weight();
     for (std::size_t t = 0; t < kTerms; ++t) {
       const L term = choose(rows.active, weight * values[t].value, L(0.0));
-      const L in = choose(rows.known, term, L(0.0)), outside = choose(rows.known, L(0.0), term);
-      double id = 0, ood = 0;
-      for (int k = 0; k < kLanes; ++k) {
-        id += in.v[k];
-        ood += outside.v[k];
-      }
-      out.sums[t] += id;
-      out.sums[kTerms + t] += ood;
+      sums.add(t, rows.known, term);
       if (out.per_row != nullptr)
         rows.store(out.per_row + static_cast<std::int64_t>(t) * out.stride, term);
     }
   }
+  sums.add_to(out.sums);
 }
 
 /// The rows' coefficients from the derivatives g of the loss by the formula's variables.
@@ -184,7 +211,9 @@ OOD_INLINE void row_coefficients(const Formula& formula, const RowGroup<Formula,
     b *= k;
     c *= k;
   }
-  const auto store = [&](F* to, const L& v) { rows.store(to, choose(rows.active, v, zero)); };
+  const auto store = [&](F * to, const L& v) __attribute__((always_inline)) {
+    rows.store(to, choose(rows.active, v, zero));
+  };
   store(out.a, a);
   store(out.b, b);
   store(out.c, c);
@@ -192,13 +221,14 @@ OOD_INLINE void row_coefficients(const Formula& formula, const RowGroup<Formula,
 }
 
 template <class Formula, class F>
-void evaluate_backward(const double* parameters, const RowBlock<F>& block,
-                       const Upstream<F>& upstream, const BackwardResult<F>& out) {
+OOD_INLINE void evaluate_backward(const double* parameters, const RowBlock<F>& block,
+                                  const Upstream<F>& upstream, const BackwardResult<F>& out) {
   using L = Lanes<F, kLanes>;
   const auto formula = with_parameters<Formula>(parameters);
   constexpr std::size_t kTerms = Formula::kTerms.size();
   constexpr int kExtras = extra_count<Formula>();
   constexpr int kVariables = statistic_count<Formula>() + kExtras;
+  PopulationSums<kTerms> sums;
   for (std::int64_t i = 0; i < block.rows; i += kLanes) {
     const RowGroup<Formula, F> rows(block, i);
     const auto values = rows.template evaluate<kVariables>(formula);
@@ -212,6 +242,9 @@ void evaluate_backward(const double* parameters, const RowBlock<F>& block,
         loss.partial[v] += g * values[t].partial[v];
     }
     const L weight = rows.weight(), zero(0.0);
+    if (out.sums != nullptr)
+      for (std::size_t t = 0; t < kTerms; ++t)
+        sums.add(t, rows.known, choose(rows.active, weight * values[t].value, zero));
     for (L& p : loss.partial) p *= weight;
     row_coefficients(formula, rows, loss.partial, out);
     if (out.weight != nullptr) rows.store(out.weight, choose(rows.active, loss.value, zero));
@@ -222,6 +255,7 @@ void evaluate_backward(const double* parameters, const RowBlock<F>& block,
             choose(rows.active,
                    loss.partial[static_cast<std::size_t>(statistic_count<Formula>() + e)], zero));
   }
+  if (out.sums != nullptr) sums.add_to(out.sums);
 }
 
 /// scale[i] = formula.scale(sqnorm[i]).

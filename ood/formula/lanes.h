@@ -2,64 +2,64 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <type_traits>
 
 /// A call in the middle of a formula would send every lane through memory.
 #define OOD_INLINE [[gnu::always_inline]] inline
 
+// Lanes are never passed to a function that is not inlined, so that their calling convention does
+// not matter.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
 namespace ood {
 
-/// N numbers treated as one, so that a formula is evaluated on N rows at a time. The loops have a
-/// fixed length and no branch; the compiler turns them into vector instructions.
+/// The compiler's own vectors, which it turns into the instructions of the function they end up in;
+/// from plain loops it makes scalar code as soon as a formula is more than a few operations long.
+template <class T, int N>
+struct LanesTypes {
+  using Integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+  typedef T Numbers __attribute__((vector_size(N * sizeof(T))));
+  typedef Integer Bits __attribute__((vector_size(N * sizeof(T))));
+};
+
+/// N numbers treated as one, so that a formula is evaluated on N rows at a time.
 template <class T, int N>
 struct Lanes {
-  T v[N];
+  using Numbers = typename LanesTypes<T, N>::Numbers;
+  Numbers v;
 
   Lanes() = default;
-  OOD_INLINE Lanes(double s) {  // NOLINT: a constant is the same number in every lane
-    for (int i = 0; i < N; ++i) v[i] = static_cast<T>(s);
-  }
+  OOD_INLINE explicit Lanes(const Numbers& numbers) : v(numbers) {}
+  OOD_INLINE Lanes(double s)
+      : v(Numbers{} + static_cast<T>(s)) {}  // NOLINT: the same in every lane
   OOD_INLINE static Lanes load(const T* from) {
     Lanes out;
-    for (int i = 0; i < N; ++i) out.v[i] = from[i];
+    __builtin_memcpy(&out.v, from, sizeof(Numbers));
     return out;
   }
-  OOD_INLINE void store(T* to) const {
-    for (int i = 0; i < N; ++i) to[i] = v[i];
-  }
+  OOD_INLINE void store(T* to) const { __builtin_memcpy(to, &v, sizeof(Numbers)); }
 
-#define OOD_LANES_OPERATOR(op)                                          \
-  OOD_INLINE friend Lanes operator op(const Lanes& a, const Lanes& b) { \
-    Lanes out;                                                          \
-    for (int i = 0; i < N; ++i) out.v[i] = a.v[i] op b.v[i];            \
-    return out;                                                         \
-  }
-  OOD_LANES_OPERATOR(+)
-  OOD_LANES_OPERATOR(-)
-  OOD_LANES_OPERATOR(*)
-  OOD_LANES_OPERATOR(/)
-#undef OOD_LANES_OPERATOR
-
-  OOD_INLINE friend Lanes operator-(const Lanes& a) {
-    Lanes out;
-    for (int i = 0; i < N; ++i) out.v[i] = -a.v[i];
-    return out;
-  }
+  OOD_INLINE friend Lanes operator+(const Lanes& a, const Lanes& b) { return Lanes(a.v + b.v); }
+  OOD_INLINE friend Lanes operator-(const Lanes& a, const Lanes& b) { return Lanes(a.v - b.v); }
+  OOD_INLINE friend Lanes operator*(const Lanes& a, const Lanes& b) { return Lanes(a.v * b.v); }
+  OOD_INLINE friend Lanes operator/(const Lanes& a, const Lanes& b) { return Lanes(a.v / b.v); }
+  OOD_INLINE friend Lanes operator-(const Lanes& a) { return Lanes(-a.v); }
   OOD_INLINE Lanes& operator+=(const Lanes& b) { return *this = *this + b; }
   OOD_INLINE Lanes& operator*=(const Lanes& b) { return *this = *this * b; }
 };
 
-/// A truth value a lane, stored as a number of the lane's size so that choosing vectorises.
+/// A truth value a lane.
 template <class T, int N>
 struct LanesMask {
-  T v[N];  ///< 1 or 0
+  using Bits = typename LanesTypes<T, N>::Bits;
+  Bits v;  ///< -1 or 0
 };
 
 #define OOD_LANES_COMPARISON(op)                                                       \
   template <class T, int N>                                                            \
   OOD_INLINE LanesMask<T, N> operator op(const Lanes<T, N>& a, const Lanes<T, N>& b) { \
-    LanesMask<T, N> out;                                                               \
-    for (int i = 0; i < N; ++i) out.v[i] = a.v[i] op b.v[i] ? T{1} : T{0};             \
-    return out;                                                                        \
+    return {a.v op b.v};                                                               \
   }
 OOD_LANES_COMPARISON(>)
 OOD_LANES_COMPARISON(>=)
@@ -75,9 +75,10 @@ OOD_INLINE F choose(bool condition, const F& a, const F& b) {
 template <class T, int N>
 OOD_INLINE Lanes<T, N> choose(const LanesMask<T, N>& m, const Lanes<T, N>& a,
                               const Lanes<T, N>& b) {
-  Lanes<T, N> out;
-  for (int i = 0; i < N; ++i) out.v[i] = m.v[i] != T{0} ? a.v[i] : b.v[i];
-  return out;
+  // By bits: gcc 12 fails on m.v ? a.v : b.v for some formulas.
+  using Numbers = typename Lanes<T, N>::Numbers;
+  using Bits = typename LanesMask<T, N>::Bits;
+  return Lanes<T, N>((Numbers)((m.v & (Bits)a.v) | (~m.v & (Bits)b.v)));
 }
 
 #define OOD_LANES_FUNCTION(f)                              \

@@ -21,6 +21,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 // Samples that are worked on at a time: class by class, so that memory is read in long runs, with
 // sums that stay in the first cache.
 constexpr std::int64_t kRun = 512;
+// Classes of the next run that are fetched while this one is computed. Images have sides that are
+// powers of two, so classes share a set of the cache, which holds 8 to 16 lines.
+constexpr std::int64_t kAhead = 12;
 
 // Calls body(i, n) for every vector of a run; n < Lanes for the last one.
 template <class D, class Body>
@@ -40,80 +43,123 @@ HWY_INLINE void StoreN(D d, hn::Vec<D> v, T* to, std::size_t n) {
   n == hn::Lanes(d) ? hn::StoreU(v, d, to) : StoreTail(d, v, to, n);
 }
 
-// 1 or 0 a sample, padded so that whole vectors can be loaded.
+// The labels of a run as numbers. Padded so that whole vectors can be loaded.
 template <class T>
-struct ActiveRun {
-  HWY_ALIGN T on[kRun + HWY_MAX_BYTES / sizeof(T)];
-  bool all = true;
+struct RunLabels {
+  static constexpr std::int64_t kPadded = kRun + HWY_MAX_BYTES / sizeof(T);
+  HWY_ALIGN T label[kPadded];
 
-  HWY_INLINE ActiveRun(const std::uint8_t* active, std::int64_t n) {
-    for (std::int64_t i = 0; i < n; ++i) {
-      const bool is = active == nullptr || active[i];
-      on[i] = is ? T{1} : T{0};
-      all = all && is;
+  HWY_INLINE RunLabels(const std::int32_t* labels, std::int64_t n) {
+    if (labels == nullptr) {
+      for (std::int64_t i = 0; i < n; ++i) label[i] = static_cast<T>(kNoClass);
+    } else {
+      for (std::int64_t i = 0; i < n; ++i) label[i] = static_cast<T>(labels[i]);
     }
   }
   template <class D>
+  HWY_INLINE hn::Vec<D> Label(D d, std::int64_t i) const {
+    return hn::LoadU(d, label + i);
+  }
+  // Which samples take part.
+  template <class D>
   HWY_INLINE hn::Mask<D> Mask(D d, std::int64_t i) const {
-    return hn::Gt(hn::LoadU(d, on + i), hn::Zero(d));
+    return hn::Ne(Label(d, i), hn::Set(d, static_cast<hn::TFromD<D>>(kNoPart)));
   }
 };
 
+// What the sums of a run are made of. `exp` holds the logits and then exp r: the run, class by
+// class, without the distance between classes, which is often a power of two, so that they would
+// compete for the same lines of the cache.
+template <class T>
+struct Run {
+  const T* next;  // class 0 of the next run
+  std::int64_t class_stride;
+  const T* scale;
+  std::int64_t samples, classes;
+  const RowStatistics<T>& out;
+  const RunLabels<T>& labels;
+  const T* max;
+};
+
+// The sums of kVectors vectors of samples from sample i on; they stay in registers over all
+// classes. n < Lanes only with one vector.
+template <class T, bool kScaled, bool kInner, int kVectors>
+HWY_INLINE void SumVectors(const Run<T>& run, std::int64_t i, std::size_t n) {
+  const hn::ScalableTag<T> d;
+  using S = Summer<T, kScaled, kInner>;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto summer = [&](std::int64_t v) HWY_ATTR {
+    const std::int64_t at = i + v * lanes;
+    return S(kScaled ? LoadN(d, run.scale + at, n) : hn::Zero(d), hn::LoadU(d, run.max + at));
+  };
+  const auto label_of = [&](std::int64_t v) HWY_ATTR { return run.labels.Label(d, i + v * lanes); };
+  S sums[4] = {summer(0), summer(kVectors > 1 ? 1 : 0), summer(kVectors > 1 ? 2 : 0),
+               summer(kVectors > 1 ? 3 : 0)};
+  const auto zero = hn::Zero(d);
+  hn::Vec<decltype(d)> target[4] = {zero, zero, zero, zero};
+  hn::Vec<decltype(d)> label[4] = {label_of(0), label_of(kVectors > 1 ? 1 : 0),
+                                   label_of(kVectors > 1 ? 2 : 0), label_of(kVectors > 1 ? 3 : 0)};
+  T* exp = run.out.exp + i;
+  const T* next = run.next + i;
+  for (std::int64_t j = 0; j < run.classes; ++j, exp += run.out.exp_stride) {
+    const auto this_class = hn::Set(d, static_cast<T>(j));
+    for (int v = 0; v < kVectors; ++v) {
+      // While this run is computed, the next one comes from memory.
+      if (j < kAhead) hwy::Prefetch(next + v * lanes);
+      const auto x = LoadN(d, exp + v * lanes, n);
+      target[v] = hn::IfThenElse(hn::Eq(label[v], this_class), sums[v].Relative(x), target[v]);
+      StoreN(d, sums[v].Add(x), exp + v * lanes, n);
+    }
+    next += run.class_stride;
+  }
+  const auto infinity = hn::Set(d, std::numeric_limits<T>::infinity());
+  const auto nan = hn::Set(d, std::numeric_limits<T>::quiet_NaN());
+  const auto per_class = hn::Set(d, T{1} / static_cast<T>(run.classes));
+  for (int v = 0; v < kVectors; ++v) {
+    const S& s = sums[v];
+    // As for rows: only the plain sum shows a NaN.
+    const auto bad = hn::Or(hn::IsNaN(s.relative), hn::Eq(hn::Abs(s.max), infinity));
+    const std::int64_t at = i + v * lanes;
+    const auto mask = run.labels.Mask(d, at);
+    const auto finish = [&](hn::Vec<decltype(d)> value, T* to) HWY_ATTR {
+      if (to != nullptr)
+        StoreN(d, hn::IfThenElseZero(mask, hn::IfThenElse(bad, nan, value)), to + at, n);
+    };
+    finish(s.max, run.out.max);
+    finish(hn::Log(d, s.exp), run.out.log_sum);
+    finish(hn::Mul(s.relative, per_class), run.out.mean);
+    if (kInner) finish(hn::Div(s.inner, s.exp), run.out.expected);
+    finish(target[v], run.out.target);
+  }
+}
+
 template <class T, bool kScaled, bool kInner>
-HWY_INLINE void StatisticsRun(const T* data, const T* scale, const std::uint8_t* on,
+HWY_INLINE void StatisticsRun(const T* data, const T* scale, const RunLabels<T>& labels,
                               std::int64_t samples, const Columns<T>& c,
                               const RowStatistics<T>& out) {
   const hn::ScalableTag<T> d;
-  const auto infinity = hn::Set(d, std::numeric_limits<T>::infinity());
-  const auto nan = hn::Set(d, std::numeric_limits<T>::quiet_NaN());
-  const auto per_class = hn::Set(d, T{1} / static_cast<T>(c.classes));
-  const ActiveRun<T> active(on, samples);
-  constexpr std::int64_t kPadded = kRun + HWY_MAX_BYTES / sizeof(T);
-  HWY_ALIGN T max[kPadded], sum[kPadded], relative[kPadded], inner[kPadded];
-  const auto infinite = hn::Neg(infinity);
-  ForEachVector(d, samples, [&](std::int64_t i, std::size_t) HWY_ATTR {
-    hn::StoreU(infinite, d, max + i);
-    hn::StoreU(hn::Zero(d), d, sum + i);
-    hn::StoreU(hn::Zero(d), d, relative + i);
-    if (kInner) hn::StoreU(hn::Zero(d), d, inner + i);
-  });
+  HWY_ALIGN T max[RunLabels<T>::kPadded];
+  const auto lowest = hn::Set(d, -std::numeric_limits<T>::infinity());
+  ForEachVector(d, samples,
+                [&](std::int64_t i, std::size_t) HWY_ATTR { hn::StoreU(lowest, d, max + i); });
   for (std::int64_t j = 0; j < c.classes; ++j) {
     const T* x = data + j * c.class_stride;
-    // Each class starts a new stream of memory, which no hardware foresees.
-    const T* next = j + 1 < c.classes ? x + c.class_stride : data + samples;
+    T* copy = out.exp + j * out.exp_stride;
     ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
-      hwy::Prefetch(next + i);
-      hn::StoreU(hn::Max(hn::LoadU(d, max + i), LoadN(d, x + i, n)), d, max + i);
+      if (j + 1 >= kAhead && j + 1 < c.classes) hwy::Prefetch(x + c.class_stride + i);
+      const auto v = LoadN(d, x + i, n);
+      hn::StoreU(hn::Max(hn::LoadU(d, max + i), v), d, max + i);
+      StoreN(d, v, copy + i, n);
     });
   }
-  for (std::int64_t j = 0; j < c.classes; ++j) {
-    const T* x = data + j * c.class_stride;
-    ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
-      Summer<T, kScaled, kInner> s(kScaled ? LoadN(d, scale + i, n) : hn::Zero(d),
-                                   hn::LoadU(d, max + i));
-      s.exp = hn::LoadU(d, sum + i);
-      s.relative = hn::LoadU(d, relative + i);
-      if (kInner) s.inner = hn::LoadU(d, inner + i);
-      s.Add(LoadN(d, x + i, n));
-      hn::StoreU(s.exp, d, sum + i);
-      hn::StoreU(s.relative, d, relative + i);
-      if (kInner) hn::StoreU(s.inner, d, inner + i);
-    });
-  }
-  ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
-    const auto m = hn::LoadU(d, max + i), e = hn::LoadU(d, sum + i), r = hn::LoadU(d, relative + i);
-    // As for rows: only the plain sum shows a NaN.
-    const auto bad = hn::Or(hn::IsNaN(r), hn::Eq(hn::Abs(m), infinity));
-    const auto mask = active.Mask(d, i);
-    const auto finish = [&](hn::Vec<decltype(d)> v, T* to) HWY_ATTR {
-      if (to != nullptr)
-        StoreN(d, hn::IfThenElseZero(mask, hn::IfThenElse(bad, nan, v)), to + i, n);
-    };
-    finish(m, out.max);
-    finish(hn::Log(d, e), out.log_sum);
-    finish(hn::Mul(r, per_class), out.mean);
-    if (kInner) finish(hn::Div(hn::LoadU(d, inner + i), e), out.expected);
-  });
+  const Run<T> run{data + samples, c.class_stride, scale, samples, c.classes, out, labels, max};
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t i = 0;
+  for (; i + 4 * lanes <= samples; i += 4 * lanes)
+    SumVectors<T, kScaled, kInner, 4>(run, i, hn::Lanes(d));
+  for (; i < samples; i += lanes)
+    SumVectors<T, kScaled, kInner, 1>(run, i,
+                                      static_cast<std::size_t>(std::min(lanes, samples - i)));
 }
 
 template <class T>
@@ -121,22 +167,26 @@ HWY_INLINE T* Advance(T* p, std::int64_t n) {
   return p == nullptr ? nullptr : p + n;
 }
 
-template <class T>
-HWY_INLINE void StatisticsAny(const Columns<T>& c, const RowStatistics<T>& o) {
+template <class T, bool kScaled, bool kInner>
+HWY_INLINE void StatisticsRuns(const Columns<T>& c, const RowStatistics<T>& o) {
   for (std::int64_t i = 0; i < c.samples; i += kRun) {
     const std::int64_t n = std::min(kRun, c.samples - i);
-    const RowStatistics<T> out{o.max + i, o.log_sum + i, Advance(o.mean, i),
-                               Advance(o.expected, i)};
-    const T* data = c.data + i;
-    const T* scale = Advance(c.scale, i);
-    const std::uint8_t* on = Advance(c.active, i);
-    if (scale == nullptr)
-      out.expected == nullptr ? StatisticsRun<T, false, false>(data, scale, on, n, c, out)
-                              : StatisticsRun<T, false, true>(data, scale, on, n, c, out);
-    else
-      out.expected == nullptr ? StatisticsRun<T, true, false>(data, scale, on, n, c, out)
-                              : StatisticsRun<T, true, true>(data, scale, on, n, c, out);
+    const RowStatistics<T> out{
+        o.max + i, o.log_sum + i, Advance(o.mean, i), Advance(o.expected, i), Advance(o.target, i),
+        o.exp + i, o.exp_stride};
+    const RunLabels<T> labels(Advance(c.label, i), n);
+    StatisticsRun<T, kScaled, kInner>(c.data + i, Advance(c.scale, i), labels, n, c, out);
   }
+}
+
+template <class T>
+HWY_INLINE void StatisticsAny(const Columns<T>& c, const RowStatistics<T>& out) {
+  if (c.scale == nullptr)
+    out.expected == nullptr ? StatisticsRuns<T, false, false>(c, out)
+                            : StatisticsRuns<T, false, true>(c, out);
+  else
+    out.expected == nullptr ? StatisticsRuns<T, true, false>(c, out)
+                            : StatisticsRuns<T, true, true>(c, out);
 }
 
 template <class T>
@@ -144,16 +194,23 @@ HWY_INLINE void SquareNorms(const Columns<T>& c, T* out) {
   const hn::ScalableTag<T> d;
   for (std::int64_t first = 0; first < c.samples; first += kRun) {
     const std::int64_t samples = std::min(kRun, c.samples - first);
-    const ActiveRun<T> active(Advance(c.active, first), samples);
+    const RunLabels<T> labels(Advance(c.label, first), samples);
     ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
       auto sum = hn::Zero(d);
       for (std::int64_t j = 0; j < c.classes; ++j) {
         const auto x = LoadN(d, c.data + j * c.class_stride + first + i, n);
         sum = hn::MulAdd(x, x, sum);
       }
-      StoreN(d, hn::IfThenElseZero(active.Mask(d, i), sum), out + first + i, n);
+      StoreN(d, hn::IfThenElseZero(labels.Mask(d, i), sum), out + first + i, n);
     });
   }
+}
+
+// v + c where the class j is the label's.
+template <class D, class V>
+HWY_INLINE V AddAtLabel(D d, V v, V label, std::int64_t j, V c) {
+  const auto is_label = hn::Eq(label, hn::Set(d, static_cast<hn::TFromD<D>>(j)));
+  return hn::Add(v, hn::IfThenElseZero(is_label, c));
 }
 
 template <class T, bool kScaled, bool kInput>
@@ -161,7 +218,7 @@ HWY_INLINE void GradientRun(const Columns<T>& c, std::int64_t first, std::int64_
                             const RowCoefficients<T>& k, T* grad, std::int64_t grad_stride) {
   const hn::ScalableTag<T> d;
   const auto zero = hn::Zero(d);
-  const ActiveRun<T> active(Advance(c.active, first), samples);
+  const RunLabels<T> labels(Advance(c.label, first), samples);
   for (std::int64_t j = 0; j < c.classes; ++j) {
     const T* x_row = c.data + j * c.class_stride + first;
     T* to = grad + j * grad_stride + first;
@@ -185,7 +242,52 @@ HWY_INLINE void GradientRun(const Columns<T>& c, std::int64_t first, std::int64_
         const auto input = LoadN(d, k.d + at, n);
         v = hn::Add(v, hn::IfThenElseZero(hn::Ne(input, zero), hn::Mul(input, x)));
       }
-      StoreN(d, active.all ? v : hn::IfThenElseZero(active.Mask(d, i), v), to + i, n);
+      if (k.c != nullptr) v = AddAtLabel(d, v, labels.Label(d, i), j, LoadN(d, k.c + at, n));
+      StoreN(d, hn::IfThenElseZero(labels.Mask(d, i), v), to + i, n);
+    });
+  }
+}
+
+// From exp r, class by class so that memory is written in long streams.
+template <class T, bool kInput>
+HWY_INLINE void GradientRunOfExp(const Columns<T>& c, std::int64_t first, std::int64_t samples,
+                                 const RowCoefficients<T>& k, T* grad, std::int64_t grad_stride) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const RunLabels<T> labels(Advance(c.label, first), samples);
+  HWY_ALIGN T factor[RunLabels<T>::kPadded], offset[RunLabels<T>::kPadded],
+      at_label[RunLabels<T>::kPadded];
+  ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
+    const std::int64_t at = first + i;
+    const auto mask = labels.Mask(d, i);
+    const auto log_sum = LoadN(d, k.log_sum + at, n);
+    const auto a = hn::IfThenElse(hn::IsNaN(log_sum), log_sum, LoadN(d, k.a + at, n));
+    const auto one_by_sum = ExpNonPositive(d, hn::Neg(log_sum));
+    hn::StoreU(hn::IfThenElseZero(mask, hn::Mul(a, one_by_sum)), d, factor + i);
+    hn::StoreU(hn::IfThenElseZero(mask, LoadN(d, k.b + at, n)), d, offset + i);
+    hn::StoreU(k.c == nullptr ? hn::Zero(d) : hn::IfThenElseZero(mask, LoadN(d, k.c + at, n)), d,
+               at_label + i);
+  });
+  for (std::int64_t j = 0; j < c.classes; ++j) {
+    const T* exp = k.exp + j * k.exp_stride + first;
+    const T* x = c.data + j * c.class_stride + first;
+    T* to = grad + j * grad_stride + first;
+    // A line that is written as a whole need not be read first.
+    const bool stream = reinterpret_cast<std::uintptr_t>(to) % sizeof(hn::Vec<decltype(d)>) == 0;
+    ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
+      auto v = hn::MulAdd(hn::LoadU(d, factor + i), LoadN(d, exp + i, n), hn::LoadU(d, offset + i));
+      v = AddAtLabel(d, v, labels.Label(d, i), j, hn::LoadU(d, at_label + i));
+      // exp of a sample that takes no part may be anything.
+      if (kInput) {
+        const auto input = LoadN(d, k.d + first + i, n);
+        v = hn::Add(
+            v, hn::IfThenElseZero(hn::Ne(input, hn::Zero(d)), hn::Mul(input, LoadN(d, x + i, n))));
+      }
+      v = hn::IfThenElseZero(labels.Mask(d, i), v);
+      if (stream && static_cast<std::int64_t>(n) == lanes)
+        hn::Stream(v, d, to + i);
+      else
+        StoreN(d, v, to + i, n);
     });
   }
 }
@@ -195,7 +297,10 @@ HWY_INLINE void GradientAny(const Columns<T>& c, const RowCoefficients<T>& k, T*
                             std::int64_t s) {
   for (std::int64_t i = 0; i < c.samples; i += kRun) {
     const std::int64_t n = std::min(kRun, c.samples - i);
-    if (c.scale != nullptr)
+    if (k.exp != nullptr)
+      k.d != nullptr ? GradientRunOfExp<T, true>(c, i, n, k, grad, s)
+                     : GradientRunOfExp<T, false>(c, i, n, k, grad, s);
+    else if (c.scale != nullptr)
       GradientRun<T, true, true>(c, i, n, k, grad, s);
     else if (k.d != nullptr)
       GradientRun<T, false, true>(c, i, n, k, grad, s);

@@ -13,10 +13,11 @@ struct Columns {
   std::int64_t samples;
   std::int64_t classes;
   std::int64_t class_stride;
-  const std::uint8_t* active;  ///< samples with 0 give 0; nullptr: all take part
-  const T* scale;              ///< k per sample, or nullptr for 1
+  const T* scale;                       ///< k per sample, or nullptr for 1
+  const std::int32_t* label = nullptr;  ///< as of Rows
 };
 
+/// out.exp is required: room for the samples' numbers, apart from them.
 void column_statistics(const Columns<float>& columns, const RowStatistics<float>& out);
 void column_statistics(const Columns<double>& columns, const RowStatistics<double>& out);
 

@@ -44,22 +44,29 @@ struct Sums {
   T inner;     // sum r exp r, where asked for
 };
 
-template <class T, bool kScaled, bool kInner>
-HWY_INLINE Sums<T> RowSums(const T* x, std::size_t classes, T k, T m) {
+template <class T, bool kScaled, bool kInner, bool kExp>
+HWY_INLINE Sums<T> RowSums(const T* x, std::size_t classes, T k, T m, T* exp) {
   using S = Summer<T, kScaled, kInner>;
   const hn::ScalableTag<T> d;
   S s0(hn::Set(d, k), hn::Set(d, m)), s1(hn::Set(d, k), hn::Set(d, m));
-  const std::size_t lanes = hn::Lanes(s0.d);
+  const std::size_t lanes = hn::Lanes(d);
   std::size_t i = 0;
   for (; i + 2 * lanes <= classes; i += 2 * lanes) {
-    s0.Add(hn::LoadU(s0.d, x + i));
-    s1.Add(hn::LoadU(s0.d, x + i + lanes));
+    const auto e0 = s0.Add(hn::LoadU(d, x + i)), e1 = s1.Add(hn::LoadU(d, x + i + lanes));
+    if (kExp) {
+      hn::StoreU(e0, d, exp + i);
+      hn::StoreU(e1, d, exp + i + lanes);
+    }
   }
   if (i + lanes <= classes) {
-    s0.Add(hn::LoadU(s0.d, x + i));
+    const auto e = s0.Add(hn::LoadU(d, x + i));
+    if (kExp) hn::StoreU(e, d, exp + i);
     i += lanes;
   }
-  if (const std::size_t n = classes - i; n > 0) s1.AddTail(LoadTail(s1.d, x + i, n), n);
+  if (const std::size_t n = classes - i; n > 0) {
+    const auto e = s1.AddTail(LoadTail(d, x + i, n), n);
+    if (kExp) StoreTail(d, e, exp + i, n);
+  }
   s0.Merge(s1);
   return {hn::GetLane(hn::SumOfLanes(s0.d, s0.exp)), hn::GetLane(hn::SumOfLanes(s0.d, s0.relative)),
           kInner ? hn::GetLane(hn::SumOfLanes(s0.d, s0.inner)) : T{0}};
@@ -69,26 +76,31 @@ template <class T, bool kScaled, bool kInner>
 HWY_INLINE void Statistics(const Rows<T>& rows, const RowStatistics<T>& out) {
   const auto classes = static_cast<std::size_t>(rows.classes);
   for (std::int64_t i = 0; i < rows.rows; ++i) {
-    T max = 0, log_sum = 0, mean = 0, expected = 0;
-    if (rows.active == nullptr || rows.active[i]) {
+    T max = 0, log_sum = 0, mean = 0, expected = 0, target = 0;
+    if (rows.label == nullptr || rows.label[i] != kNoPart) {
       const T* x = rows.data + i * rows.stride;
       const T k = kScaled ? rows.scale[i] : T{1};
       max = RowMax(x, classes);
-      const Sums<T> s = RowSums<T, kScaled, kInner>(x, classes, k, max);
+      const Sums<T> s =
+          out.exp == nullptr
+              ? RowSums<T, kScaled, kInner, false>(x, classes, k, max, nullptr)
+              : RowSums<T, kScaled, kInner, true>(x, classes, k, max, out.exp + i * out.exp_stride);
       // Neither Max nor exp can be trusted with a NaN; the plain sum of the row can. A row of
       // infinite maximum has no softmax either.
       if (std::isnan(s.relative) || std::isinf(max)) {
-        max = log_sum = mean = expected = std::numeric_limits<T>::quiet_NaN();
+        max = log_sum = mean = expected = target = std::numeric_limits<T>::quiet_NaN();
       } else {
         log_sum = std::log(s.exp);
         mean = s.relative / static_cast<T>(rows.classes);
         expected = kInner ? s.inner / s.exp : T{0};
+        if (rows.label != nullptr && rows.label[i] >= 0) target = k * (x[rows.label[i]] - max);
       }
     }
     out.max[i] = max;
     out.log_sum[i] = log_sum;
     if (out.mean != nullptr) out.mean[i] = mean;
     if (kInner) out.expected[i] = expected;
+    if (out.target != nullptr) out.target[i] = target;
   }
 }
 
@@ -109,7 +121,7 @@ HWY_INLINE void SquareNorms(const Rows<T>& rows, T* out) {
   const auto classes = static_cast<std::size_t>(rows.classes);
   for (std::int64_t row = 0; row < rows.rows; ++row) {
     out[row] = 0;
-    if (rows.active != nullptr && !rows.active[row]) continue;
+    if (rows.label != nullptr && rows.label[row] == kNoPart) continue;
     const T* x = rows.data + row * rows.stride;
     auto s0 = hn::Zero(d), s1 = hn::Zero(d);
     std::size_t i = 0;
@@ -123,6 +135,31 @@ HWY_INLINE void SquareNorms(const Rows<T>& rows, T* out) {
       s0 = hn::MulAdd(v, v, s0);
     }
     out[row] = hn::GetLane(hn::SumOfLanes(d, hn::Add(s0, s1)));
+  }
+}
+
+// From exp r. It may lie where the gradient goes.
+template <class T>
+HWY_INLINE void GradientOfExp(const T* x, const T* exp, T log_sum, T a, T b, T input, T* grad,
+                              std::size_t classes) {
+  const hn::ScalableTag<T> d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto factor = hn::Set(d, a * std::exp(-log_sum)), offset = hn::Set(d, b);
+  const auto proportion = hn::Set(d, input);
+  std::size_t i = 0;
+  if (input == 0) {
+    for (; i + lanes <= classes; i += lanes)
+      hn::StoreU(hn::MulAdd(factor, hn::LoadU(d, exp + i), offset), d, grad + i);
+    if (const std::size_t n = classes - i; n > 0)
+      StoreTail(d, hn::MulAdd(factor, LoadTail(d, exp + i, n), offset), grad + i, n);
+    return;
+  }
+  for (; i < classes; i += lanes) {
+    const std::size_t n = i + lanes <= classes ? lanes : classes - i;
+    const auto e = n == lanes ? hn::LoadU(d, exp + i) : LoadTail(d, exp + i, n);
+    const auto v = n == lanes ? hn::LoadU(d, x + i) : LoadTail(d, x + i, n);
+    const auto g = hn::MulAdd(proportion, v, hn::MulAdd(factor, e, offset));
+    n == lanes ? hn::StoreU(g, d, grad + i) : StoreTail(d, g, grad + i, n);
   }
 }
 
@@ -157,7 +194,7 @@ HWY_INLINE void GradientAny(const Rows<T>& rows, const RowCoefficients<T>& c, T*
   const auto classes = static_cast<std::size_t>(rows.classes);
   for (std::int64_t i = 0; i < rows.rows; ++i) {
     T* to = grad + i * grad_stride;
-    if (rows.active != nullptr && !rows.active[i]) {
+    if (rows.label != nullptr && rows.label[i] == kNoPart) {
       std::memset(to, 0, classes * sizeof(T));
       continue;
     }
@@ -166,12 +203,15 @@ HWY_INLINE void GradientAny(const Rows<T>& rows, const RowCoefficients<T>& c, T*
     // exp would swallow the NaN of log_sum, the factor a brings it back.
     const T a = std::isnan(c.log_sum[i]) ? c.log_sum[i] : c.a[i];
     const T input = c.d == nullptr ? T{0} : c.d[i];
-    if (rows.scale != nullptr)
+    if (c.exp != nullptr)
+      GradientOfExp<T>(x, c.exp + i * c.exp_stride, c.log_sum[i], a, c.b[i], input, to, classes);
+    else if (rows.scale != nullptr)
       GradientRow<T, true, true>(x, k, c.max[i], c.log_sum[i], a, c.b[i], input, to, classes);
     else if (input != 0)
       GradientRow<T, false, true>(x, k, c.max[i], c.log_sum[i], a, c.b[i], input, to, classes);
     else
       GradientRow<T, false, false>(x, k, c.max[i], c.log_sum[i], a, c.b[i], input, to, classes);
+    if (c.c != nullptr && rows.label[i] >= 0) to[rows.label[i]] += c.c[i];
   }
 }
 

@@ -10,17 +10,20 @@
 /// negative.
 namespace ood::kernels {
 
+inline constexpr std::int32_t kNoClass = -1;
+/// A row that takes no part is never read: its statistics and gradients are 0.
+inline constexpr std::int32_t kNoPart = -2;
+
 /// A block of rows. Row i starts at data + i * stride; its numbers lie side by side.
-/// Rows with active[i] == 0 are never read: their statistics and gradients are 0.
-/// active == nullptr means that every row takes part.
+/// label == nullptr means that every row takes part and has no class.
 template <class T>
 struct Rows {
   const T* data;
   std::int64_t rows;
   std::int64_t classes;
   std::int64_t stride;
-  const std::uint8_t* active;
-  const T* scale;  ///< k per row, or nullptr for 1.
+  const T* scale;                       ///< k per row, or nullptr for 1.
+  const std::int32_t* label = nullptr;  ///< class y of a row, kNoClass or kNoPart
 };
 
 /// Where to put the statistics, one number a row; a nullptr is not computed.
@@ -28,14 +31,18 @@ struct Rows {
 /// digits. A row that holds NaN or +inf gets NaN in max and log_sum. -inf counts as a masked class.
 template <class T>
 struct RowStatistics {
-  T* max;       ///< m
-  T* log_sum;   ///< S, so that logsumexp(w) = k m + S
-  T* mean;      ///< mean of r
-  T* expected;  ///< sum p r
+  T* max;               ///< m
+  T* log_sum;           ///< S, so that logsumexp(w) = k m + S
+  T* mean;              ///< mean of r
+  T* expected;          ///< sum p r
+  T* target = nullptr;  ///< r[y]; 0 for a row without a label
+  /// exp r of every number, for the gradient to start from: as rows or columns with a stride of
+  /// their own. Only written for rows that take part.
+  T* exp = nullptr;
+  std::int64_t exp_stride = 0;
 };
 
-/// What the gradient of a row is made of: a p + b + c onehot(y) + d x, without the onehot part,
-/// which touches one number and is the caller's. d == nullptr means 0.
+/// What the gradient of a row is made of: a p + b + c onehot(y) + d x. c, d == nullptr means 0.
 template <class T>
 struct RowCoefficients {
   const T* max;
@@ -43,6 +50,10 @@ struct RowCoefficients {
   const T* a;
   const T* b;
   const T* d;
+  const T* c = nullptr;
+  /// What the statistics left; nullptr: computed again. For rows this may be the gradient's memory.
+  const T* exp = nullptr;
+  std::int64_t exp_stride = 0;
 };
 
 void row_statistics(const Rows<float>& rows, const RowStatistics<float>& out);

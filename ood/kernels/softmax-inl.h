@@ -51,20 +51,23 @@ struct Summer {
     // k (x - max), not k x - max: the latter would not be 0 at the maximum once it is fused.
     return kScaled ? hn::Mul(hn::Sub(x, max), scale) : hn::Sub(x, max);
   }
-  HWY_INLINE void Add(V x) {
+  // Returns exp r.
+  HWY_INLINE V Add(V x) {
     const V r = Relative(x);
     const V e = ExpNonPositive(d, r);
     exp = hn::Add(exp, e);
     relative = hn::Add(relative, r);
     if (kInner) inner = hn::MulAdd(e, r, inner);
+    return e;
   }
-  HWY_INLINE void AddTail(V x, std::size_t n) {
+  HWY_INLINE V AddTail(V x, std::size_t n) {
     const auto in = hn::FirstN(d, n);
     const V r = hn::IfThenElseZero(in, Relative(x));
     const V e = hn::IfThenElseZero(in, ExpNonPositive(d, r));
     exp = hn::Add(exp, e);
     relative = hn::Add(relative, r);
     if (kInner) inner = hn::MulAdd(e, r, inner);
+    return e;
   }
   HWY_INLINE void Merge(const Summer& o) {
     exp = hn::Add(exp, o.exp);

@@ -13,16 +13,38 @@ std::vector<at::Tensor> composite_terms(const double* parameters, const TensorRo
   return {values.begin(), values.end()};
 }
 
+// One function per instruction set around the same text; `flatten` makes it all part of the
+// function and so of its instruction set.
+#if defined(__x86_64__) && defined(__GNUC__)
+#define OOD_TARGET(options) [[gnu::target(options), gnu::flatten]]
+#else
+#define OOD_TARGET(options)
+#endif
+#define OOD_EVALUATOR(level, target)                                                        \
+  template <class Formula, class F>                                                         \
+  target void forward_##level(const double* parameters, const RowBlock<F>& block,           \
+                              const ForwardResult<F>& out) {                                \
+    evaluate_forward<Formula>(parameters, block, out);                                      \
+  }                                                                                         \
+  template <class Formula, class F>                                                         \
+  target void backward_##level(const double* parameters, const RowBlock<F>& block,          \
+                               const Upstream<F>& upstream, const BackwardResult<F>& out) { \
+    evaluate_backward<Formula>(parameters, block, upstream, out);                           \
+  }
+OOD_EVALUATOR(baseline, )
+OOD_EVALUATOR(avx2, OOD_TARGET("avx2,fma"))
+#undef OOD_EVALUATOR
+#undef OOD_TARGET
+
 template <class Formula>
 FormulaEntry formula_entry() {
   FormulaEntry e{};
   e.statistics = Formula::kUses;
   e.scaled = ScaledFormula<Formula>;
   e.needs_input = needs_input<Formula>();
-  e.forward_f32 = &evaluate_forward<Formula, float>;
-  e.forward_f64 = &evaluate_forward<Formula, double>;
-  e.backward_f32 = &evaluate_backward<Formula, float>;
-  e.backward_f64 = &evaluate_backward<Formula, double>;
+  e.f32 = {{{&forward_baseline<Formula, float>, &backward_baseline<Formula, float>},
+            {&forward_avx2<Formula, float>, &backward_avx2<Formula, float>}}};
+  e.f64 = {&forward_baseline<Formula, double>, &backward_baseline<Formula, double>};
   e.composite = &composite_terms<Formula>;
   if constexpr (ScaledFormula<Formula>) {
     e.scale_f32 = &evaluate_scale<Formula, float>;

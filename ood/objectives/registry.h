@@ -23,17 +23,24 @@ struct ParameterEntry {
   std::string_view source;
 };
 
+/// A formula's evaluation on blocks of rows, compiled for one instruction set.
+template <class F>
+struct FormulaEvaluator {
+  void (*forward)(const double*, const RowBlock<F>&, const ForwardResult<F>&);
+  void (*backward)(const double*, const RowBlock<F>&, const Upstream<F>&, const BackwardResult<F>&);
+};
+
+/// Instruction sets that formulas are compiled for: what every machine of the architecture has, and
+/// AVX2. With AVX-512, gcc 12 takes comparisons of vectors apart.
+inline constexpr std::size_t kFormulaLevels = 2;
+
 /// A formula with its type erased.
 struct FormulaEntry {
   unsigned statistics;  ///< of `Statistic`
   bool scaled;
   bool needs_input;
-  void (*forward_f32)(const double*, const RowBlock<float>&, const ForwardResult<float>&);
-  void (*forward_f64)(const double*, const RowBlock<double>&, const ForwardResult<double>&);
-  void (*backward_f32)(const double*, const RowBlock<float>&, const Upstream<float>&,
-                       const BackwardResult<float>&);
-  void (*backward_f64)(const double*, const RowBlock<double>&, const Upstream<double>&,
-                       const BackwardResult<double>&);
+  std::array<FormulaEvaluator<float>, kFormulaLevels> f32;
+  FormulaEvaluator<double> f64;
   void (*scale_f32)(const double*, std::int64_t, const float*, float*);  ///< null: not scaled
   void (*scale_f64)(const double*, std::int64_t, const double*, double*);
   std::vector<at::Tensor> (*composite)(const double*, const TensorRow&, const at::Tensor& known);
@@ -67,7 +74,7 @@ struct ObjectiveEntry {
   FormulaEntry row{};                 ///< empty where the objective is no formula
 
   /// Whether row_terms and loss can compute it.
-  bool is_formula() const { return row.forward_f32 != nullptr; }
+  bool is_formula() const { return row.f64.forward != nullptr; }
 
   std::vector<double> defaults() const;
 };

@@ -28,7 +28,7 @@ struct RowTermsArguments {
 };
 
 /// Differentiable: (terms, counts).
-///   per_row   terms [T, ...target], 0 where a row takes no part
+///   per_row   terms [T, ...target], float32 for half logits; 0 where a row takes no part
 ///   else      terms [2, T]: sums over the ID and over the OOD rows
 ///   counts    [2] int64: rows that are ID and OOD, without ignored ones
 std::tuple<at::Tensor, at::Tensor> row_terms(const RowTermsArguments& a);
@@ -60,6 +60,26 @@ struct BackwardParts {
 BackwardParts row_terms_backward_cpu(const at::Tensor& upstream, const RowTermsArguments& a,
                                      const at::Tensor& statistics, bool want_extras,
                                      bool want_weight);
+
+/// How the terms of a batch become one loss.
+enum class Reduction : std::int64_t { kSum, kMeanPerPopulation, kMeanWholeBatch };
+
+struct WantedGradients {
+  bool logits, extras, weight;
+  bool any() const { return logits || extras || weight; }
+};
+
+/// The reduced loss and its gradients for an upstream gradient of 1; undefined where not wanted.
+struct LossParts {
+  at::Tensor loss, logits, extras, weight;
+};
+LossParts row_loss_cpu(const RowTermsArguments& a, Reduction reduction,
+                       const WantedGradients& want);
+
+/// The type a loss of these logits is computed and returned in: float32 for half types.
+inline at::ScalarType computing_type(const at::Tensor& logits) {
+  return at::isReducedFloatingType(logits.scalar_type()) ? at::kFloat : logits.scalar_type();
+}
 
 /// Rows of the saved statistics of an entry: max, log_sum, then those it needs.
 struct StatisticsLayout {

@@ -34,7 +34,8 @@ std::tuple<at::Tensor, at::Tensor> row_terms_composite(const RowTermsArguments& 
   const auto active = entry.uses_ood ? taken : known;
 
   // The input is masked, not the output: 0 times the NaN of a row that takes no part is NaN.
-  const auto rows = a.logits.dim() <= 2 ? a.logits : a.logits.movedim(1, -1);
+  const auto logits = a.logits.to(computing_type(a.logits));
+  const auto rows = logits.dim() <= 2 ? logits : logits.movedim(1, -1);
   auto x = zero_unless(active.unsqueeze(-1), rows);
   TensorRow row;
   if (f.scaled || (f.statistics & kSquareNorm) != 0) row.sqnorm_value = x.mul(x).sum(-1);

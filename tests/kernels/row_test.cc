@@ -20,17 +20,17 @@ template <class T>
 struct Case {
   int rows, classes, stride;
   std::vector<T> x, scale;
-  std::vector<std::uint8_t> active;
+  std::vector<std::int32_t> label;
 
   Case(int r, int c, std::uint64_t seed, double spread = 3)
-      : rows(r), classes(c), stride(c + 3), x(r * stride), scale(r), active(r, 1) {
+      : rows(r), classes(c), stride(c + 3), x(r * stride), scale(r), label(r, kNoClass) {
     std::mt19937_64 random(seed);
     std::normal_distribution<double> normal(0, spread);
     for (auto& v : x) v = static_cast<T>(normal(random));
     for (auto& k : scale) k = static_cast<T>(std::abs(normal(random)) + 0.1);
   }
   Rows<T> view(bool scaled) const {
-    return {x.data(), rows, classes, stride, active.data(), scaled ? scale.data() : nullptr};
+    return {x.data(), rows, classes, stride, scaled ? scale.data() : nullptr, label.data()};
   }
 };
 
@@ -172,7 +172,7 @@ TYPED_TEST(Row, RowsThatTakeNoPartAreZeroWhateverTheyHold) {
   test::at_every_level([](const std::string& level) {
     Case<T> c(3, 20, 4);
     for (int j = 0; j < c.classes; ++j) c.x[c.stride + j] = std::numeric_limits<T>::quiet_NaN();
-    c.active[1] = 0;
+    c.label[1] = kNoPart;
     Output<T> out(c.rows);
     row_statistics(c.view(true), out.view());
     EXPECT_EQ(out.max[1], 0) << level;
@@ -218,7 +218,7 @@ TEST(RowExp, AbsoluteErrorOverTheWholeRange) {
     const auto n = static_cast<std::int64_t>(t.size());
     std::vector<float> zero(n, 0), one(n, 1), grad(n);
     // max = log_sum = 0 makes the kernel compute exp(t) itself.
-    row_gradient(Rows<float>{t.data(), n, 1, 1, nullptr, nullptr},
+    row_gradient(Rows<float>{t.data(), n, 1, 1, nullptr},
                  RowCoefficients<float>{zero.data(), zero.data(), one.data(), zero.data(), nullptr},
                  grad.data(), 1);
     double worst = 0;

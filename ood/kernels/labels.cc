@@ -1,0 +1,61 @@
+#include "ood/kernels/labels.h"
+
+#include "ood/kernels/row.h"
+#include "ood/kernels/simd_level.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ood/kernels/labels.cc"
+#include <hwy/foreach_target.h>  // compiles this file once per instruction set
+// Highway wants its other headers after that one.
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace ood::kernels::HWY_NAMESPACE {
+
+// Plain loops without branches: the compiler turns them into each set's instructions.
+
+LabelCounts Count(const Labels& l) {
+  std::int64_t known = 0, unknown = 0, too_large = 0;
+  for (std::int64_t i = 0; i < l.count; ++i) {
+    const std::int64_t label = l.label[i];
+    const std::int64_t taken = !l.ignoring | (label != l.ignored);
+    known += taken & (label >= 0);
+    unknown += taken & (label < 0);
+    too_large += taken & (label >= l.classes);
+  }
+  return {known, unknown, too_large};
+}
+
+template <bool kIgnoring>
+HWY_INLINE void MarkAny(const Labels& l, bool uses_ood, std::int32_t* of_row) {
+  const std::int64_t outside = uses_ood ? kNoClass : kNoPart;
+  for (std::int64_t i = 0; i < l.count; ++i) {
+    const std::int64_t label = l.label[i];
+    const std::int64_t known = label < l.classes ? label : kNoPart;
+    const std::int64_t row = label >= 0 ? known : outside;
+    of_row[i] = static_cast<std::int32_t>(kIgnoring && label == l.ignored ? kNoPart : row);
+  }
+}
+
+void Mark(const Labels& l, bool uses_ood, std::int32_t* of_row) {
+  l.ignoring ? MarkAny<true>(l, uses_ood, of_row) : MarkAny<false>(l, uses_ood, of_row);
+}
+
+}  // namespace ood::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ood::kernels {
+
+HWY_EXPORT(Count);
+HWY_EXPORT(Mark);
+
+LabelCounts count_labels(const Labels& labels) {
+  return HWY_DISPATCH_TABLE(Count)[simd_table_index()](labels);
+}
+void mark_rows(const Labels& labels, bool uses_ood, std::int32_t* of_row) {
+  HWY_DISPATCH_TABLE(Mark)[simd_table_index()](labels, uses_ood, of_row);
+}
+
+}  // namespace ood::kernels
+#endif

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+
+/// What the labels of a batch say, without knowledge of any objective.
+namespace ood::kernels {
+
+struct Labels {
+  const std::int64_t* label;  ///< < 0 is OOD
+  std::int64_t count;
+  std::int64_t classes;
+  bool ignoring;  ///< whether `ignored` means something
+  std::int64_t ignored;
+};
+
+struct LabelCounts {
+  std::int64_t known = 0;      ///< in-distribution, without ignored ones
+  std::int64_t unknown = 0;    ///< OOD, without ignored ones
+  std::int64_t too_large = 0;  ///< known ones that are no class
+};
+
+LabelCounts count_labels(const Labels& labels);
+
+/// of_row[i] = the class of row i; kNoClass where it is OOD and `uses_ood`; kNoPart where it is
+/// ignored, or OOD otherwise, or its label is no class.
+void mark_rows(const Labels& labels, bool uses_ood, std::int32_t* of_row);
+
+}  // namespace ood::kernels

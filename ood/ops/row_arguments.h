@@ -1,0 +1,69 @@
+#pragma once
+
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "ood/ops/layout.h"
+#include "ood/ops/row_terms.h"
+
+/// What the dispatch of row_terms and of loss share.
+namespace ood::ops {
+
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+using Parameters = c10::ArrayRef<double>;
+using Label = std::optional<std::int64_t>;
+
+#define OOD_ROW_ARGS                                                                       \
+  [[maybe_unused]] const Tensor &logits, [[maybe_unused]] const Tensor &target,            \
+      [[maybe_unused]] std::string_view objective, [[maybe_unused]] Parameters parameters, \
+      [[maybe_unused]] const OptionalTensor &extras,                                       \
+      [[maybe_unused]] const OptionalTensor &weight, [[maybe_unused]] bool per_row,        \
+      [[maybe_unused]] Label ignore_index
+#define OOD_ROW_CALL \
+  RowTermsArguments { logits, target, extras, weight, objective, parameters, per_row, ignore_index }
+
+inline bool usable(const OptionalTensor& t) { return t.has_value() && t->defined(); }
+
+/// A tensor return of a schema is never undefined; one that is not wanted is empty.
+inline Tensor or_empty(const Tensor& t, const Tensor& like) {
+  return t.defined() ? t : at::empty({0}, like.options());
+}
+
+/// Calls with labels of int64 and further inputs of the computing type.
+template <class Call>
+auto with_computing_types(OOD_ROW_ARGS, const Call& call) {
+  TORCH_CHECK_TYPE(logits.is_floating_point(), objective,
+                   ": expected logits of a floating type, got ", logits.scalar_type());
+  TORCH_CHECK_TYPE(at::isIntegralType(target.scalar_type(), false), objective,
+                   ": expected target of an integer type, got ", target.scalar_type());
+  const ObjectiveEntry& entry = get_objective(objective);
+  TORCH_CHECK_VALUE(entry.is_formula(), objective, ": expected an objective that is a formula of ",
+                    "logits; this one has a module of its own, ", entry.class_name);
+  const auto type = computing_type(logits);
+  const auto cast = [&](const OptionalTensor& t) {
+    return usable(t) ? OptionalTensor(t->to(type)) : std::nullopt;
+  };
+  auto label = target.scalar_type() == at::kLong ? target : target.to(at::kLong);
+  label = relabelled(entry, logits, label, ignore_index);
+  return call(logits, label, objective, parameters, cast(extras), cast(weight), per_row,
+              ignore_index);
+}
+
+/// Gradients of `output` in the order logits, extras, weight; undefined where not wanted. For
+/// create_graph: only the composite path has derivatives of any order.
+struct RowGradients {
+  Tensor logits, extras, weight;
+};
+RowGradients gradients_with_graph(const Tensor& output, const Tensor& upstream,
+                                  const RowTermsArguments& a, const WantedGradients& want);
+
+/// What autograd asks of a function whose inputs are logits, target, extras and weight, absent ones
+/// left out.
+template <class Context>
+WantedGradients wanted(Context* ctx, const OptionalTensor& extras, const OptionalTensor& weight) {
+  return {ctx->needs_input_grad(0), extras && ctx->needs_input_grad(2),
+          weight && ctx->needs_input_grad(extras ? 3 : 2)};
+}
+
+}  // namespace ood::ops
