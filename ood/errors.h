@@ -24,4 +24,9 @@ struct DivergedError : Error {
   explicit DivergedError(const std::string& what) : Error(4, what) {}
 };
 
+/// The user stopped the training; it can be resumed.
+struct Interrupted : Error {
+  explicit Interrupted(const std::string& what) : Error(130, what) {}
+};
+
 }  // namespace ood

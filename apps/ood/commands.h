@@ -14,10 +14,16 @@ void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_objectives(CLI::App& app);
+void add_score(CLI::App& app);
+void add_margins(CLI::App& app);
+void add_doctor(CLI::App& app);
 
 /// Flags for the fields of `options`, but for those named in `without`.
 void add_run_options(CLI::App& command, RunOptions& options,
                      const std::vector<std::string>& without = {});
+
+/// Fills in what no flag of `command` has set from a configuration file; "": none.
+void apply_config(const CLI::App& command, const std::string& path, RunOptions& options);
 
 /// A flag --OBJECTIVE.PARAMETER for every parameter of every objective.
 void add_parameter_flags(CLI::App& command, RunOptions& options);

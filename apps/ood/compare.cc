@@ -13,7 +13,7 @@ namespace {
 
 struct Compare {
   RunOptions options;
-  std::string names = "all", out;
+  std::string names = "all", out, config;
 
   std::vector<std::string> objectives_to_run() const {
     if (names != "all") return split(names);
@@ -22,7 +22,8 @@ struct Compare {
     return all;
   }
 
-  void run() {
+  void run(const CLI::App& command) {
+    apply_config(command, config, options);
     const auto wanted = objectives_to_run();
     if (wanted.empty())
       throw UsageError(
@@ -49,7 +50,7 @@ struct Compare {
       RunOptions o = options;
       o.objective = name;
       try {
-        results["objectives"].push_back(train_run(o, task, out + "/" + name));
+        results["objectives"].push_back(train_run(o, task, out + "/" + name, Start::kAnew));
       } catch (const DivergedError& e) {
         diverged = e.what();
         std::cerr << "ood compare: " << diverged << "; going on without it\n";
@@ -76,13 +77,16 @@ void add_compare(CLI::App& app) {
   command->add_option("--out", state->out, "folder for the comparison, a run folder in it each")
       ->type_name("DIR")
       ->capture_default_str();
+  command
+      ->add_option("--config", state->config, "TOML file with such options; flags stand above it")
+      ->type_name("FILE");
   add_run_options(*command, state->options, {"objective"});
   add_parameter_flags(*command, state->options);
   command->footer(
       "Example:\n  ood compare --objectives cross_entropy,outlier_exposure --data fashion-mnist "
       "\\\n"
       "    --known 0,1,2,3,4,8 --outliers 5,6 --unknown 7,9 --out runs/both");
-  command->callback([state] { state->run(); });
+  command->callback([state, command] { state->run(*command); });
 }
 
 }  // namespace ood::app

@@ -29,8 +29,8 @@ struct Eval {
     result["score"] = entry.score;
     result["parameters"] = loaded.options.parameters.at(loaded.options.objective);
     result["seconds"] = 0.0;
-    result.update(evaluate(*loaded.network, *loaded.objective, loaded.task,
-                           std::string(entry.score),
+    result.update(evaluate(*loaded.trained.model.network, *loaded.trained.model.objective,
+                           loaded.task, std::string(entry.score),
                            static_cast<std::uint64_t>(loaded.options.seed)));
     auto results = results_header(loaded.options, loaded.task);
     results["objectives"] = {result};

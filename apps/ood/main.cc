@@ -90,7 +90,7 @@ int main(int argc, char** argv) {
       ->allow_extra_args(false);
   app.require_subcommand(1);
   app.footer(
-      "Exit status: 0 done, 2 usage, 3 data, 4 diverged.\n"
+      "Exit status: 0 done, 2 usage, 3 data, 4 diverged, 130 interrupted.\n"
       "Environment: OOD_SIMD=scalar|sse4|avx2|avx512, OOD_PLUGINS=FILE:FILE");
   std::string command;
   try {
@@ -101,6 +101,9 @@ int main(int argc, char** argv) {
     ood::app::add_eval(app);
     ood::app::add_compare(app);
     ood::app::add_objectives(app);
+    ood::app::add_score(app);
+    ood::app::add_margins(app);
+    ood::app::add_doctor(app);
     for (CLI::App* s : app.get_subcommands([](CLI::App*) { return true; }))
       s->preparse_callback([&command, s](std::size_t) { command = s->get_name(); });
     app.parse(argc, argv);

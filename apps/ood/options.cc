@@ -17,6 +17,16 @@ struct FlagMaker {
   template <class T>
   void operator()(const char* name, T& value, const char* help) const {
     if (std::find(without.begin(), without.end(), name) != without.end()) return;
+    if constexpr (std::is_same_v<T, bool>) {
+      command.add_flag("--" + std::string(name), value, help);
+    } else {
+      add_value(name, value, help);
+    }
+  }
+
+ private:
+  template <class T>
+  void add_value(const char* name, T& value, const char* help) const {
     auto* option = command.add_option("--" + std::string(name), value, help);
     if constexpr (std::is_same_v<T, std::vector<std::string>>)
       option->allow_extra_args(false)->type_name("NAME=PATH");
@@ -38,6 +48,16 @@ std::string text_of(double value) {
 void add_run_options(CLI::App& command, RunOptions& options,
                      const std::vector<std::string>& without) {
   visit_options(options, FlagMaker{command, without});
+}
+
+void apply_config(const CLI::App& command, const std::string& path, RunOptions& options) {
+  if (path.empty()) return;
+  std::set<std::string> given;
+  visit_options(options, [&](const char* key, auto&, const char*) {
+    const auto* option = command.get_option_no_throw("--" + std::string(key));
+    if (option != nullptr && option->count() > 0) given.insert(key);
+  });
+  merge(options, read_config(path), given);
 }
 
 void add_parameter_flags(CLI::App& command, RunOptions& options) {

@@ -4,7 +4,11 @@
 
 #include <algorithm>
 
+#include "ood/data/cifar.h"
 #include "ood/data/idx.h"
+#include "ood/data/npy.h"
+#include "ood/data/picture.h"
+#include "ood/data/picture_folder.h"
 #include "ood/errors.h"
 
 namespace ood {
@@ -66,6 +70,56 @@ fs::path existing_folder(const std::string& what) {
   return what;
 }
 
+enum class Format { kIdx, kCifar, kNpy, kPictures };
+
+Format format_of(const fs::path& folder) {
+  const auto files = files_in(folder);
+  for (const auto& f : files)
+    if (f.filename().string().find("images") != std::string::npos && f.extension() != ".npy")
+      return Format::kIdx;
+  if (is_cifar_folder(folder)) return Format::kCifar;
+  if (is_npy_folder(folder)) return Format::kNpy;
+  if (has_pictures(folder)) return Format::kPictures;
+  throw DataError(
+      folder.string() +
+      ": expected idx files (train-images*), CIFAR's binary files (data_batch_1.bin), arrays "
+      "(train.npy, train_labels.npy) or a folder of PNG or JPEG pictures a class, found none");
+}
+
+Dataset load_idx_folder(const fs::path& folder) {
+  const auto files = files_in(folder);
+  const auto need = [&](std::initializer_list<const char*> prefixes, const char* word) {
+    const auto f = find_file(files, prefixes, word);
+    if (f.empty())
+      throw DataError(folder.string() + ": expected an idx file " + *prefixes.begin() + word +
+                      "* in the folder, found none");
+    return f;
+  };
+  Dataset d;
+  d.train = labelled(need({"train-"}, "images"), need({"train-"}, "labels"));
+  d.test = labelled(need({"t10k-", "test-"}, "images"), need({"t10k-", "test-"}, "labels"));
+  return d;
+}
+
+Dataset load_folder(const fs::path& folder, const PictureOptions& options) {
+  switch (format_of(folder)) {
+    case Format::kIdx:
+      return load_idx_folder(folder);
+    case Format::kCifar:
+      return load_cifar(folder);
+    case Format::kNpy:
+      return load_npy_folder(folder);
+    case Format::kPictures:
+      return load_picture_folder(folder, options);
+  }
+  return {};
+}
+
+at::Tensor sized(const at::Tensor& inputs, const PictureOptions& options) {
+  if (options.image_size == 0 || inputs.is_floating_point()) return inputs;
+  return resized(inputs, options.image_size, options.image_size);
+}
+
 }  // namespace
 
 Samples Samples::select(const std::vector<std::int64_t>& positions) const {
@@ -74,49 +128,65 @@ Samples Samples::select(const std::vector<std::int64_t>& positions) const {
           labels.defined() ? labels.index_select(0, index) : at::Tensor()};
 }
 
-Dataset load_dataset(const std::string& what) {
+Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   const fs::path folder = existing_folder(what);
   if (!fs::is_directory(folder))
-    throw DataError(what +
-                    ": expected a folder with train-images*, train-labels*, t10k-images* and "
-                    "t10k-labels* idx files, got a file");
-  const auto files = files_in(folder);
-  const auto need = [&](std::initializer_list<const char*> prefixes, const char* word) {
-    const auto f = find_file(files, prefixes, word);
-    if (f.empty())
-      throw DataError(what + ": expected an idx file " + *prefixes.begin() + word +
-                      "* in the folder, found none");
-    return f;
-  };
-  Dataset d;
-  d.name = what == "fashion-mnist" ? what : folder.filename().string();
-  if (d.name.empty()) d.name = folder.parent_path().filename().string();
-  d.train = labelled(need({"train-"}, "images"), need({"train-"}, "labels"));
-  d.test = labelled(need({"t10k-", "test-"}, "images"), need({"t10k-", "test-"}, "labels"));
+    throw DataError(what + ": expected a folder of training and test data, got a file");
+  Dataset d = load_folder(folder, options);
+  d.name =
+      what == "fashion-mnist" ? what : fs::absolute(folder).lexically_normal().filename().string();
+  if (d.name.empty())
+    d.name = fs::absolute(folder).lexically_normal().parent_path().filename().string();
   if (d.train.size() == 0 || d.test.size() == 0)
     throw DataError(what + ": expected training and test pictures, got none");
+  d.train.inputs = sized(d.train.inputs, options);
+  d.test.inputs = sized(d.test.inputs, options);
   if (d.train.inputs.sizes().slice(1) != d.test.inputs.sizes().slice(1))
-    throw DataError(what + ": expected training and test pictures of one size");
-  const std::int64_t classes = std::max(d.train.labels.max().item<std::int64_t>(),
-                                        d.test.labels.max().item<std::int64_t>()) +
-                               1;
-  if (what == "fashion-mnist" && classes == 10) {
-    d.class_names = kFashionClasses;
-  } else {
-    for (std::int64_t c = 0; c < classes; ++c) d.class_names.push_back(std::to_string(c));
-  }
+    throw DataError(what + ": expected training and test pictures of one size; set --image-size N");
+  const auto low =
+      std::min(d.train.labels.min().item<std::int64_t>(), d.test.labels.min().item<std::int64_t>());
+  const auto high =
+      std::max(d.train.labels.max().item<std::int64_t>(), d.test.labels.max().item<std::int64_t>());
+  if (low < 0 || high >= 100000)
+    throw DataError(what + ": expected labels 0 to 99999, got " +
+                    std::to_string(low < 0 ? low : high));
+  if (what == "fashion-mnist" && high == 9) d.class_names = kFashionClasses;
+  for (auto c = static_cast<std::int64_t>(d.class_names.size()); c <= high; ++c)
+    d.class_names.push_back(std::to_string(c));
   return d;
 }
 
-Samples load_inputs(const std::string& what) {
+Samples load_inputs(const std::string& what, const PictureOptions& options) {
   const fs::path path = existing_folder(what);
-  if (!fs::is_directory(path)) return {pictures(path), {}};
-  const auto files = files_in(path);
-  auto images = find_file(files, {"t10k-", "test-"}, "images");
-  if (images.empty()) images = find_file(files, {""}, "images");
-  if (images.empty())
-    throw DataError(what + ": expected an idx file *images* in the folder, found none");
-  return {pictures(images), {}};
+  Samples s;
+  if (!fs::is_directory(path)) {
+    if (path.extension() == ".npy")
+      s = load_npy_inputs(path);
+    else if (is_picture_name(path))
+      s.inputs = read_picture(path).unsqueeze(0);
+    else
+      s.inputs = pictures(path);
+  } else {
+    switch (format_of(path)) {
+      case Format::kIdx: {
+        const auto files = files_in(path);
+        auto images = find_file(files, {"t10k-", "test-"}, "images");
+        if (images.empty()) images = find_file(files, {""}, "images");
+        s.inputs = pictures(images);
+        break;
+      }
+      case Format::kCifar:
+        s.inputs = load_cifar(path).test.inputs;
+        break;
+      case Format::kNpy:
+        s.inputs = load_npy_folder(path).test.inputs;
+        break;
+      case Format::kPictures:
+        s = load_pictures(path, options);
+        break;
+    }
+  }
+  return {sized(s.inputs, options), {}};
 }
 
 }  // namespace ood

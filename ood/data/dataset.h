@@ -8,7 +8,8 @@
 
 namespace ood {
 
-/// Samples in memory: images as uint8 [N, channels, height, width], labels as int64 [N] from 0.
+/// Samples in memory: pictures as uint8 [N, channels, height, width] or embeddings as float32
+/// [N, D, 1, 1]; labels as int64 [N] from 0.
 struct Samples {
   at::Tensor inputs;
   at::Tensor labels;  ///< undefined where there are none
@@ -28,12 +29,22 @@ struct Dataset {
   std::int64_t classes() const { return static_cast<std::int64_t>(class_names.size()); }
 };
 
-/// `what` is "fashion-mnist" (Debian's package dataset-fashion-mnist) or a folder of idx files:
-/// train-images*, train-labels*, and t10k-* or test-* likewise, plain or gzip.
-Dataset load_dataset(const std::string& what);
+/// How pictures are read.
+struct PictureOptions {
+  std::int64_t image_size = 0;  ///< height and width all pictures are brought to; 0: as they are
+  bool strict = false;          ///< a picture that does not decode is an error, not left out
+};
 
-/// Inputs of a further test set: an idx file of pictures, or a folder of idx files, of which the
-/// test pictures are used where there are such. Labels play no part.
-Samples load_inputs(const std::string& what);
+/// `what` is "fashion-mnist" (Debian's package dataset-fashion-mnist) or a folder, whose format is
+/// recognised by looking:
+///   idx       train-images*, train-labels*, and t10k-* or test-* likewise, plain or gzip
+///   CIFAR     data_batch_*.bin and test_batch.bin, or train.bin and test.bin
+///   arrays    train*.npy with labels in train*label*.npy, and test* likewise
+///   pictures  a sub-folder of PNG or JPEG a class
+Dataset load_dataset(const std::string& what, const PictureOptions& options = {});
+
+/// Inputs of a further test set or of outliers: a file (idx, npy, a picture) or a folder of one of
+/// the formats above, of which the test part is used where there is one. Labels play no part.
+Samples load_inputs(const std::string& what, const PictureOptions& options = {});
 
 }  // namespace ood

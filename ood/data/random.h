@@ -13,7 +13,9 @@ enum class Purpose : std::uint64_t {
   kOutliers,
   kBootstrap,
   kWeights,
-  kMixing
+  kMixing,
+  kSynthetic,
+  kAugment
 };
 
 /// 64 random bits for a purpose and up to two indices (say epoch and sample).

@@ -3,10 +3,15 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
+#include <unordered_map>
 
+#include "ood/data/picture.h"
 #include "ood/data/random.h"
+#include "ood/data/synthetic_outliers.h"
 #include "ood/errors.h"
+#include "ood/objectives/registry.h"
 
 namespace ood {
 namespace {
@@ -65,7 +70,12 @@ Halves held_out(const std::vector<std::int64_t>& positions, double share, std::u
   return h;
 }
 
-void check_lists(const TaskOptions& o, const Dataset& d, const std::vector<std::int64_t>& known) {
+struct ClassLists {
+  std::vector<std::int64_t> known, outliers, unknown;
+};
+
+void check_lists(const TaskOptions& task, const Dataset& d, const ClassLists& o) {
+  const auto& known = o.known;
   std::vector<std::pair<const char*, const std::vector<std::int64_t>*>> lists = {
       {"--known", &known}, {"--outliers", &o.outliers}, {"--unknown", &o.unknown}};
   std::map<std::int64_t, const char*> seen;
@@ -83,7 +93,7 @@ void check_lists(const TaskOptions& o, const Dataset& d, const std::vector<std::
   if (known.size() < 2)
     throw UsageError("--known: expected at least two classes to learn, got " +
                      std::to_string(known.size()));
-  if (o.unknown.empty() && o.ood_data.empty())
+  if (o.unknown.empty() && task.ood_data.empty())
     throw UsageError(
         "no OOD samples to test on: expected --unknown CLASSES or --ood-data NAME=PATH");
 }
@@ -94,68 +104,161 @@ std::vector<std::string> names_of(const Dataset& d, const std::vector<std::int64
   return names;
 }
 
-void check_inputs_fit(const Samples& s, const Samples& reference, const std::string& name) {
-  if (s.size() == 0) throw DataError(name + ": expected pictures, got none");
-  if (s.inputs.sizes().slice(1) == reference.inputs.sizes().slice(1)) return;
+// The samples in the form of the training data; DataError where that cannot be.
+Samples fitted(Samples s, const Samples& reference, const std::string& name) {
+  if (s.size() == 0) throw DataError(name + ": expected samples, got none");
+  const bool pictures = !reference.inputs.is_floating_point();
+  if (pictures && !s.inputs.is_floating_point())
+    s.inputs = with_channels(s.inputs, reference.inputs.size(1));
+  if (s.inputs.scalar_type() == reference.inputs.scalar_type() &&
+      s.inputs.sizes().slice(1) == reference.inputs.sizes().slice(1))
+    return s;
   const auto text = [](const at::Tensor& t) {
-    return std::to_string(t.size(1)) + "x" + std::to_string(t.size(2)) + "x" +
-           std::to_string(t.size(3));
+    return t.is_floating_point() ? "embeddings of " + std::to_string(t.size(1))
+                                 : "pictures of " + std::to_string(t.size(1)) + "x" +
+                                       std::to_string(t.size(2)) + "x" + std::to_string(t.size(3));
   };
-  throw DataError(name + ": expected pictures of " + text(reference.inputs) +
-                  " like the training data, got " + text(s.inputs));
+  throw DataError(name + ": expected " + text(reference.inputs) + " like the training data, got " +
+                  text(s.inputs) + (pictures ? "; set --image-size N" : ""));
+}
+
+// A number for the content of each sample.
+std::vector<std::uint64_t> content_hashes(const at::Tensor& inputs) {
+  const auto x = inputs.contiguous();
+  const auto n = x.size(0);
+  std::vector<std::uint64_t> hashes(static_cast<std::size_t>(n));
+  const auto bytes = n == 0 ? 0 : x.nbytes() / static_cast<std::size_t>(n);
+  const auto* data = static_cast<const unsigned char*>(x.const_data_ptr());
+  at::parallel_for(0, n, 256, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto* p = data + static_cast<std::size_t>(i) * bytes;
+      std::uint64_t h = 14695981039346656037u;  // FNV-1a
+      for (std::size_t k = 0; k < bytes; ++k) h = (h ^ p[k]) * 1099511628211u;
+      hashes[static_cast<std::size_t>(i)] = h;
+    }
+  });
+  return hashes;
+}
+
+// In an order that depends on the samples alone, so that a data set gives the same training in
+// whatever format and order its files are.
+Samples in_order_of_content(const Samples& s) {
+  const auto hashes = content_hashes(s.inputs);
+  std::vector<std::int64_t> order(hashes.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
+  const auto* labels = s.labels.const_data_ptr<std::int64_t>();
+  std::sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+    const auto ha = hashes[static_cast<std::size_t>(a)], hb = hashes[static_cast<std::size_t>(b)];
+    return std::tie(labels[a], ha, a) < std::tie(labels[b], hb, b);
+  });
+  return s.select(order);
+}
+
+// Pictures that are outliers in training and OOD in a test make the test easier than it is.
+void warn_of_overlap(const Task& t) {
+  std::set<std::uint64_t> outliers;
+  for (const Samples* s : {&t.train_outliers, &t.validation_outliers})
+    if (s->inputs.defined())
+      for (const auto h : content_hashes(s->inputs)) outliers.insert(h);
+  if (outliers.empty()) return;
+  for (const auto& [name, samples] : t.ood) {
+    std::int64_t shared = 0;
+    for (const auto h : content_hashes(samples.inputs)) shared += outliers.count(h) > 0;
+    if (shared > 0)
+      std::fprintf(stderr,
+                   "warning: %ld of %ld samples of OOD test set %s are also outliers of the "
+                   "training; its figures say too much\n",
+                   static_cast<long>(shared), static_cast<long>(samples.size()), name.c_str());
+  }
+}
+
+bool is_path(const std::string& text) {
+  return text == "fashion-mnist" ||
+         (!text.empty() && (text.find('/') != std::string::npos || std::filesystem::exists(text)));
 }
 
 }  // namespace
 
 Task make_task(const TaskOptions& o) {
-  const Dataset d = load_dataset(o.data);
-  std::vector<std::int64_t> known = o.known;
+  Dataset d = load_dataset(o.data, o.pictures);
+  d.train = in_order_of_content(d.train);
+  ClassLists lists;
+  const bool outlier_path = is_path(o.outliers);
+  lists.known = parse_classes("--known", o.known, d.class_names);
+  if (!outlier_path) lists.outliers = parse_classes("--outliers", o.outliers, d.class_names);
+  lists.unknown = parse_classes("--unknown", o.unknown, d.class_names);
+  auto& known = lists.known;
   if (known.empty())
     for (std::int64_t c = 0; c < d.classes(); ++c)
-      if (std::count(o.outliers.begin(), o.outliers.end(), c) == 0 &&
-          std::count(o.unknown.begin(), o.unknown.end(), c) == 0)
+      if (std::count(lists.outliers.begin(), lists.outliers.end(), c) == 0 &&
+          std::count(lists.unknown.begin(), lists.unknown.end(), c) == 0)
         known.push_back(c);
-  check_lists(o, d, known);
+  check_lists(o, d, lists);
 
   Task t;
   t.data = d.name;
+  t.embeddings = d.train.inputs.is_floating_point();
   t.class_names = names_of(d, known);
-  t.outlier_names = names_of(d, o.outliers);
-  t.unknown_names = names_of(d, o.unknown);
-  const auto divide = [&](const std::vector<std::int64_t>& classes, Part part, Samples& train,
-                          Samples& validation) {
-    const auto halves = held_out(positions_of(d.train, classes), o.validation, o.seed, part);
-    train = subset(d.train, limited(halves.train, o.limit_train, o.seed, part), known);
-    validation = subset(d.train, limited(halves.validation, o.limit_train, o.seed, part), known);
+  t.outlier_names = names_of(d, lists.outliers);
+  t.unknown_names = names_of(d, lists.unknown);
+  const auto divide = [&](const Samples& from, const std::vector<std::int64_t>& positions,
+                          Part part, Samples& train, Samples& validation) {
+    const auto halves = held_out(positions, o.validation, o.seed, part);
+    train = subset(from, limited(halves.train, o.limit_train, o.seed, part), known);
+    validation = subset(from, limited(halves.validation, o.limit_train, o.seed, part), known);
   };
-  divide(known, kId, t.train, t.validation);
-  divide(o.outliers, kOutlier, t.train_outliers, t.validation_outliers);
+  const auto all_of = [](const Samples& s) {
+    std::vector<std::int64_t> all(static_cast<std::size_t>(s.size()));
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
+    return all;
+  };
+  const auto without_labels = [](Samples s) {
+    s.labels = torch::full({s.size()}, -1, torch::kLong);
+    return s;
+  };
+  divide(d.train, positions_of(d.train, known), kId, t.train, t.validation);
+  if (outlier_path) {
+    const Samples outliers =
+        without_labels(fitted(load_inputs(o.outliers, o.pictures), d.train, o.outliers));
+    divide(outliers, all_of(outliers), kOutlier, t.train_outliers, t.validation_outliers);
+    t.outlier_names = {std::filesystem::path(o.outliers).filename().string()};
+  } else {
+    divide(d.train, positions_of(d.train, lists.outliers), kOutlier, t.train_outliers,
+           t.validation_outliers);
+  }
   for (std::size_t c = 0; c < known.size(); ++c)
     if (positions_of(d.train, {known[c]}).empty())
-      throw DataError(d.name + ": class " + t.class_names[c] + " has no training pictures");
+      throw DataError(d.name + ": class " + t.class_names[c] + " has no training samples");
 
   t.test = subset(d.test, limited(positions_of(d.test, known), o.limit_test, o.seed, kTest), known);
-  check_inputs_fit(t.test, d.train, d.name + ", test pictures of the known classes");
+  if (t.test.size() == 0)
+    throw DataError(d.name + ": expected test samples of the known classes, got none");
   std::uint64_t part = kFirstOod;
-  if (!o.unknown.empty())
+  if (!lists.unknown.empty()) {
     t.ood.emplace_back("unknown", subset(d.test,
-                                         limited(positions_of(d.test, o.unknown), o.limit_test,
+                                         limited(positions_of(d.test, lists.unknown), o.limit_test,
                                                  o.seed, static_cast<Part>(part++)),
                                          known));
+    if (t.ood.back().second.size() == 0)
+      throw DataError(d.name + ": expected test samples of the unknown classes, got none");
+  }
   for (const auto& [name, path] : o.ood_data) {
     for (const auto& other : t.ood)
       if (other.first == name) throw UsageError("--ood-data: the name " + name + " is given twice");
-    Samples s = load_inputs(path);
-    std::vector<std::int64_t> all(static_cast<std::size_t>(s.size()));
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
-    s = s.select(limited(all, o.limit_test, o.seed, static_cast<Part>(part++)));
-    check_inputs_fit(s, d.train, path);
-    s.labels = torch::full({s.size()}, -1, torch::kLong);
-    t.ood.emplace_back(name, std::move(s));
+    const Samples s = fitted(load_inputs(path, o.pictures), d.train, path);
+    t.ood.emplace_back(name, without_labels(s.select(limited(all_of(s), o.limit_test, o.seed,
+                                                             static_cast<Part>(part++)))));
   }
-  for (const auto& [name, s] : t.ood) check_inputs_fit(s, d.train, "OOD test set " + name);
+  if (!o.synthetic_outliers.empty()) {
+    Samples made = make_synthetic_outliers(t.train, o.synthetic_outliers, o.seed);
+    if (t.train_outliers.size() > 0)
+      made.inputs = torch::cat({t.train_outliers.inputs, made.inputs});
+    t.train_outliers = without_labels(made);
+    t.outlier_names.push_back("synthetic " + o.synthetic_outliers);
+  }
+  warn_of_overlap(t);
 
-  const auto scaled = t.train.inputs.to(torch::kDouble) / 255.0;
+  const auto scaled = t.train.inputs.to(torch::kDouble) / (t.embeddings ? 1.0 : 255.0);
   const auto mean = scaled.mean({0, 2, 3}), deviation = scaled.std({0, 2, 3}, false);
   for (std::int64_t c = 0; c < mean.size(0); ++c) {
     t.mean.push_back(mean[c].item<double>());
@@ -164,34 +267,43 @@ Task make_task(const TaskOptions& o) {
   return t;
 }
 
-at::Tensor normalised(const Task& task, const at::Tensor& inputs) {
-  const auto shape =
-      std::vector<std::int64_t>{1, static_cast<std::int64_t>(task.mean.size()), 1, 1};
-  const auto mean = torch::tensor(task.mean, torch::kDouble).to(torch::kFloat).view(shape);
-  const auto deviation =
-      torch::tensor(task.deviation, torch::kDouble).to(torch::kFloat).view(shape);
-  return inputs.to(torch::kFloat)
-      .div_(255)
-      .sub_(mean)
-      .div_(deviation)
-      .contiguous(at::MemoryFormat::ChannelsLast);
+at::Tensor normalised(const at::Tensor& inputs, const std::vector<double>& mean_of,
+                      const std::vector<double>& deviation_of) {
+  const auto per_channel = [](const std::vector<double>& v) {
+    return torch::tensor(v, torch::kDouble)
+        .to(torch::kFloat)
+        .view({1, static_cast<std::int64_t>(v.size()), 1, 1});
+  };
+  const auto mean = per_channel(mean_of);
+  const auto x =
+      inputs.is_floating_point() ? inputs - mean : inputs.to(torch::kFloat).div_(255).sub_(mean);
+  return x.div_(per_channel(deviation_of)).contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-std::vector<std::int64_t> parse_classes(const std::string& flag, const std::string& text) {
+std::vector<std::int64_t> parse_classes(const std::string& flag, const std::string& text,
+                                        const std::vector<std::string>& names) {
   std::vector<std::int64_t> classes;
   std::stringstream stream(text);
   std::string item;
-  const auto number = [&](const std::string& s) {
-    if (s.empty() || s.find_first_not_of("0123456789") != std::string::npos || s.size() > 9)
-      throw UsageError(flag + ": expected class numbers such as 0,1,4 or 0-3, got \"" + text +
-                       "\"");
-    return static_cast<std::int64_t>(std::stol(s));
+  const auto is_number = [](const std::string& s) {
+    return !s.empty() && s.size() <= 9 && s.find_first_not_of("0123456789") == std::string::npos;
   };
   while (std::getline(stream, item, ',')) {
+    if (const auto it = std::find(names.begin(), names.end(), item); it != names.end()) {
+      classes.push_back(it - names.begin());
+      continue;
+    }
     const auto dash = item.find('-');
-    const auto first = number(item.substr(0, dash));
-    const auto last = dash == std::string::npos ? first : number(item.substr(dash + 1));
-    for (auto c = first; c <= last; ++c) classes.push_back(c);
+    const std::string first = item.substr(0, dash);
+    const std::string last = dash == std::string::npos ? first : item.substr(dash + 1);
+    if (!is_number(first) || !is_number(last)) {
+      std::vector<std::string_view> candidates(names.begin(), names.end());
+      const auto near = nearest(item, candidates);
+      throw UsageError(flag + ": expected class names, or numbers such as 0,1,4 or 0-3, got \"" +
+                       text + "\"" +
+                       (near.empty() ? "" : "; did you mean " + std::string(near) + "?"));
+    }
+    for (auto c = std::stol(first); c <= std::stol(last); ++c) classes.push_back(c);
   }
   return classes;
 }

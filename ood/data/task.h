@@ -11,14 +11,17 @@ namespace ood {
 /// What to learn and what to test on.
 struct TaskOptions {
   std::string data = "fashion-mnist";
-  std::vector<std::int64_t> known;     ///< classes to learn; empty: all that are in no other list
-  std::vector<std::int64_t> outliers;  ///< classes used as outliers in training, never in the test
-  std::vector<std::int64_t> unknown;   ///< classes kept for the test
+  /// Classes by number, range or name: "0,2-4,boot".
+  std::string known;     ///< to learn; empty: all that are in no other list
+  std::string outliers;  ///< used as outliers in training, never in the test; or a path
+  std::string unknown;   ///< kept for the test
   std::vector<std::pair<std::string, std::string>> ood_data;  ///< further test sets, name and path
   double validation = 0.1;       ///< share of the training data that is held out
   std::int64_t limit_train = 0;  ///< at most so many training samples of ID and of outliers; 0: all
   std::int64_t limit_test = 0;   ///< at most so many samples a test set; 0: all
   std::uint64_t seed = 0;
+  PictureOptions pictures;
+  std::string synthetic_outliers;  ///< kinds made from the training data, see synthetic_outliers.h
 };
 
 /// An open-set task. Labels of ID samples are renumbered 0 .. K-1 in the order of `known`; OOD and
@@ -31,7 +34,8 @@ struct Task {
   Samples validation, validation_outliers;
   Samples test;
   std::vector<std::pair<std::string, Samples>> ood;  ///< test sets by name; never empty
-  std::vector<double> mean, deviation;  ///< of the training data, a channel, inputs in 0..1
+  std::vector<double> mean, deviation;  ///< of the training data, a channel; pictures in 0..1
+  bool embeddings = false;              ///< inputs are [N, D, 1, 1]
 
   std::int64_t classes() const { return static_cast<std::int64_t>(class_names.size()); }
 };
@@ -40,9 +44,14 @@ struct Task {
 Task make_task(const TaskOptions& options);
 
 /// Inputs as the network takes them: float32, normalised, channels-last.
-at::Tensor normalised(const Task& task, const at::Tensor& inputs);
+at::Tensor normalised(const at::Tensor& inputs, const std::vector<double>& mean,
+                      const std::vector<double>& deviation);
+inline at::Tensor normalised(const Task& task, const at::Tensor& inputs) {
+  return normalised(inputs, task.mean, task.deviation);
+}
 
-/// "0,1,2" or "0-3,5" as numbers.
-std::vector<std::int64_t> parse_classes(const std::string& flag, const std::string& text);
+/// "0,1,2", "0-3,5" or class names as numbers. A name stands above a number.
+std::vector<std::int64_t> parse_classes(const std::string& flag, const std::string& text,
+                                        const std::vector<std::string>& names = {});
 
 }  // namespace ood

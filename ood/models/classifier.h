@@ -20,7 +20,7 @@ struct NetworkShape {
   bool bias = true;  ///< false: no layer adds a constant, as one-class objectives need it
 };
 
-/// "small-cnn" or "mlp". UsageError names the known ones.
+/// "small-cnn", "mlp", "linear", "resnet-18" or "wrn-40-2". UsageError names the known ones.
 std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkShape& shape);
 
 }  // namespace ood

@@ -5,11 +5,12 @@
 namespace ood {
 
 Batches::Batches(const Task& task, std::int64_t batch_size, std::int64_t outliers_per_step,
-                 std::uint64_t seed)
+                 std::uint64_t seed, const Augmentation& augmentation)
     : task_(task),
       batch_size_(std::min(batch_size, task.train.size())),
       outliers_(outliers_per_step),
       seed_(seed),
+      augmentation_(augmentation),
       steps_per_epoch_(task.train.size() / batch_size_),
       id_{task.train, Purpose::kShuffle},
       outlier_stream_{task.train_outliers, Purpose::kOutliers} {}
@@ -38,6 +39,9 @@ Batches::Batch Batches::at_step(std::int64_t step) {
     batch.inputs = torch::cat({batch.inputs, more.inputs});
     batch.labels = torch::cat({batch.labels, more.labels});
   }
+  if (augmentation_.any())
+    batch.inputs = augmented(batch.inputs, augmentation_, seed_,
+                             static_cast<std::uint64_t>(step * (batch_size_ + outliers_)));
   return {normalised(task_, batch.inputs), batch.labels};
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ood/data/augment.h"
 #include "ood/data/random.h"
 #include "ood/data/task.h"
 
@@ -11,7 +12,7 @@ class Batches {
  public:
   /// outliers_per_step may be 0.
   Batches(const Task& task, std::int64_t batch_size, std::int64_t outliers_per_step,
-          std::uint64_t seed);
+          std::uint64_t seed, const Augmentation& augmentation = {});
 
   std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
 
@@ -34,6 +35,7 @@ class Batches {
   const Task& task_;
   std::int64_t batch_size_, outliers_;
   std::uint64_t seed_;
+  Augmentation augmentation_;
   std::int64_t steps_per_epoch_;
   Stream id_, outlier_stream_;
 };

@@ -16,17 +16,6 @@ using json = nlohmann::ordered_json;
 constexpr std::int64_t kBatch = 500;
 constexpr int kBins = 40;
 
-std::vector<double> numbers(const at::Tensor& scores, const std::string& what) {
-  const auto flat = scores.to(torch::kDouble).contiguous();
-  std::vector<double> v(flat.const_data_ptr<double>(),
-                        flat.const_data_ptr<double>() + flat.numel());
-  for (const double x : v)
-    if (std::isnan(x))
-      throw DivergedError("the network gives NaN for " + what +
-                          "; train again with a smaller --lr");
-  return v;
-}
-
 json figures(const Detection& d) {
   return {{"auroc", d.auroc}, {"aupr_in", d.aupr_in}, {"aupr_out", d.aupr_out}, {"fpr95", d.fpr95}};
 }
@@ -55,14 +44,43 @@ json histogram(const std::vector<double>& id, const std::vector<double>& ood) {
 
 }  // namespace
 
-NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples) {
+std::vector<double> score_numbers(const at::Tensor& scores, const std::string& what) {
+  const auto flat = scores.to(torch::kDouble).contiguous();
+  std::vector<double> v(flat.const_data_ptr<double>(),
+                        flat.const_data_ptr<double>() + flat.numel());
+  for (const double x : v)
+    if (std::isnan(x))
+      throw DivergedError("the network gives NaN for " + what +
+                          "; train again with a smaller --lr");
+  return v;
+}
+
+at::Tensor outlier_score(const Objective& objective, std::string_view score,
+                         const NetworkOutput& output) {
+  if (const auto own = objective.own_score(output); own.defined()) return own;
+  return get_score(score).compute(output);
+}
+
+std::vector<double> validation_scores(Classifier& network, const Objective& objective,
+                                      const Task& task, const std::string& score) {
+  if (task.validation.size() == 0) return {};
+  const torch::NoGradGuard no_grad;
+  auto scores =
+      score_numbers(outlier_score(objective, score, run_network(network, task, task.validation)),
+                    "held-out data");
+  std::sort(scores.begin(), scores.end());
+  return scores;
+}
+
+NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
+                          const std::vector<double>& deviation, const at::Tensor& all) {
   const torch::NoGradGuard no_grad;
   const bool was_training = network.is_training();
   network.eval();
   std::vector<at::Tensor> logits, features;
-  for (std::int64_t i = 0; i < samples.size(); i += kBatch) {
-    const auto inputs = samples.inputs.slice(0, i, std::min(i + kBatch, samples.size()));
-    const auto out = network.forward(normalised(task, inputs));
+  for (std::int64_t i = 0; i < std::max<std::int64_t>(all.size(0), 1); i += kBatch) {
+    const auto inputs = all.slice(0, i, std::min(i + kBatch, all.size(0)));
+    const auto out = network.forward(normalised(inputs, mean, deviation));
     logits.push_back(out.logits.to(torch::kFloat));
     features.push_back(out.features.to(torch::kFloat));
   }
@@ -89,9 +107,8 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   };
   // The objective's own score, or one of the general ones.
   const auto score_of = [&](std::string_view name, const NetworkOutput& output) {
-    if (name == own_score)
-      if (const auto own = objective.own_score(output); own.defined()) return own;
-    return get_score(name).compute(output);
+    return name == own_score ? outlier_score(objective, name, output)
+                             : get_score(name).compute(output);
   };
 
   result["accuracy"] = accuracy_of(id, task.test);
@@ -100,7 +117,7 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
     const auto held_out = run_network(network, task, task.validation);
     result["validation_accuracy"] = accuracy_of(held_out, task.validation);
     result["threshold"] =
-        threshold_at(numbers(score_of(own_score, held_out), "held-out data"), 0.95);
+        threshold_at(score_numbers(score_of(own_score, held_out), "held-out data"), 0.95);
   }
   std::vector<std::string> names;
   for (const Score& score : scores()) names.emplace_back(score.name);
@@ -108,9 +125,9 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   json own = json::object(), by_score = json::object(), curves = json::object();
   for (const std::string& score : names) {
     const bool is_own = score == own_score;
-    const auto id_scores = numbers(score_of(score, id), "the test data");
+    const auto id_scores = score_numbers(score_of(score, id), "the test data");
     for (const auto& [name, output] : sets) {
-      const auto ood_scores = numbers(score_of(score, output), "OOD set " + name);
+      const auto ood_scores = score_numbers(score_of(score, output), "OOD set " + name);
       const json f = figures(detection(id_scores, ood_scores));
       by_score[score][name] = f;
       if (!is_own) continue;

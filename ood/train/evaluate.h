@@ -8,8 +8,19 @@
 
 namespace ood {
 
-/// What a network says of all of `samples`, in evaluation mode and without gradients.
-NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples);
+/// What a network says of all inputs, in evaluation mode and without gradients.
+NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
+                          const std::vector<double>& deviation, const at::Tensor& inputs);
+inline NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples) {
+  return run_network(network, task.mean, task.deviation, samples.inputs);
+}
+
+/// The score of that name [N]: the objective's own, or one of the general ones.
+at::Tensor outlier_score(const Objective& objective, std::string_view score,
+                         const NetworkOutput& output);
+
+/// Scores as numbers; DivergedError where there is a NaN among them.
+std::vector<double> score_numbers(const at::Tensor& scores, const std::string& what);
 
 /// Share of rows whose largest evidence is that of the label; evidence must be defined.
 double accuracy(const at::Tensor& evidence, const at::Tensor& labels);
@@ -21,5 +32,9 @@ double accuracy(const at::Tensor& evidence, const at::Tensor& labels);
 ///   {roc, histogram}} by `score`
 nlohmann::ordered_json evaluate(Classifier& network, const Objective& objective, const Task& task,
                                 const std::string& score, std::uint64_t seed);
+
+/// The scores of the held-out ID data, ascending; empty where none is held out.
+std::vector<double> validation_scores(Classifier& network, const Objective& objective,
+                                      const Task& task, const std::string& score);
 
 }  // namespace ood

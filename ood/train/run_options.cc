@@ -8,17 +8,31 @@
 #include <set>
 #include <sstream>
 
+#include "ood/data/augment.h"
 #include "ood/errors.h"
 #include "ood/objectives/registry.h"
 
 namespace ood {
 namespace {
 
+// Of a run folder; one that an older program cannot read gets a larger number.
+constexpr std::int64_t kFormat = 1;
+
 void check_range(const char* flag, double value, double low, double high, const char* expected) {
   if (value >= low && value <= high) return;
   std::ostringstream text;
   text << "--" << flag << ": expected " << expected << ", got " << value;
   throw UsageError(text.str());
+}
+
+void check_word(const char* flag, const std::string& value,
+                std::initializer_list<const char*> known) {
+  std::string list;
+  for (const char* word : known) {
+    if (value == word) return;
+    list += (list.empty() ? "" : " or ") + std::string(word);
+  }
+  throw UsageError("--" + std::string(flag) + ": expected " + list + ", got " + value);
 }
 
 const ObjectiveEntry& entry_of(const std::string& name) {
@@ -55,6 +69,16 @@ void RunOptions::resolve() {
   check_range("weight-decay", weight_decay, 0, 1e38, "at least 0");
   check_range("mixup", mixup, 0, 1e6, "at least 0");
   check_range("cutmix", cutmix, 0, 1e6, "at least 0");
+  check_range("image-size", static_cast<double>(image_size), 0, 4096, "0 to 4096");
+  check_range("clip", clip, 0, 1e38, "at least 0");
+  check_range("accumulate", static_cast<double>(accumulate), 1, 1e6, "at least 1");
+  check_range("patience", static_cast<double>(patience), 0, 1e6, "at least 0");
+  check_range("checkpoint", static_cast<double>(checkpoint), 0, 1e12, "at least 0");
+  check_word("optimizer", optimizer, {"sgd", "adamw"});
+  check_word("precision", precision, {"float32", "bf16"});
+  parse_augmentation(augment);
+  if (patience > 0 && validation == 0)
+    throw UsageError("--patience: expected --validation above 0 to stop by, got 0");
   if (mixup > 0 && cutmix > 0) throw UsageError("expected --mixup or --cutmix, got both");
   check_range("warmup", warmup, 0, 1, "0 to 1");
   check_range("validation", validation, 0, 0.9, "0 to 0.9");
@@ -73,7 +97,8 @@ void RunOptions::resolve() {
       throw UsageError(objective + " has no parameter " + name + "; expected " +
                        (known.empty() ? "none" : known));
   }
-  if (lr == 0) lr = entry.learning_rate;
+  // Adam's steps do not grow with the gradient.
+  if (lr == 0) lr = optimizer == "adamw" ? 1e-3 : entry.learning_rate;
   const auto values = objective_parameters();
   try {
     check_parameters(entry, values.data(), values.size());
@@ -100,6 +125,18 @@ std::string shortest(double v) {
 
 }  // namespace
 
+void merge(RunOptions& options, const RunOptions& file, const std::set<std::string>& given) {
+  std::map<std::string, void*> fields;
+  visit_options(options, [&](const char* key, auto& v, const char*) { fields[key] = &v; });
+  RunOptions copy = file;
+  visit_options(copy, [&](const char* key, auto& v, const char*) {
+    using T = std::remove_reference_t<decltype(v)>;
+    if (given.count(key) == 0) *static_cast<T*>(fields.at(key)) = v;
+  });
+  for (const auto& [objective, values] : file.parameters)
+    for (const auto& [name, value] : values) options.parameters[objective].emplace(name, value);
+}
+
 std::string to_toml(const RunOptions& options) {
   // toml++ sorts keys; written by hand the file keeps the order of --help.
   std::ostringstream out;
@@ -111,6 +148,9 @@ std::string to_toml(const RunOptions& options) {
     void operator()(const char* key, std::int64_t v, const char*) const {
       out << key << " = " << v << "\n";
     }
+    void operator()(const char* key, bool v, const char*) const {
+      out << key << " = " << (v ? "true" : "false") << "\n";
+    }
     void operator()(const char* key, double v, const char*) const {
       out << key << " = " << shortest(v) << "\n";
     }
@@ -120,6 +160,7 @@ std::string to_toml(const RunOptions& options) {
       out << key << " = " << a << "\n";
     }
   };
+  out << "format = " << kFormat << "\n";
   RunOptions copy = options;
   visit_options(copy, Writer{out});
   for (const auto& [name, values] : options.parameters) {
@@ -162,6 +203,11 @@ RunOptions read_config(const std::filesystem::path& path) {
         v = node.value<std::int64_t>() ? *node.value<std::int64_t>()
                                        : (fail(key, "a whole number"), 0);
     }
+    void operator()(const char* key, bool& v, const char*) const {
+      known.insert(key);
+      if (const auto node = table[key])
+        v = node.value<bool>() ? *node.value<bool>() : (fail(key, "true or false"), false);
+    }
     void operator()(const char* key, double& v, const char*) const {
       known.insert(key);
       if (const auto node = table[key])
@@ -179,6 +225,11 @@ RunOptions read_config(const std::filesystem::path& path) {
     }
   };
   const std::string file = path.string();
+  if (const auto format = table["format"].value<std::int64_t>(); format && *format > kFormat)
+    throw DataError(file + ": is of format " + std::to_string(*format) +
+                    ", this ood reads formats up to " + std::to_string(kFormat) +
+                    "; use a newer ood");
+  known.insert("format");
   visit_options(o, Reader{table, known, file});
   for (const auto& [key, node] : table) {
     const std::string name(key.str());

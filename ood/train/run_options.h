@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,17 +17,28 @@ struct RunOptions {
   std::vector<std::string> ood_data;
   double validation = 0.1;
   std::int64_t limit_train = 0, limit_test = 0;
+  std::int64_t image_size = 0;
+  bool strict = false;
+  std::string synthetic_outliers;
 
-  std::string model = "small-cnn";
+  std::string model = "auto";
+  std::string init;
   std::string objective = "cross_entropy";
   std::int64_t epochs = 3;
   std::int64_t batch_size = 128;
   double outlier_ratio = 0.5;
+  std::string optimizer = "sgd";
   double lr = 0;
   double momentum = 0.9;
   double weight_decay = 5e-4;
   double warmup = 0.05;
+  double clip = 0;
+  std::int64_t accumulate = 1;
+  std::int64_t patience = 0;
+  std::string precision = "float32";
+  std::string augment;
   double mixup = 0, cutmix = 0;
+  std::int64_t checkpoint = 0;
   std::int64_t seed = 0;
   std::int64_t threads = 0;
 
@@ -41,28 +53,42 @@ struct RunOptions {
 
 template <class Visitor>
 void visit_options(RunOptions& o, Visitor&& v) {
-  v("data", o.data, "fashion-mnist, or a folder of idx files");
-  v("known", o.known, "classes to learn, e.g. 0,1,2 or 0-4; default: those in no other list");
-  v("outliers", o.outliers, "classes used as outliers in training");
+  v("data", o.data, "fashion-mnist, or a folder: idx, CIFAR binary, .npy, or pictures by class");
+  v("known", o.known, "classes to learn, e.g. 0,2-4,boot; default: those in no other list");
+  v("outliers", o.outliers, "classes used as outliers in training, or a path to them");
+  v("synthetic-outliers", o.synthetic_outliers, "made ones: noise,blur,patch-shuffle,cutmix");
   v("unknown", o.unknown, "classes kept for the test, never trained with");
   v("ood-data", o.ood_data, "a further OOD test set NAME=PATH; may be repeated");
   v("validation", o.validation, "share of the training data held out");
   v("limit-train", o.limit_train, "at most N training samples, and N outliers; 0: all");
   v("limit-test", o.limit_test, "at most N samples a test set; 0: all");
-  v("model", o.model, "network: small-cnn or mlp");
+  v("image-size", o.image_size, "bring pictures to N x N; 0: as they are");
+  v("strict", o.strict, "refuse a picture that does not decode instead of leaving it out");
+  v("model", o.model, "network: small-cnn, mlp, linear, resnet-18, wrn-40-2; auto: by the data");
+  v("init", o.init, "start from the weights of this run (fine-tuning)");
   v("objective", o.objective, "training objective, see `ood objectives`");
   v("epochs", o.epochs, "passes over the training data");
   v("batch-size", o.batch_size, "ID samples a step");
   v("outlier-ratio", o.outlier_ratio, "outliers a step for each ID sample");
+  v("optimizer", o.optimizer, "sgd or adamw");
   v("lr", o.lr, "peak learning rate; 0: what suits the objective, mostly 0.1");
   v("momentum", o.momentum, "Nesterov momentum");
   v("weight-decay", o.weight_decay, "weight decay");
   v("warmup", o.warmup, "share of the steps over which the learning rate rises");
+  v("clip", o.clip, "largest norm of the gradient; 0: any");
+  v("accumulate", o.accumulate, "batches whose gradients are averaged for a step");
+  v("patience", o.patience, "stop after N epochs without gain on validation data; 0: never");
+  v("precision", o.precision, "of the network: float32 or bf16");
+  v("augment", o.augment, "of training pictures: flip,crop");
   v("mixup", o.mixup, "mix ID samples, lambda ~ Beta(X, X); 0: off");
   v("cutmix", o.cutmix, "exchange rectangles of ID pictures, area ~ Beta(X, X); 0: off");
+  v("checkpoint", o.checkpoint, "steps between checkpoints; 0: at the end of each epoch");
   v("seed", o.seed, "seed of weights, divisions and order");
   v("threads", o.threads, "threads; 0: one a processor");
 }
+
+/// Takes from `file` what is not named in `given`: flags stand above a configuration file.
+void merge(RunOptions& options, const RunOptions& file, const std::set<std::string>& given);
 
 /// As TOML text; the other way round for a run's config.toml. DataError names file and line.
 std::string to_toml(const RunOptions& options);

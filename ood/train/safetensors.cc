@@ -54,6 +54,12 @@ void write_parts(const std::filesystem::path& path,
   if (::fsync(fd) != 0) fail("cannot be made durable", fd);
   if (::close(fd) != 0) fail("cannot be closed", -1);
   if (::rename(temporary.c_str(), path.c_str()) != 0) fail("cannot be renamed into place", -1);
+  // The new name, too, must survive a power cut.
+  const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+  if (const int dir = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); dir >= 0) {
+    ::fsync(dir);
+    ::close(dir);
+  }
 }
 
 }  // namespace

@@ -1,21 +1,21 @@
 #include "ood/train/trainer.h"
 
+#include <ATen/autocast_mode.h>
+
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "ood/augment/mixing.h"
 #include "ood/data/random.h"
 #include "ood/errors.h"
-#include "ood/objectives/registry.h"
 #include "ood/torch.h"
-#include "ood/train/batches.h"
+#include "ood/train/checkpoint.h"
+#include "ood/train/curves.h"
 #include "ood/train/evaluate.h"
-#include "ood/train/objective.h"
+#include "ood/train/interrupt.h"
 #include "ood/train/progress.h"
-#include "ood/train/safetensors.h"
 #include "ood/train/schedule.h"
+#include "ood/train/step_inputs.h"
 #include "ood/version.h"
 
 namespace ood {
@@ -24,143 +24,270 @@ namespace {
 using json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
-constexpr std::size_t kCurvePoints = 200;
-
-// metrics.jsonl: one object a line, written at once so that a crash loses nothing.
-class MetricsLog {
- public:
-  explicit MetricsLog(const fs::path& path) : path_(path), out_(path, std::ios::trunc) { check(); }
-  void write(const json& object) {
-    out_ << object.dump() << '\n' << std::flush;
-    check();
-  }
-
- private:
-  void check() const {
-    if (!out_) throw DataError(path_.string() + ": cannot be written");
-  }
-  fs::path path_;
-  std::ofstream out_;
-};
-
-// Loss and terms by step for the report, thinned to means over equal stretches.
-class Curves {
- public:
-  void add(double loss, const Losses& losses) {
-    add_to("loss", loss);
-    for (const auto& [name, value] : losses.terms) add_to(name, value.item<double>());
-  }
-  json thinned() const {
-    json out = json::object();
-    for (const auto& [name, values] : series_) {
-      const std::size_t points = std::min(values.size(), kCurvePoints);
-      json points_of = json::array();
-      for (std::size_t p = 0; p < points; ++p) {
-        const std::size_t begin = p * values.size() / points,
-                          end = (p + 1) * values.size() / points;
-        double sum = 0;
-        for (std::size_t i = begin; i < end; ++i) sum += values[i];
-        points_of.push_back({(begin + end + 1) / 2, sum / static_cast<double>(end - begin)});
-      }
-      out[name] = points_of;
-    }
-    return out;
-  }
-
- private:
-  void add_to(const std::string& name, double value) {
-    for (auto& [n, values] : series_)
-      if (n == name) {
-        values.push_back(value);
-        return;
-      }
-    series_.push_back({name, {value}});
-  }
-  std::vector<std::pair<std::string, std::vector<double>>> series_;
-};
-
-std::vector<at::Tensor> trainable(const torch::nn::Module& network,
-                                  const torch::nn::Module& objective) {
-  auto all = network.parameters();
-  for (const auto& p : objective.parameters()) all.push_back(p);
+std::vector<at::Tensor> trainable(const Model& model) {
+  auto all = model.network->parameters();
+  for (const auto& p : model.objective->parameters()) all.push_back(p);
   return all;
 }
 
-// Every tensor of a run by the name under which it is stored; the objective's own are prefixed.
-template <class Visit>
-void for_each_tensor(const Classifier& network, const Objective& objective, const Visit& visit) {
-  const auto of = [&](const torch::nn::Module& module, const std::string& prefix) {
-    for (const auto& p : module.named_parameters()) visit(prefix + p.key(), p.value());
-    for (const auto& b : module.named_buffers()) visit(prefix + b.key(), b.value());
-  };
-  of(network, "");
-  of(objective, "objective.");
+std::int64_t outliers_per_step(const RunOptions& o, const Task& task) {
+  const ObjectiveEntry& entry = get_objective(o.objective);
+  if (!entry.uses_ood) return 0;
+  if (task.train_outliers.size() > 0) {
+    const auto n = std::llround(o.outlier_ratio * static_cast<double>(o.batch_size));
+    if (n > 0) return n;
+  }
+  std::fprintf(stderr,
+               "warning: %s learns from outliers and has none; set --outliers CLASSES or "
+               "--synthetic-outliers noise,blur,patch-shuffle,cutmix, or it trains on ID data "
+               "alone\n",
+               o.objective.c_str());
+  return 0;
 }
 
-void save_model(const fs::path& path, const Classifier& network, const Objective& objective,
-                const RunOptions& options) {
-  TensorFile file;
-  for_each_tensor(network, objective, [&](const std::string& name, const at::Tensor& t) {
-    file.tensors.emplace_back(name, t);
-  });
-  file.metadata = {{"format", "ood-run"},
-                   {"version", kVersion},
-                   {"model", options.model},
-                   {"objective", options.objective}};
-  write_safetensors(path, file);
-}
+// bfloat16 inside the network, as autocast has it, while one of these lives.
+class Precision {
+ public:
+  explicit Precision(bool bf16) : on_(bf16), before_(at::autocast::is_autocast_enabled(at::kCPU)) {
+    if (!on_) return;
+    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+    at::autocast::set_autocast_enabled(at::kCPU, true);
+  }
+  ~Precision() {
+    if (!on_) return;
+    at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(at::kCPU, before_);
+  }
+  Precision(const Precision&) = delete;
+  Precision& operator=(const Precision&) = delete;
 
-void load_model(const fs::path& path, const Classifier& network, const Objective& objective) {
-  const TensorFile file = read_safetensors(path);
-  const torch::NoGradGuard no_grad;
-  for_each_tensor(network, objective, [&](const std::string& name, at::Tensor to) {
-    const auto from = file.find(name);
-    if (!from.defined())
-      throw DataError(path.string() + ": expected tensor " + name + ", found none");
-    if (from.sizes() != to.sizes())
-      throw DataError(path.string() + ": tensor " + name + " has another shape than the network's");
-    to.copy_(from);
-  });
-}
-
-// The other targets of a mixed batch, and the share of the first ones.
-struct OtherTarget {
-  at::Tensor target;
-  double lambda;
+ private:
+  bool on_, before_;
 };
 
-// Mixes the ID samples of a batch, the first `id` ones, among themselves; outliers stay outliers.
-std::optional<OtherTarget> mix(const RunOptions& options, Batches::Batch& batch, std::int64_t id,
-                               std::int64_t step) {
-  if (options.mixup <= 0 && options.cutmix <= 0) return std::nullopt;
-  RandomStream random(
-      static_cast<std::uint64_t>(options.seed),
-      (static_cast<std::uint64_t>(Purpose::kMixing) << 48) + static_cast<std::uint64_t>(step));
-  const auto x = batch.inputs.slice(0, 0, id), y = batch.target.slice(0, 0, id);
-  const Mixed mixed = options.mixup > 0 ? mixup_data(x, y, options.mixup, random)
-                                        : cutmix(x, y, options.cutmix, 1, random);
-  const auto format = at::MemoryFormat::ChannelsLast;
-  batch.inputs = torch::cat({mixed.inputs, batch.inputs.slice(0, id)}).contiguous(format);
-  return OtherTarget{torch::cat({mixed.target_b, batch.target.slice(0, id)}), mixed.lambda};
-}
+// One training: the loop and what belongs to it.
+class Training {
+ public:
+  Training(const RunOptions& options, const Task& task, const fs::path& out, Start start)
+      : o_(options),
+        task_(task),
+        out_(out),
+        model_(make_model(describe(options, task))),
+        inputs_(o_, task, outliers_per_step(options, task)),
+        checkpoints_(out),
+        optimizer_((prepare_network(start), o_), trainable(model_)),
+        micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
+        total_(micro_steps_ / o_.accumulate),
+        progress_(o_.objective, total_),
+        started_(std::chrono::steady_clock::now()) {
+    if (total_ == 0)
+      throw UsageError("--accumulate: expected at most the " + std::to_string(micro_steps_) +
+                       " batches of the training, got " + std::to_string(o_.accumulate));
+    if (start == Start::kResume) {
+      const auto position = checkpoints_.restore_newest(model_, optimizer_);
+      if (position) at_ = *position;
+      std::fprintf(stderr, "resuming at step %ld of %ld\n", static_cast<long>(at_.step),
+                   static_cast<long>(total_));
+    } else {
+      checkpoints_.remove_all();
+    }
+    log_ = std::make_unique<MetricsLog>(out, at_.step);
+    if (at_.step == 0) model_.objective->begin(pass());
+  }
 
-Losses between(const Losses& a, const Losses& b, double lambda) {
-  Losses out;
-  out.total = lambda * a.total + (1 - lambda) * b.total;
-  for (std::size_t t = 0; t < a.terms.size(); ++t)
-    out.terms.emplace_back(a.terms[t].first,
-                           lambda * a.terms[t].second + (1 - lambda) * b.terms[t].second);
-  return out;
-}
+  json run() {
+    const InterruptGuard interrupt;
+    model_.network->train();
+    model_.objective->train();
+    bool stop = false;
+    while (at_.step < total_ && !stop) {
+      one_step();
+      const bool epoch_ends = epoch_of(at_.step) > epoch_of(at_.step - 1);
+      if (epoch_ends) stop = end_epoch();
+      const bool due = o_.checkpoint > 0 ? at_.step % o_.checkpoint == 0 : epoch_ends;
+      if (interrupt.interrupted()) {
+        save();
+        throw Interrupted("interrupted at step " + std::to_string(at_.step) + " of " +
+                          std::to_string(total_) + "; go on with: ood train --resume " +
+                          out_.string());
+      }
+      if (due && at_.step < total_) save();
+    }
+    return finish();
+  }
+
+ private:
+  std::uint64_t seed() const { return static_cast<std::uint64_t>(o_.seed); }
+  double elapsed() const {
+    return at_.seconds +
+           std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+  }
+  // Epochs that are complete after that many steps.
+  std::int64_t epoch_of(std::int64_t step) const {
+    return step * o_.accumulate / inputs_.steps_per_epoch();
+  }
+
+  void prepare_network(Start start) const {
+    if (!o_.init.empty() && start != Start::kResume) initialise_network(*model_.network, o_.init);
+  }
+
+  // All ID training data through the network as it is, for objectives with centers.
+  TrainingPass pass() const {
+    return [this](const auto& visit) {
+      const torch::NoGradGuard no_grad;
+      auto& network = *model_.network;
+      network.eval();
+      for (std::int64_t i = 0; i < task_.train.size(); i += 500) {
+        const std::int64_t end = std::min<std::int64_t>(i + 500, task_.train.size());
+        visit(network.forward(normalised(task_, task_.train.inputs.slice(0, i, end))),
+              task_.train.labels.slice(0, i, end));
+      }
+      network.train();
+    };
+  }
+
+  NetworkOutput forward(const at::Tensor& x) const {
+    // ID samples and outliers in one forward: batch normalisation must see the mixture.
+    const Precision precision(o_.precision == "bf16");
+    auto out = model_.network->forward(x);
+    out.logits = out.logits.to(torch::kFloat);
+    out.features = out.features.to(torch::kFloat);
+    return out;
+  }
+
+  void one_step() {
+    // Whatever draws from torch's own stream draws the same after a resume.
+    torch::manual_seed(
+        random_bits(seed(), Purpose::kWeights, 1, static_cast<std::uint64_t>(at_.step)));
+    const double lr = cosine_lr(o_.lr, o_.warmup, at_.step, total_);
+    optimizer_.zero_grad();
+    double loss = 0;
+    std::vector<std::pair<std::string, double>> terms;
+    NetworkOutput output;
+    StepInputs::Step step;
+    for (std::int64_t i = 0; i < o_.accumulate; ++i) {
+      step = inputs_.at_step(at_.step * o_.accumulate + i);
+      output = forward(step.inputs);
+      const Losses losses = StepInputs::losses(*model_.objective, output, step);
+      const double share = 1.0 / static_cast<double>(o_.accumulate);
+      loss += losses.total.item<double>() * share;
+      for (std::size_t t = 0; t < losses.terms.size(); ++t) {
+        if (i == 0) terms.emplace_back(losses.terms[t].first, 0.0);
+        terms[t].second += losses.terms[t].second.item<double>() * share;
+      }
+      if (!std::isfinite(loss)) break;
+      (o_.accumulate > 1 ? losses.total * share : losses.total).backward();
+    }
+    json line = {{"step", at_.step + 1}, {"epoch", epoch_of(at_.step) + 1}, {"loss", nullptr}};
+    if (std::isfinite(loss)) line["loss"] = loss;
+    for (const auto& [name, value] : terms) line[name] = value;
+    line["lr"] = lr;
+    log_->write(line);
+    if (!std::isfinite(loss))
+      throw DivergedError(o_.objective + ": the loss is " +
+                          (std::isnan(loss) ? "NaN" : "infinite") + " at step " +
+                          std::to_string(at_.step + 1) + " of " + std::to_string(total_) +
+                          "; expected a number; try a smaller --lr (now " + std::to_string(o_.lr) +
+                          "). The run so far is in " + out_.string());
+    if (o_.clip > 0) torch::nn::utils::clip_grad_norm_(trainable(model_), o_.clip);
+    optimizer_.step(lr);
+    ++at_.step;
+    at_.epoch_loss += loss;
+    ++at_.epoch_steps;
+    model_.objective->after_step(output, step.target,
+                                 static_cast<double>(at_.step * o_.accumulate) /
+                                     static_cast<double>(inputs_.steps_per_epoch()));
+    char note[48];
+    std::snprintf(note, sizeof note, "loss %.3f", loss);
+    progress_.update(at_.step, note);
+  }
+
+  // Returns whether the training should stop early.
+  bool end_epoch() {
+    json end = {{"epoch", epoch_of(at_.step)},
+                {"train_loss", at_.epoch_loss / static_cast<double>(at_.epoch_steps)}};
+    at_.epoch_loss = 0;
+    at_.epoch_steps = 0;
+    bool stop = false;
+    if (task_.validation.size() > 0) {
+      const torch::NoGradGuard no_grad;
+      const auto evidence =
+          model_.objective->class_evidence(run_network(*model_.network, task_, task_.validation));
+      model_.objective->train();
+      if (evidence.defined()) {
+        const double now = accuracy(evidence, task_.validation.labels);
+        end["validation_accuracy"] = now;
+        at_.epochs_without_gain = now > at_.best_accuracy ? 0 : at_.epochs_without_gain + 1;
+        if (now > at_.best_accuracy) {
+          at_.best_accuracy = now;
+          at_.best_step = at_.step;
+          if (o_.patience > 0) save();
+        }
+        stop = o_.patience > 0 && at_.epochs_without_gain >= o_.patience;
+      }
+    }
+    end["seconds"] = elapsed();
+    log_->write(end);
+    return stop;
+  }
+
+  void save() {
+    log_->make_durable();
+    Position p = at_;
+    p.seconds = elapsed();
+    checkpoints_.save(p, model_, optimizer_);
+  }
+
+  json finish() {
+    const std::int64_t steps = at_.step;
+    const bool best = o_.patience > 0 && at_.best_step > 0;
+    if (best) checkpoints_.restore_weights(at_.best_step, model_);
+    model_.objective->finish(pass());
+    model_.objective->eval();
+    const double seconds = elapsed();
+    const ObjectiveEntry& entry = get_objective(o_.objective);
+    const std::string score(entry.score);
+    save_trained(out_ / "model.safetensors",
+                 {describe(o_, task_), model_,
+                  validation_scores(*model_.network, *model_.objective, task_, score)});
+    json result;
+    result["objective"] = o_.objective;
+    result["score"] = entry.score;
+    result["parameters"] = o_.parameters.at(o_.objective);
+    result["seconds"] = seconds;
+    result["steps"] = steps;
+    if (best) result["best_step"] = at_.best_step;
+    result.update(evaluate(*model_.network, *model_.objective, task_, score, seed()));
+    result["training"] = training_curves(read_metrics(out_));
+    json file = results_header(o_, task_);
+    file["objectives"] = {result};
+    write_file(out_ / "results.json", file.dump(1) + "\n");
+    checkpoints_.remove_all();
+    return result;
+  }
+
+  const RunOptions& o_;
+  const Task& task_;
+  fs::path out_;
+  Model model_;
+  StepInputs inputs_;
+  Checkpoints checkpoints_;
+  Optimizer optimizer_;
+  std::int64_t micro_steps_, total_;
+  Position at_;
+  std::unique_ptr<MetricsLog> log_;
+  Progress progress_;
+  std::chrono::steady_clock::time_point started_;
+};
 
 }  // namespace
 
 TaskOptions task_options(const RunOptions& o) {
   TaskOptions t;
   t.data = o.data;
-  t.known = parse_classes("--known", o.known);
-  t.outliers = parse_classes("--outliers", o.outliers);
-  t.unknown = parse_classes("--unknown", o.unknown);
+  t.known = o.known;
+  t.outliers = o.outliers;
+  t.unknown = o.unknown;
   for (const auto& item : o.ood_data) {
     const auto equals = item.find('=');
     if (equals == 0 || equals == std::string::npos || equals + 1 == item.size())
@@ -171,27 +298,9 @@ TaskOptions task_options(const RunOptions& o) {
   t.limit_train = o.limit_train;
   t.limit_test = o.limit_test;
   t.seed = static_cast<std::uint64_t>(o.seed);
+  t.pictures = {o.image_size, o.strict};
+  t.synthetic_outliers = o.synthetic_outliers;
   return t;
-}
-
-Model new_model(const RunOptions& options, const Task& task) {
-  const ObjectiveEntry& entry = get_objective(options.objective);
-  torch::manual_seed(static_cast<std::uint64_t>(options.seed));
-  const std::int64_t outputs =
-      entry.embedding > 0 ? entry.embedding : task.classes() + (entry.ood_is_last_class ? 1 : 0);
-  Model m;
-  m.network =
-      make_network(options.model, {task.train.inputs.size(1), task.train.inputs.size(2),
-                                   task.train.inputs.size(3), outputs, !entry.without_bias});
-  m.objective = make_objective(entry, options.objective_parameters(),
-                               {task.classes(), m.network->features()});
-  return m;
-}
-
-void make_run_folder(const fs::path& out) {
-  std::error_code error;
-  fs::create_directories(out, error);
-  if (error) throw DataError(out.string() + ": cannot be created: " + error.message());
 }
 
 json results_header(const RunOptions& options, const Task& task) {
@@ -207,124 +316,20 @@ json results_header(const RunOptions& options, const Task& task) {
   return h;
 }
 
-json train_run(const RunOptions& given, const Task& task, const fs::path& out) {
+json train_run(const RunOptions& given, const Task& task, const fs::path& out, Start start) {
   RunOptions options = given;
   options.resolve();
-  const ObjectiveEntry& entry = get_objective(options.objective);
-  make_run_folder(out);
-  write_file(out / "config.toml", to_toml(options));
-  MetricsLog log(out / "metrics.jsonl");
-
-  const auto [network, objective] = new_model(options, task);
-  std::int64_t outliers = 0;
-  if (entry.uses_ood && task.train_outliers.size() > 0)
-    outliers = std::llround(options.outlier_ratio * static_cast<double>(options.batch_size));
-  if (entry.uses_ood && outliers == 0)
-    std::fprintf(
-        stderr,
-        "warning: %s learns from outliers and has none; set --outliers CLASSES, or it trains "
-        "on ID data alone\n",
-        options.objective.c_str());
-  if ((options.mixup > 0 || options.cutmix > 0) && !entry.classifies)
+  options.model = describe(options, task).model;
+  if ((options.mixup > 0 || options.cutmix > 0) && !get_objective(options.objective).classifies)
     throw UsageError("--mixup, --cutmix: expected an objective that uses labels, got " +
                      options.objective);
-  Batches batches(task, options.batch_size, outliers, static_cast<std::uint64_t>(options.seed));
-  torch::optim::SGD optimizer(trainable(*network, *objective),
-                              torch::optim::SGDOptions(options.lr)
-                                  .momentum(options.momentum)
-                                  .nesterov(options.momentum > 0)
-                                  .weight_decay(options.weight_decay));
-
-  const std::int64_t total = batches.steps_per_epoch() * options.epochs;
-  Progress progress(options.objective, total);
-  Curves curves;
-  const auto start = std::chrono::steady_clock::now();
-  const auto elapsed = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
-  // All ID training data through the network as it is, for objectives with centers.
-  const TrainingPass pass = [&, &network = network](const auto& visit) {
-    const torch::NoGradGuard no_grad;
-    network->eval();
-    for (std::int64_t i = 0; i < task.train.size(); i += 500) {
-      const std::int64_t end = std::min<std::int64_t>(i + 500, task.train.size());
-      visit(network->forward(normalised(task, task.train.inputs.slice(0, i, end))),
-            task.train.labels.slice(0, i, end));
-    }
-    network->train();
-  };
-  objective->begin(pass);
-  network->train();
-  objective->train();
-  double epoch_loss = 0;
-  for (std::int64_t step = 0; step < total; ++step) {
-    const std::int64_t epoch = step / batches.steps_per_epoch();
-    const double lr = cosine_lr(options.lr, options.warmup, step, total);
-    static_cast<torch::optim::SGDOptions&>(optimizer.param_groups()[0].options()).lr(lr);
-    auto batch = batches.at_step(step);
-    const auto mixed = mix(options, batch, batch.target.size(0) - outliers, step);
-    // ID samples and outliers in one forward: batch normalisation must see the mixture.
-    const auto output = network->forward(batch.inputs);
-    const Losses losses = mixed ? between(objective->forward(output, batch.target),
-                                          objective->forward(output, mixed->target), mixed->lambda)
-                                : objective->forward(output, batch.target);
-    const double loss = losses.total.item<double>();
-    json line = {{"step", step + 1}, {"epoch", epoch + 1}, {"loss", nullptr}};
-    if (std::isfinite(loss)) line["loss"] = loss;
-    for (const auto& [name, value] : losses.terms) line[name] = value.item<double>();
-    line["lr"] = lr;
-    log.write(line);
-    if (!std::isfinite(loss))
-      throw DivergedError(options.objective + ": the loss is " +
-                          (std::isnan(loss) ? "NaN" : "infinite") + " at step " +
-                          std::to_string(step + 1) + " of " + std::to_string(total) +
-                          "; expected a number; try a smaller --lr (now " +
-                          std::to_string(options.lr) + "). The run so far is in " + out.string());
-    curves.add(loss, losses);
-    epoch_loss += loss;
-    optimizer.zero_grad();
-    losses.total.backward();
-    optimizer.step();
-    objective->after_step(
-        output, batch.target,
-        static_cast<double>(step + 1) / static_cast<double>(batches.steps_per_epoch()));
-    char note[48];
-    std::snprintf(note, sizeof note, "loss %.3f", loss);
-    progress.update(step + 1, note);
-    if ((step + 1) % batches.steps_per_epoch() == 0) {
-      json end = {{"epoch", epoch + 1},
-                  {"train_loss", epoch_loss / static_cast<double>(batches.steps_per_epoch())}};
-      if (task.validation.size() > 0) {
-        const torch::NoGradGuard no_grad;
-        const auto evidence =
-            objective->class_evidence(run_network(*network, task, task.validation));
-        objective->train();
-        if (evidence.defined())
-          end["validation_accuracy"] = accuracy(evidence, task.validation.labels);
-      }
-      end["seconds"] = elapsed();
-      log.write(end);
-      epoch_loss = 0;
-    }
-  }
-  objective->finish(pass);
-  objective->eval();
-  const double seconds = elapsed();
-  save_model(out / "model.safetensors", *network, *objective, options);
-
-  json result;
-  result["objective"] = options.objective;
-  result["score"] = entry.score;
-  result["parameters"] = options.parameters.at(options.objective);
-  result["seconds"] = seconds;
-  result["steps"] = total;
-  result.update(evaluate(*network, *objective, task, std::string(entry.score),
-                         static_cast<std::uint64_t>(options.seed)));
-  result["training"] = curves.thinned();
-  json file = results_header(options, task);
-  file["objectives"] = {result};
-  write_file(out / "results.json", file.dump(1) + "\n");
-  return result;
+  make_run_folder(out);
+  const RunLock lock(out);
+  if (start == Start::kFresh && Checkpoints(out).any())
+    throw UsageError(out.string() + ": holds an unfinished training; go on with --resume " +
+                     out.string() + ", or drop it with --overwrite");
+  if (start != Start::kResume) write_file(out / "config.toml", to_toml(options));
+  return Training(options, task, out, start).run();
 }
 
 LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)>& change) {
@@ -334,12 +339,8 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
   run.options = read_config(folder / "config.toml");
   change(run.options);
   run.options.resolve();
+  run.trained = load_trained(folder / "model.safetensors");
   run.task = make_task(task_options(run.options));
-  const auto [network, objective] = new_model(run.options, run.task);
-  run.network = network;
-  run.objective = objective;
-  objective->eval();
-  load_model(folder / "model.safetensors", *network, *objective);
   return run;
 }
 

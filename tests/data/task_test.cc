@@ -18,9 +18,9 @@ class TaskTest : public testing::Test {
   TaskTest() {
     test::write_dataset(folder.path, 400, 200, 5);
     options.data = folder.path.string();
-    options.known = {0, 3};
-    options.outliers = {1};
-    options.unknown = {2, 4};
+    options.known = "0,3";
+    options.outliers = "1";
+    options.unknown = "2,4";
   }
   test::TemporaryFolder folder;
   TaskOptions options;
@@ -69,14 +69,14 @@ TEST_F(TaskTest, WrongListsAreUsageErrors) {
       EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
     }
   };
-  options.unknown = {2, 3};
+  options.unknown = "2,3";
   refused("class 3 is in --known and in --unknown");
-  options.unknown = {7};
+  options.unknown = "7";
   refused("expected classes 0 to 4");
-  options.unknown = {};
+  options.unknown = "";
   refused("no OOD samples to test on");
-  options.known = {0};
-  options.unknown = {2};
+  options.known = "0";
+  options.unknown = "2";
   refused("at least two classes");
 }
 

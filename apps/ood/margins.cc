@@ -1,0 +1,70 @@
+#include <algorithm>
+#include <cstdio>
+
+#include "apps/ood/commands.h"
+#include "ood/errors.h"
+#include "ood/metrics/detection.h"
+#include "ood/scores/scores.h"
+#include "ood/torch.h"
+#include "ood/train/evaluate.h"
+#include "ood/train/trainer.h"
+
+namespace ood::app {
+namespace {
+
+struct Margins {
+  std::string run;
+  std::int64_t threads = 0;
+
+  // Energies are -logsumexp of the logits (Liu et al. 2020). Their hinges are max(0, E - m_in)^2 on
+  // ID data and max(0, m_out - E)^2 on outliers: margins inside both distributions leave about half
+  // of each to be pushed apart.
+  void measure() const {
+    const auto loaded = load_run(run, [&](RunOptions& o) {
+      if (threads > 0) o.threads = threads;
+      set_threads(o);
+    });
+    const Task& task = loaded.task;
+    if (task.train_outliers.size() == 0)
+      throw UsageError(run +
+                       ": was trained without outliers; expected a run with --outliers or "
+                       "--synthetic-outliers");
+    const auto energies = [&](const Samples& s) {
+      const auto output = run_network(*loaded.trained.model.network, task, s);
+      return score_numbers(energy_score(output.logits), "the training data");
+    };
+    // Held-out data where there is some: trained data looks better than it is.
+    const auto id = energies(task.validation.size() > 0 ? task.validation : task.train);
+    const auto outliers = energies(task.validation_outliers.size() > 0 ? task.validation_outliers
+                                                                       : task.train_outliers);
+    std::printf("energy (-logsumexp)   5 %%      50 %%     95 %%\n");
+    for (const auto& [name, e] : {std::pair{"ID", &id}, std::pair{"outliers", &outliers}})
+      std::printf("%-18s %8.2f %8.2f %8.2f\n", name, threshold_at(*e, 0.05), threshold_at(*e, 0.5),
+                  threshold_at(*e, 0.95));
+    const double in = threshold_at(id, 0.5), out = threshold_at(outliers, 0.5);
+    if (in >= out)
+      std::printf(
+          "ID energies are not below those of outliers; with these margins both hinges "
+          "start active\n");
+    std::printf(
+        "proposed, at the medians: --energy_regularized.margin_in %.2f "
+        "--energy_regularized.margin_out %.2f\n",
+        std::min(in, out), std::max(in, out));
+  }
+};
+
+}  // namespace
+
+void add_margins(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "margins", "measure the energies of a run's ID and outlier data, propose m_in and m_out");
+  auto state = std::make_shared<Margins>();
+  command->add_option("RUN", state->run, "run folder of `ood train`, with outliers")->required();
+  command->add_option("--threads", state->threads, "threads; 0: one a processor")->type_name("N");
+  command->footer(
+      "By the held-out part of the training data; test data plays no part.\n"
+      "Example:\n  ood margins runs/ce");
+  command->callback([state] { state->measure(); });
+}
+
+}  // namespace ood::app

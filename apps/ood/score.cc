@@ -1,0 +1,115 @@
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#include "apps/ood/commands.h"
+#include "ood/data/dataset.h"
+#include "ood/data/picture.h"
+#include "ood/errors.h"
+#include "ood/torch.h"
+#include "ood/train/detector.h"
+#include "ood/train/safetensors.h"
+
+namespace ood::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A field of a CSV line (RFC 4180).
+std::string field(const std::string& text) {
+  if (text.find_first_of(",\"\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+
+struct Score {
+  std::string run, data, out;
+  double tpr = 0.95;
+  std::int64_t threads = 0;
+
+  void run_command() {
+    if (threads > 0) at::set_num_threads(static_cast<int>(threads));
+    const Detector detector = Detector::load(run, tpr);
+    std::ostringstream csv;
+    csv << "input,class,score,accepted\n";
+    std::int64_t n = 0, accepted = 0;
+    const auto write = [&](const std::string& name, const at::Tensor& inputs) {
+      const auto a = detector(inputs);
+      for (std::int64_t i = 0; i < a.classes.size(0); ++i) {
+        const auto c = a.classes[i].item<std::int64_t>();
+        const bool yes = a.accepted[i].item<bool>();
+        csv << field(name.empty() ? std::to_string(n) : name) << ","
+            << field(c < 0 ? "" : detector.class_names()[static_cast<std::size_t>(c)]) << ","
+            << a.scores[i].item<float>() << "," << (yes ? "accept" : "reject") << "\n";
+        ++n;
+        accepted += yes;
+      }
+    };
+    const auto shape = detector.input_shape();
+    const auto pictures = picture_files();
+    if (!pictures.empty()) {
+      if (shape.size() != 3) throw DataError(data + ": the run takes embeddings, got pictures");
+      for (const auto& path : pictures) {
+        auto x = with_channels(read_picture(path).unsqueeze(0), shape[0]);
+        write(path.string(), resized(x, shape[1], shape[2]));
+      }
+    } else {
+      auto x = load_inputs(data).inputs;
+      if (shape.size() == 1 && x.is_floating_point())
+        x = x.view({x.size(0), -1});
+      else if (shape.size() == 3 && !x.is_floating_point())
+        x = resized(with_channels(x, shape[0]), shape[1], shape[2]);
+      constexpr std::int64_t kBatch = 1000;
+      for (std::int64_t i = 0; i < x.size(0); i += kBatch)
+        write("", x.slice(0, i, std::min(i + kBatch, x.size(0))));
+    }
+    if (out == "-")
+      std::cout << csv.str();
+    else
+      write_file(out, csv.str());
+    std::cerr << n << " inputs, " << accepted << " accepted, " << n - accepted
+              << " rejected at threshold " << detector.threshold() << " (accepts " << 100 * tpr
+              << " % of held-out ID data)\n";
+  }
+
+ private:
+  std::vector<fs::path> picture_files() const {
+    std::vector<fs::path> files;
+    if (!fs::exists(data)) throw DataError(data + ": no such file or folder");
+    if (!fs::is_directory(data)) {
+      if (is_picture_name(data)) files.emplace_back(data);
+      return files;
+    }
+    for (const auto& e : fs::recursive_directory_iterator(data))
+      if (e.is_regular_file() && is_picture_name(e.path())) files.push_back(e.path());
+    std::sort(files.begin(), files.end());
+    return files;
+  }
+};
+
+}  // namespace
+
+void add_score(CLI::App& app) {
+  auto* command = app.add_subcommand("score", "class, outlier score and decision for new inputs");
+  auto state = std::make_shared<Score>();
+  state->out = "-";
+  command->add_option("RUN", state->run, "run folder of `ood train`")->required();
+  command->add_option("DATA", state->data, "a picture, a folder of them, an idx or .npy file")
+      ->required();
+  command->add_option("--out", state->out, "CSV file; -: standard output")
+      ->type_name("FILE")
+      ->capture_default_str();
+  command->add_option("--tpr", state->tpr, "share of ID inputs to accept, by held-out data")
+      ->type_name("X")
+      ->capture_default_str();
+  command->add_option("--threads", state->threads, "threads; 0: one a processor")->type_name("N");
+  command->footer(
+      "Columns: input (file, or index), class, score (higher: rather OOD), accept or reject.\n"
+      "Example:\n  ood score runs/oe path/to/pictures --out scores.csv");
+  command->callback([state] { state->run_command(); });
+}
+
+}  // namespace ood::app

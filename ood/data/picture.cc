@@ -1,0 +1,168 @@
+#include "ood/data/picture.h"
+
+// jpeglib.h uses FILE and size_t without including what declares them.
+#include <cstddef>
+#include <cstdio>
+// The order matters.
+#include <jpeglib.h>
+#include <png.h>
+
+#include <algorithm>
+#include <csetjmp>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "ood/errors.h"
+#include "ood/torch.h"
+
+namespace ood {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Pictures beyond this are a damaged header rather than a picture.
+constexpr std::int64_t kMaxSide = 1 << 16;
+constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
+
+struct CloseFile {
+  void operator()(std::FILE* f) const { std::fclose(f); }
+};
+using File = std::unique_ptr<std::FILE, CloseFile>;
+
+void check_size(const fs::path& path, std::int64_t height, std::int64_t width) {
+  if (height < 1 || width < 1 || height > kMaxSide || width > kMaxSide ||
+      height * width > kMaxPixels)
+    throw DataError(path.string() + ": a picture of " + std::to_string(width) + "x" +
+                    std::to_string(height) + " cannot be right");
+}
+
+at::Tensor channels_first(const std::vector<unsigned char>& pixels, std::int64_t height,
+                          std::int64_t width, std::int64_t channels) {
+  auto t = torch::empty({height, width, channels}, torch::kUInt8);
+  std::memcpy(t.data_ptr(), pixels.data(), pixels.size());
+  return t.permute({2, 0, 1}).contiguous();
+}
+
+at::Tensor read_png(const fs::path& path, std::FILE* file) {
+  png_image image{};
+  image.version = PNG_IMAGE_VERSION;
+  const auto fail = [&]() -> at::Tensor {
+    const std::string reason = image.message;
+    png_image_free(&image);
+    throw DataError(path.string() + ": does not decode as PNG: " + reason);
+  };
+  if (png_image_begin_read_from_stdio(&image, file) == 0) return fail();
+  check_size(path, image.height, image.width);
+  const bool colour = (image.format & PNG_FORMAT_FLAG_COLOR) != 0;
+  image.format = colour ? PNG_FORMAT_RGB : PNG_FORMAT_GRAY;
+  std::vector<unsigned char> pixels(PNG_IMAGE_SIZE(image));
+  const png_color black{0, 0, 0};
+  if (png_image_finish_read(&image, &black, pixels.data(), 0, nullptr) == 0) return fail();
+  const at::Tensor out = channels_first(pixels, image.height, image.width, colour ? 3 : 1);
+  png_image_free(&image);
+  return out;
+}
+
+// libjpeg reports errors by a jump and damage by a counter of warnings.
+struct JpegErrors {
+  jpeg_error_mgr base;
+  std::jmp_buf back;
+  char text[JMSG_LENGTH_MAX];
+};
+
+void jpeg_failed(j_common_ptr info) {
+  auto* errors = reinterpret_cast<JpegErrors*>(info->err);
+  errors->base.format_message(info, errors->text);
+  std::longjmp(errors->back, 1);
+}
+
+void jpeg_silent(j_common_ptr) {}
+
+// Plain data only between setjmp and its jump: the jump runs no destructors.
+bool decode_jpeg(std::FILE* file, JpegErrors& errors, std::vector<unsigned char>& pixels,
+                 std::int64_t& height, std::int64_t& width, std::int64_t& channels) {
+  jpeg_decompress_struct info{};
+  info.err = jpeg_std_error(&errors.base);
+  errors.base.error_exit = jpeg_failed;
+  errors.base.output_message = jpeg_silent;
+  if (setjmp(errors.back) != 0) {
+    jpeg_destroy_decompress(&info);
+    return false;
+  }
+  jpeg_create_decompress(&info);
+  jpeg_stdio_src(&info, file);
+  jpeg_read_header(&info, TRUE);
+  info.out_color_space = info.num_components == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  jpeg_start_decompress(&info);
+  height = info.output_height;
+  width = info.output_width;
+  channels = info.output_components;
+  if (height > kMaxSide || width > kMaxSide || height * width > kMaxPixels) {
+    std::snprintf(errors.text, sizeof errors.text, "a picture of %ldx%ld cannot be right",
+                  static_cast<long>(width), static_cast<long>(height));
+    jpeg_destroy_decompress(&info);
+    return false;
+  }
+  pixels.resize(static_cast<std::size_t>(height * width * channels));
+  while (info.output_scanline < info.output_height) {
+    JSAMPROW row = pixels.data() + static_cast<std::size_t>(info.output_scanline) *
+                                       static_cast<std::size_t>(width * channels);
+    jpeg_read_scanlines(&info, &row, 1);
+  }
+  const long warnings = errors.base.num_warnings;
+  if (warnings > 0)
+    std::snprintf(errors.text, sizeof errors.text, "truncated or damaged (%ld faults)", warnings);
+  jpeg_finish_decompress(&info);
+  jpeg_destroy_decompress(&info);
+  return warnings == 0;
+}
+
+at::Tensor read_jpeg(const fs::path& path, std::FILE* file) {
+  JpegErrors errors{};
+  std::vector<unsigned char> pixels;
+  std::int64_t height = 0, width = 0, channels = 0;
+  if (!decode_jpeg(file, errors, pixels, height, width, channels))
+    throw DataError(path.string() + ": does not decode as JPEG: " + errors.text);
+  return channels_first(pixels, height, width, channels);
+}
+
+}  // namespace
+
+bool is_picture_name(const fs::path& path) {
+  std::string end = path.extension().string();
+  std::transform(end.begin(), end.end(), end.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return end == ".png" || end == ".jpg" || end == ".jpeg";
+}
+
+at::Tensor read_picture(const fs::path& path) {
+  const File file(std::fopen(path.c_str(), "rb"));
+  if (!file) throw DataError(path.string() + ": cannot be opened");
+  unsigned char start[8] = {};
+  const auto n = std::fread(start, 1, sizeof start, file.get());
+  std::rewind(file.get());
+  // By content: a wrong ending is a common mistake and harmless.
+  if (n >= 8 && png_sig_cmp(start, 0, 8) == 0) return read_png(path, file.get());
+  if (n >= 3 && start[0] == 0xff && start[1] == 0xd8 && start[2] == 0xff)
+    return read_jpeg(path, file.get());
+  throw DataError(path.string() + ": expected a PNG or JPEG picture, got something else");
+}
+
+at::Tensor resized(const at::Tensor& pictures, std::int64_t height, std::int64_t width) {
+  if (pictures.size(2) == height && pictures.size(3) == width) return pictures;
+  return at::_upsample_bilinear2d_aa(pictures.to(torch::kFloat), {height, width},
+                                     /*align_corners=*/false)
+      .round_()
+      .clamp_(0, 255)
+      .to(torch::kUInt8);
+}
+
+at::Tensor with_channels(const at::Tensor& pictures, std::int64_t channels) {
+  if (pictures.size(1) == channels) return pictures;
+  if (channels == 3) return pictures.expand({-1, 3, -1, -1}).contiguous();
+  const auto luma = torch::tensor({0.299f, 0.587f, 0.114f}).view({1, 3, 1, 1});
+  return pictures.to(torch::kFloat).mul(luma).sum(1, true).round_().to(torch::kUInt8);
+}
+
+}  // namespace ood

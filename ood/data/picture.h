@@ -1,0 +1,22 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+
+namespace ood {
+
+/// Reads a PNG or JPEG file as uint8 [1 or 3, height, width], grey or RGB. 16-bit PNG is reduced to
+/// 8 bits, transparency is put on black. DataError says why a file does not decode.
+at::Tensor read_picture(const std::filesystem::path& path);
+
+/// Whether the file's name ends like that of a picture: .png, .jpg or .jpeg.
+bool is_picture_name(const std::filesystem::path& path);
+
+/// Pictures [N, C, H, W] at another size: bilinear with antialiasing, rounded.
+at::Tensor resized(const at::Tensor& pictures, std::int64_t height, std::int64_t width);
+
+/// Pictures with that many channels, 1 or 3: grey repeated, or the luma of ITU-R BT.601.
+at::Tensor with_channels(const at::Tensor& pictures, std::int64_t channels);
+
+}  // namespace ood

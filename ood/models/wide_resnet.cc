@@ -1,0 +1,78 @@
+#include "ood/models/networks.h"
+#include "ood/models/residual.h"
+
+namespace ood {
+namespace {
+
+using residual::conv;
+using residual::norm;
+
+constexpr int kBlocks = 6;  // a stage; depth 40 = 6 * 6 + 4
+constexpr std::int64_t kWiden = 2;
+
+// x' + conv(relu(norm(conv(relu(norm(x)))))): norms before convolutions.
+class PreactBlock : public torch::nn::Module {
+ public:
+  PreactBlock(std::int64_t in, std::int64_t out, std::int64_t stride, bool affine) {
+    norm1_ = register_module("norm1", norm(in, affine));
+    conv1_ = register_module("conv1", conv(in, out, 3, stride));
+    norm2_ = register_module("norm2", norm(out, affine));
+    conv2_ = register_module("conv2", conv(out, out, 3, 1));
+    if (stride != 1 || in != out) shortcut_ = register_module("shortcut", conv(in, out, 1, stride));
+  }
+  at::Tensor forward(const at::Tensor& x) {
+    const auto a = torch::relu(norm1_->forward(x));
+    const auto y = conv2_->forward(torch::relu(norm2_->forward(conv1_->forward(a))));
+    return y + (shortcut_ ? shortcut_->forward(a) : x);
+  }
+
+ private:
+  torch::nn::BatchNorm2d norm1_{nullptr}, norm2_{nullptr};
+  torch::nn::Conv2d conv1_{nullptr}, conv2_{nullptr}, shortcut_{nullptr};
+};
+
+class WideResNet : public Classifier {
+ public:
+  explicit WideResNet(const NetworkShape& shape) {
+    conv_ = register_module("conv", conv(shape.channels, 16, 3, 1));
+    std::int64_t in = 16;
+    for (int stage = 0; stage < 3; ++stage)
+      for (int i = 0; i < kBlocks; ++i) {
+        const std::int64_t out = (16 << stage) * kWiden;
+        blocks_.push_back(register_module(
+            "block" + std::to_string(stage + 1) + std::to_string(i + 1),
+            std::make_shared<PreactBlock>(in, out, stage > 0 && i == 0 ? 2 : 1, shape.bias)));
+        in = out;
+      }
+    norm_ = register_module("norm", norm(in, shape.bias));
+    fc_ = register_module(
+        "fc", torch::nn::Linear(torch::nn::LinearOptions(in, shape.classes).bias(shape.bias)));
+    features_ = in;
+  }
+
+  NetworkOutput forward(const at::Tensor& inputs) override {
+    auto x = conv_->forward(inputs);
+    for (const auto& block : blocks_) x = block->forward(x);
+    NetworkOutput out;
+    out.features = torch::relu(norm_->forward(x)).mean({2, 3});
+    out.logits = fc_->forward(out.features);
+    return out;
+  }
+
+  std::int64_t features() const override { return features_; }
+
+ private:
+  std::int64_t features_ = 0;
+  torch::nn::Conv2d conv_{nullptr};
+  std::vector<std::shared_ptr<PreactBlock>> blocks_;
+  torch::nn::BatchNorm2d norm_{nullptr};
+  torch::nn::Linear fc_{nullptr};
+};
+
+}  // namespace
+
+std::shared_ptr<Classifier> make_wide_resnet(const NetworkShape& shape) {
+  return std::make_shared<WideResNet>(shape);
+}
+
+}  // namespace ood

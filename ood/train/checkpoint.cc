@@ -1,0 +1,121 @@
+#include "ood/train/checkpoint.h"
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "ood/errors.h"
+#include "ood/train/run_folder.h"
+#include "ood/train/safetensors.h"
+#include "ood/version.h"
+
+namespace ood {
+namespace {
+
+namespace fs = std::filesystem;
+using json = nlohmann::ordered_json;
+
+constexpr const char* kStart = "step-";
+constexpr const char* kOptimizer = "optimizer.";
+constexpr std::size_t kNewest = 2;
+
+json to_json(const Position& p) {
+  return {{"step", p.step},
+          {"seconds", p.seconds},
+          {"epoch_loss", p.epoch_loss},
+          {"epoch_steps", p.epoch_steps},
+          {"best_accuracy", p.best_accuracy},
+          {"best_step", p.best_step},
+          {"epochs_without_gain", p.epochs_without_gain}};
+}
+
+Position position_of(const json& j) {
+  Position p;
+  p.step = j.at("step");
+  p.seconds = j.at("seconds");
+  p.epoch_loss = j.at("epoch_loss");
+  p.epoch_steps = j.at("epoch_steps");
+  p.best_accuracy = j.at("best_accuracy");
+  p.best_step = j.at("best_step");
+  p.epochs_without_gain = j.at("epochs_without_gain");
+  return p;
+}
+
+}  // namespace
+
+fs::path Checkpoints::path(std::int64_t step) const {
+  char name[48];
+  std::snprintf(name, sizeof name, "%s%09ld.safetensors", kStart, static_cast<long>(step));
+  return folder_ / name;
+}
+
+std::vector<std::int64_t> Checkpoints::steps() const {
+  std::vector<std::int64_t> found;
+  if (!fs::is_directory(folder_)) return found;
+  for (const auto& e : fs::directory_iterator(folder_)) {
+    const std::string name = e.path().filename().string();
+    if (name.rfind(kStart, 0) != 0 || e.path().extension() != ".safetensors") continue;
+    found.push_back(std::atoll(name.c_str() + std::string(kStart).size()));
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+bool Checkpoints::any() const { return !steps().empty(); }
+
+void Checkpoints::remove_all() const {
+  std::error_code ignored;
+  fs::remove_all(folder_, ignored);
+}
+
+void Checkpoints::save(const Position& position, const Model& model,
+                       const Optimizer& optimizer) const {
+  make_run_folder(folder_);
+  TensorFile file = tensors_of(model);
+  for (const auto& [name, tensor] : optimizer.state())
+    file.tensors.emplace_back(kOptimizer + name, tensor);
+  file.metadata = {
+      {"format", "ood-checkpoint"}, {"version", kVersion}, {"position", to_json(position).dump()}};
+  write_safetensors(path(position.step), file);
+  auto all = steps();
+  while (all.size() > kNewest) {
+    std::error_code ignored;
+    if (all.front() != position.best_step) fs::remove(path(all.front()), ignored);
+    all.erase(all.begin());
+  }
+  for (const auto& e : fs::directory_iterator(folder_))
+    if (e.path().extension() == ".tmp") {
+      std::error_code ignored;
+      fs::remove(e.path(), ignored);
+    }
+}
+
+std::optional<Position> Checkpoints::restore_newest(const Model& model,
+                                                    Optimizer& optimizer) const {
+  auto all = steps();
+  for (auto it = all.rbegin(); it != all.rend(); ++it) {
+    try {
+      const TensorFile file = read_safetensors(path(*it));
+      const auto position = file.metadata.find("position");
+      if (position == file.metadata.end())
+        throw DataError(path(*it).string() + ": expected a checkpoint, got another file");
+      const Position p = position_of(json::parse(position->second));
+      fill_model(model, file, path(*it));
+      std::vector<std::pair<std::string, at::Tensor>> state;
+      const std::string prefix = kOptimizer;
+      for (const auto& [name, tensor] : file.tensors)
+        if (name.rfind(prefix, 0) == 0) state.emplace_back(name.substr(prefix.size()), tensor);
+      optimizer.restore(state);
+      return p;
+    } catch (const DataError& e) {
+      std::fprintf(stderr, "warning: %s; trying the checkpoint before it\n", e.what());
+    }
+  }
+  return std::nullopt;
+}
+
+void Checkpoints::restore_weights(std::int64_t step, const Model& model) const {
+  fill_model(model, read_safetensors(path(step)), path(step));
+}
+
+}  // namespace ood

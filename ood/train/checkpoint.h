@@ -1,0 +1,43 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "ood/train/model_file.h"
+#include "ood/train/optimizer.h"
+
+namespace ood {
+
+/// Where a training stands. Random numbers are functions of seed and step, so that nothing else is
+/// needed to go on exactly.
+struct Position {
+  std::int64_t step = 0;         ///< optimizer steps done
+  double seconds = 0;            ///< time spent on them
+  double epoch_loss = 0;         ///< sum of the losses of the unfinished epoch
+  std::int64_t epoch_steps = 0;  ///< steps of it
+  double best_accuracy = -1;     ///< on ID validation data
+  std::int64_t best_step = 0;
+  std::int64_t epochs_without_gain = 0;
+};
+
+/// The checkpoints of a run folder, checkpoints/step-N.safetensors: written under a temporary name,
+/// made durable and renamed. The last two and the best one are kept.
+class Checkpoints {
+ public:
+  explicit Checkpoints(const std::filesystem::path& run) : folder_(run / "checkpoints") {}
+
+  void save(const Position& position, const Model& model, const Optimizer& optimizer) const;
+  /// The newest that can be read, or nothing; a damaged one is named on stderr and passed over.
+  std::optional<Position> restore_newest(const Model& model, Optimizer& optimizer) const;
+  /// The weights of a step; DataError where it is missing.
+  void restore_weights(std::int64_t step, const Model& model) const;
+  bool any() const;
+  void remove_all() const;
+
+ private:
+  std::filesystem::path path(std::int64_t step) const;
+  std::vector<std::int64_t> steps() const;  // ascending
+  std::filesystem::path folder_;
+};
+
+}  // namespace ood

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "ood/data/task.h"
+#include "ood/train/model_file.h"
+#include "ood/train/run_options.h"
+
+namespace ood {
+
+/// All that is needed to use a trained network without its training data; part of its file.
+struct ModelDescription {
+  std::string model, objective, score;
+  std::vector<double> parameters;  ///< of the objective, in the order of its table
+  std::int64_t channels = 0, height = 0, width = 0;
+  std::vector<std::string> class_names;
+  std::vector<double> mean, deviation;  ///< of the inputs, a channel
+  bool embeddings = false;
+  std::int64_t seed = 0;
+};
+
+ModelDescription describe(const RunOptions& options, const Task& task);
+
+nlohmann::ordered_json to_json(const ModelDescription& description);
+/// DataError where a field is missing.
+ModelDescription description_of(const nlohmann::ordered_json& json);
+
+/// The network and the objective of a description, with weights drawn from its seed.
+Model make_model(const ModelDescription& description);
+
+}  // namespace ood

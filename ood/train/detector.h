@@ -1,0 +1,42 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ood {
+
+/// A trained run in use: class, outlier score and decision for a batch. Needs nothing but the run's
+/// model.safetensors.
+class Detector {
+ public:
+  /// `run`: a run folder of `ood train`, or its model.safetensors. DataError where it is missing or
+  /// damaged. `tpr`: share of in-distribution inputs to accept, by the held-out data of the run.
+  static Detector load(const std::filesystem::path& run, double tpr = 0.95);
+  ~Detector();
+  Detector(Detector&&) noexcept;
+
+  struct Answer {
+    at::Tensor classes;   ///< int64 [N]; -1 where the objective knows one class only
+    at::Tensor scores;    ///< float32 [N], higher for OOD
+    at::Tensor accepted;  ///< bool [N]: score at or below the threshold
+  };
+  /// inputs: pictures, uint8 [N, C, H, W] as in training, or embeddings, float32 [N, D]. A
+  /// c10::ValueError names what was expected.
+  Answer operator()(const at::Tensor& inputs) const;
+
+  double threshold() const;
+  const std::vector<std::string>& class_names() const;
+  /// {C, H, W} of pictures, {D} of embeddings.
+  std::vector<std::int64_t> input_shape() const;
+
+ private:
+  Detector();
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ood

@@ -1,0 +1,17 @@
+#pragma once
+
+namespace ood {
+
+/// While one of these lives, Ctrl-C and SIGTERM are remembered instead of ending the program; a
+/// second one ends it.
+class InterruptGuard {
+ public:
+  InterruptGuard();
+  ~InterruptGuard();
+  InterruptGuard(const InterruptGuard&) = delete;
+  InterruptGuard& operator=(const InterruptGuard&) = delete;
+
+  bool interrupted() const;
+};
+
+}  // namespace ood

@@ -1,0 +1,64 @@
+#include "ood/train/model_file.h"
+
+#include "ood/errors.h"
+#include "ood/torch.h"
+
+namespace ood {
+namespace {
+
+template <class Visit>
+void for_each_tensor(const Model& model, const Visit& visit) {
+  const auto of = [&](const torch::nn::Module& module, const std::string& prefix) {
+    for (const auto& p : module.named_parameters()) visit(prefix + p.key(), p.value());
+    for (const auto& b : module.named_buffers()) visit(prefix + b.key(), b.value());
+  };
+  of(*model.network, "");
+  of(*model.objective, "objective.");
+}
+
+}  // namespace
+
+TensorFile tensors_of(const Model& model) {
+  TensorFile file;
+  for_each_tensor(model, [&](const std::string& name, const at::Tensor& t) {
+    file.tensors.emplace_back(name, t);
+  });
+  return file;
+}
+
+void fill_model(const Model& model, const TensorFile& file, const std::filesystem::path& path) {
+  const torch::NoGradGuard no_grad;
+  for_each_tensor(model, [&](const std::string& name, at::Tensor to) {
+    const auto from = file.find(name);
+    if (!from.defined())
+      throw DataError(path.string() + ": expected tensor " + name + ", found none");
+    if (from.sizes() != to.sizes())
+      throw DataError(path.string() + ": tensor " + name + " has another shape than the network's");
+    to.copy_(from);
+  });
+}
+
+void initialise_network(Classifier& network, const std::filesystem::path& run) {
+  const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
+  const TensorFile file = read_safetensors(path);
+  const torch::NoGradGuard no_grad;
+  std::size_t taken = 0, all = 0;
+  const auto take = [&](const std::string& name, at::Tensor to) {
+    ++all;
+    const auto from = file.find(name);
+    if (!from.defined() || from.sizes() != to.sizes()) return;
+    to.copy_(from);
+    ++taken;
+  };
+  for (const auto& p : network.named_parameters()) take(p.key(), p.value());
+  for (const auto& b : network.named_buffers()) take(b.key(), b.value());
+  if (taken == 0)
+    throw DataError("--init: " + path.string() +
+                    " has no tensor of this network; expected a run "
+                    "with the same --model");
+  if (taken < all)
+    std::fprintf(stderr, "note: --init: %zu of %zu tensors are taken over, the others are new\n",
+                 taken, all);
+}
+
+}  // namespace ood

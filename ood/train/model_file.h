@@ -1,0 +1,28 @@
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+
+#include "ood/models/classifier.h"
+#include "ood/train/objective.h"
+#include "ood/train/safetensors.h"
+
+namespace ood {
+
+/// A network with the objective it is trained with.
+struct Model {
+  std::shared_ptr<Classifier> network;
+  std::shared_ptr<Objective> objective;
+};
+
+/// Every tensor of a model by name; the objective's own begin with "objective.".
+TensorFile tensors_of(const Model& model);
+
+/// Copies the file's tensors into the model. DataError where one is missing or has another shape.
+void fill_model(const Model& model, const TensorFile& file, const std::filesystem::path& path);
+
+/// Copies those tensors of the network that have the same name and shape in the file, for
+/// fine-tuning. DataError where there are none.
+void initialise_network(Classifier& network, const std::filesystem::path& run);
+
+}  // namespace ood

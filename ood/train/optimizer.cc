@@ -1,0 +1,72 @@
+#include "ood/train/optimizer.h"
+
+#include "ood/errors.h"
+
+namespace ood {
+namespace {
+
+using Sgd = torch::optim::SGDParamState;
+using Adam = torch::optim::AdamWParamState;
+
+}  // namespace
+
+Optimizer::Optimizer(const RunOptions& o, std::vector<at::Tensor> parameters)
+    : parameters_(std::move(parameters)), adamw_(o.optimizer == "adamw") {
+  if (adamw_)
+    optimizer_ = std::make_unique<torch::optim::AdamW>(
+        parameters_, torch::optim::AdamWOptions(o.lr).weight_decay(o.weight_decay));
+  else
+    optimizer_ =
+        std::make_unique<torch::optim::SGD>(parameters_, torch::optim::SGDOptions(o.lr)
+                                                             .momentum(o.momentum)
+                                                             .nesterov(o.momentum > 0)
+                                                             .weight_decay(o.weight_decay));
+}
+
+void Optimizer::step(double learning_rate) {
+  optimizer_->param_groups()[0].options().set_lr(learning_rate);
+  optimizer_->step();
+}
+
+std::vector<std::pair<std::string, at::Tensor>> Optimizer::state() const {
+  std::vector<std::pair<std::string, at::Tensor>> out;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const auto it = optimizer_->state().find(parameters_[i].unsafeGetTensorImpl());
+    if (it == optimizer_->state().end()) continue;
+    const auto add = [&](const char* name, const at::Tensor& t) {
+      if (t.defined()) out.emplace_back(std::to_string(i) + "." + name, t);
+    };
+    if (adamw_) {
+      const auto& s = static_cast<const Adam&>(*it->second);
+      add("step", torch::tensor(s.step()));
+      add("exp_avg", s.exp_avg());
+      add("exp_avg_sq", s.exp_avg_sq());
+    } else {
+      add("momentum_buffer", static_cast<const Sgd&>(*it->second).momentum_buffer());
+    }
+  }
+  return out;
+}
+
+void Optimizer::restore(const std::vector<std::pair<std::string, at::Tensor>>& state) {
+  optimizer_->state().clear();
+  for (const auto& [key, tensor] : state) {
+    const auto dot = key.find('.');
+    const std::size_t i = std::stoul(key.substr(0, dot));
+    const std::string name = key.substr(dot + 1);
+    if (i >= parameters_.size()) throw DataError("the optimizer's state is of another network");
+    auto& slot = optimizer_->state()[parameters_[i].unsafeGetTensorImpl()];
+    if (adamw_) {
+      if (!slot) slot = std::make_unique<Adam>();
+      auto& s = static_cast<Adam&>(*slot);
+      if (name == "step") s.step(tensor.item<std::int64_t>());
+      if (name == "exp_avg") s.exp_avg(tensor.clone());
+      if (name == "exp_avg_sq") s.exp_avg_sq(tensor.clone());
+    } else {
+      if (!slot) slot = std::make_unique<Sgd>();
+      if (name == "momentum_buffer") static_cast<Sgd&>(*slot).momentum_buffer(tensor.clone());
+    }
+  }
+}
+
+}  // namespace ood

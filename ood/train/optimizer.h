@@ -1,0 +1,29 @@
+#pragma once
+
+#include "ood/torch.h"
+#include "ood/train/run_options.h"
+
+namespace ood {
+
+/// SGD with Nesterov momentum or AdamW over `parameters`, as the options say, with state that can
+/// be stored.
+class Optimizer {
+ public:
+  Optimizer(const RunOptions& options, std::vector<at::Tensor> parameters);
+
+  void zero_grad() { optimizer_->zero_grad(); }
+  /// One step with this learning rate.
+  void step(double learning_rate);
+
+  /// Its tensors by name; those of parameters that had no gradient yet are missing.
+  std::vector<std::pair<std::string, at::Tensor>> state() const;
+  /// Takes over what state() gave, for the same parameters. DataError where it does not fit.
+  void restore(const std::vector<std::pair<std::string, at::Tensor>>& state);
+
+ private:
+  std::vector<at::Tensor> parameters_;
+  bool adamw_;
+  std::unique_ptr<torch::optim::Optimizer> optimizer_;
+};
+
+}  // namespace ood

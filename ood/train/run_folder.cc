@@ -1,0 +1,82 @@
+#include "ood/train/run_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "ood/errors.h"
+#include "ood/train/safetensors.h"
+
+namespace ood {
+namespace {
+
+using json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+constexpr const char* kLog = "metrics.jsonl";
+
+std::string reason() { return std::strerror(errno); }
+
+}  // namespace
+
+void make_run_folder(const fs::path& out) {
+  std::error_code error;
+  fs::create_directories(out, error);
+  if (error) throw DataError(out.string() + ": cannot be created: " + error.message());
+}
+
+RunLock::RunLock(const fs::path& folder) {
+  const auto path = folder / ".lock";
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (fd_ < 0) throw DataError(folder.string() + ": cannot be written: " + reason());
+  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
+  ::close(fd_);
+  throw DataError(folder.string() + ": another ood is at work in this run folder");
+}
+
+RunLock::~RunLock() { ::close(fd_); }
+
+std::vector<json> read_metrics(const fs::path& folder) {
+  std::vector<json> lines;
+  std::ifstream in(folder / kLog);
+  for (std::string line; std::getline(in, line);) {
+    // A killed program may leave half a line.
+    auto object = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (object.is_object()) lines.push_back(std::move(object));
+  }
+  return lines;
+}
+
+MetricsLog::MetricsLog(const fs::path& folder, std::int64_t steps) : path_(folder / kLog) {
+  std::string kept;
+  if (steps > 0) {
+    bool later = false;
+    for (const json& line : read_metrics(folder)) {
+      later = later || line.value("step", std::int64_t{0}) > steps;
+      if (!later) kept += line.dump() + "\n";
+    }
+  }
+  write_file(path_, kept);
+  fd_ = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  if (fd_ < 0) throw DataError(path_.string() + ": cannot be written: " + reason());
+}
+
+MetricsLog::~MetricsLog() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void MetricsLog::write(const json& object) {
+  const std::string line = object.dump() + "\n";
+  if (::write(fd_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
+    throw DataError(path_.string() + ": cannot be written: " + reason());
+}
+
+void MetricsLog::make_durable() {
+  if (::fsync(fd_) != 0) throw DataError(path_.string() + ": cannot be made durable: " + reason());
+}
+
+}  // namespace ood

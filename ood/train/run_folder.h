@@ -1,0 +1,47 @@
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace ood {
+
+/// Creates the folder where needed; DataError where it cannot be written.
+void make_run_folder(const std::filesystem::path& out);
+
+/// Keeps a second program out of a run folder for as long as it lives; the lock goes with the
+/// process, however that ends.
+class RunLock {
+ public:
+  explicit RunLock(const std::filesystem::path& folder);
+  ~RunLock();
+  RunLock(const RunLock&) = delete;
+  RunLock& operator=(const RunLock&) = delete;
+
+ private:
+  int fd_;
+};
+
+/// metrics.jsonl: one object a line, written at once so that a crash loses nothing.
+class MetricsLog {
+ public:
+  /// Starts anew, or goes on after the line of `steps`: what later steps wrote is dropped.
+  MetricsLog(const std::filesystem::path& folder, std::int64_t steps);
+  ~MetricsLog();
+  MetricsLog(const MetricsLog&) = delete;
+  MetricsLog& operator=(const MetricsLog&) = delete;
+
+  void write(const nlohmann::ordered_json& object);
+  /// Returns once what was written survives a power cut.
+  void make_durable();
+
+ private:
+  std::filesystem::path path_;
+  int fd_ = -1;
+};
+
+/// The objects of a log.
+std::vector<nlohmann::ordered_json> read_metrics(const std::filesystem::path& folder);
+
+}  // namespace ood

@@ -1,0 +1,56 @@
+#include "ood/train/step_inputs.h"
+
+#include "ood/augment/mixing.h"
+#include "ood/errors.h"
+#include "ood/torch.h"
+
+namespace ood {
+namespace {
+
+Losses between(const Losses& a, const Losses& b, double lambda) {
+  Losses out;
+  out.total = lambda * a.total + (1 - lambda) * b.total;
+  for (std::size_t t = 0; t < a.terms.size(); ++t)
+    out.terms.emplace_back(a.terms[t].first,
+                           lambda * a.terms[t].second + (1 - lambda) * b.terms[t].second);
+  return out;
+}
+
+}  // namespace
+
+StepInputs::StepInputs(const RunOptions& options, const Task& task, std::int64_t outliers_per_step)
+    : options_(options),
+      outliers_(outliers_per_step),
+      augmentation_(parse_augmentation(options.augment)),
+      batches_(task, options.batch_size, outliers_per_step,
+               static_cast<std::uint64_t>(options.seed), augmentation_) {
+  if (augmentation_.any() && task.embeddings)
+    throw UsageError("--augment: expected pictures, got embeddings");
+}
+
+StepInputs::Step StepInputs::at_step(std::int64_t step) {
+  const auto batch = batches_.at_step(step);
+  Step s{batch.inputs, batch.target, outliers_, std::nullopt, 1};
+  if (options_.mixup <= 0 && options_.cutmix <= 0) return s;
+  // ID samples are mixed among themselves; outliers stay outliers.
+  RandomStream random(
+      static_cast<std::uint64_t>(options_.seed),
+      (static_cast<std::uint64_t>(Purpose::kMixing) << 48) + static_cast<std::uint64_t>(step));
+  const std::int64_t id = s.target.size(0) - outliers_;
+  const auto x = s.inputs.slice(0, 0, id), y = s.target.slice(0, 0, id);
+  const Mixed mixed = options_.mixup > 0 ? mixup_data(x, y, options_.mixup, random)
+                                         : cutmix(x, y, options_.cutmix, 1, random);
+  s.inputs =
+      torch::cat({mixed.inputs, s.inputs.slice(0, id)}).contiguous(at::MemoryFormat::ChannelsLast);
+  s.other_target = torch::cat({mixed.target_b, s.target.slice(0, id)});
+  s.lambda = mixed.lambda;
+  return s;
+}
+
+Losses StepInputs::losses(Objective& objective, const NetworkOutput& output, const Step& step) {
+  if (!step.other_target) return objective.forward(output, step.target);
+  return between(objective.forward(output, step.target),
+                 objective.forward(output, *step.other_target), step.lambda);
+}
+
+}  // namespace ood

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <optional>
+
+#include "ood/data/augment.h"
+#include "ood/train/batches.h"
+#include "ood/train/objective.h"
+#include "ood/train/run_options.h"
+
+namespace ood {
+
+/// The inputs of a step as the network takes them: drawn, augmented, mixed. A function of seed and
+/// step.
+class StepInputs {
+ public:
+  StepInputs(const RunOptions& options, const Task& task, std::int64_t outliers_per_step);
+
+  struct Step {
+    at::Tensor inputs, target;
+    std::int64_t outliers;
+    std::optional<at::Tensor> other_target;  ///< of mixed samples
+    double lambda = 1;                       ///< share of the first target
+  };
+  Step at_step(std::int64_t step);
+
+  std::int64_t steps_per_epoch() const { return batches_.steps_per_epoch(); }
+
+  /// The losses of a step's output: between those of the two targets where samples are mixed.
+  static Losses losses(Objective& objective, const NetworkOutput& output, const Step& step);
+
+ private:
+  const RunOptions& options_;
+  std::int64_t outliers_;
+  Augmentation augmentation_;
+  Batches batches_;
+};
+
+}  // namespace ood
