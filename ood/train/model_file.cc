@@ -38,27 +38,4 @@ void fill_model(const Model& model, const TensorFile& file, const std::filesyste
   });
 }
 
-void initialise_network(Classifier& network, const std::filesystem::path& run) {
-  const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
-  const TensorFile file = read_safetensors(path);
-  const torch::NoGradGuard no_grad;
-  std::size_t taken = 0, all = 0;
-  const auto take = [&](const std::string& name, at::Tensor to) {
-    ++all;
-    const auto from = file.find(name);
-    if (!from.defined() || from.sizes() != to.sizes()) return;
-    to.copy_(from);
-    ++taken;
-  };
-  for (const auto& p : network.named_parameters()) take(p.key(), p.value());
-  for (const auto& b : network.named_buffers()) take(b.key(), b.value());
-  if (taken == 0)
-    throw DataError("--init: " + path.string() +
-                    " has no tensor of this network; expected a run "
-                    "with the same --model");
-  if (taken < all)
-    std::fprintf(stderr, "note: --init: %zu of %zu tensors are taken over, the others are new\n",
-                 taken, all);
-}
-
 }  // namespace ood

@@ -21,8 +21,4 @@ TensorFile tensors_of(const Model& model);
 /// Copies the file's tensors into the model. DataError where one is missing or has another shape.
 void fill_model(const Model& model, const TensorFile& file, const std::filesystem::path& path);
 
-/// Copies those tensors of the network that have the same name and shape in the file, for
-/// fine-tuning. DataError where there are none.
-void initialise_network(Classifier& network, const std::filesystem::path& run);
-
 }  // namespace ood

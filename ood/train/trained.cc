@@ -51,4 +51,31 @@ Trained load_trained(const std::filesystem::path& path) {
   return t;
 }
 
+void initialise_network(Classifier& network, const ModelDescription& description,
+                        const std::filesystem::path& run) {
+  const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
+  const TensorFile file = read_safetensors(path);
+  const auto text = file.metadata.find("description");
+  const auto json = text == file.metadata.end()
+                        ? nlohmann::ordered_json()
+                        : nlohmann::ordered_json::parse(text->second, nullptr, false);
+  const std::string model = json.is_object() ? json.value("model", "") : "";
+  if (model != description.model)
+    throw DataError("--init: expected a run with --model " + description.model + ", " +
+                    path.string() + " has " + (model.empty() ? "none" : model));
+  const torch::NoGradGuard no_grad;
+  std::size_t taken = 0, all = 0;
+  const auto take = [&](const std::string& name, at::Tensor to) {
+    ++all;
+    const auto from = file.find(name);
+    if (!from.defined() || from.sizes() != to.sizes()) return;
+    to.copy_(from);
+    ++taken;
+  };
+  for (const auto& p : network.named_parameters()) take(p.key(), p.value());
+  for (const auto& b : network.named_buffers()) take(b.key(), b.value());
+  if (taken < all)
+    std::fprintf(stderr, "note: --init: %zu of %zu tensors fit and are taken over\n", taken, all);
+}
+
 }  // namespace ood

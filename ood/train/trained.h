@@ -17,4 +17,9 @@ void save_trained(const std::filesystem::path& path, const Trained& trained);
 /// In evaluation mode. DataError where the file is missing, damaged or of another format.
 Trained load_trained(const std::filesystem::path& path);
 
+/// Copies the network's tensors of the same name and shape from a run, for fine-tuning: the last
+/// layer may have other classes. DataError where the run has another network.
+void initialise_network(Classifier& network, const ModelDescription& description,
+                        const std::filesystem::path& run);
+
 }  // namespace ood

@@ -128,7 +128,8 @@ class Training {
   }
 
   void prepare_network(Start start) const {
-    if (!o_.init.empty() && start != Start::kResume) initialise_network(*model_.network, o_.init);
+    if (!o_.init.empty() && start != Start::kResume)
+      initialise_network(*model_.network, describe(o_, task_), o_.init);
   }
 
   // All ID training data through the network as it is, for objectives with centers.

@@ -1,0 +1,501 @@
+"""A user's own data in every format, and runs that are interrupted, killed and resumed."""
+import json
+import os
+import pathlib
+import random
+import signal
+import struct
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from conftest import BUILD
+
+PROGRAM = str(BUILD / "bin" / "ood")
+Image = pytest.importorskip("PIL.Image")
+
+
+def run(*arguments, **more):
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, **more)
+
+
+def one_line(result, status):
+    assert result.returncode == status, result.stderr
+    lines = [l for l in result.stderr.splitlines() if l]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def pictures(n, classes=4, side=32, channels=3, seed=0):
+    """Pictures whose class is a colour and a stripe, all different."""
+    g = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    x = g.integers(0, 60, (n, channels, side, side))
+    for i, c in enumerate(labels):
+        x[i, c % channels, c * 4:c * 4 + 8] += 120
+    return x.astype(np.uint8), labels.astype(np.int64)
+
+
+def write_png(folder, x, labels, end="png"):
+    for i, (p, c) in enumerate(zip(x, labels)):
+        where = folder / f"class{c}"
+        where.mkdir(parents=True, exist_ok=True)
+        array = p.transpose(1, 2, 0) if len(p) == 3 else p[0]
+        Image.fromarray(array).save(where / f"{i:04}.{end}")
+
+
+def write_idx(path, array):
+    path.write_bytes(struct.pack(">BBBB", 0, 0, 8, array.ndim) +
+                     b"".join(struct.pack(">I", s) for s in array.shape) + array.astype(np.uint8).tobytes())
+
+
+def write_cifar(folder, train, test):
+    folder.mkdir()
+    half = len(train[1]) // 2
+    parts = {"data_batch_1.bin": (train[0][:half], train[1][:half]),
+             "data_batch_2.bin": (train[0][half:], train[1][half:]), "test_batch.bin": test}
+    for name, (x, y) in parts.items():
+        (folder / name).write_bytes(b"".join(bytes([c]) + p.tobytes() for p, c in zip(x, y)))
+    (folder / "batches.meta.txt").write_text("".join(f"class{c}\n" for c in range(4)))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The same pictures as folder of PNG, CIFAR binary and idx."""
+    root = tmp_path_factory.mktemp("formats")
+    train, test = pictures(240), pictures(80, seed=1)
+    write_png(root / "folder" / "train", *train)
+    write_png(root / "folder" / "test", *test)
+    write_cifar(root / "cifar", train, test)
+    (root / "idx").mkdir()
+    for part, (x, y) in (("train", train), ("t10k", test)):
+        write_idx(root / "idx" / f"{part}-images-idx4-ubyte", x)
+        write_idx(root / "idx" / f"{part}-labels-idx1-ubyte", y)
+    (root / "npy").mkdir()
+    for part, (x, y) in (("train", train), ("test", test)):
+        np.save(root / "npy" / f"{part}.npy", x.reshape(len(x), -1)[:, ::48].astype(np.float32))
+        np.save(root / "npy" / f"{part}_labels.npy", y)
+    return root
+
+
+TASK = ["--known", "0,1,2", "--unknown", "3", "--batch-size", "16", "--threads", "1"]
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_the_same_pictures_give_the_same_weights_in_every_format(data, tmp_path):
+    for kind in ("folder", "cifar", "idx"):
+        r = run("train", "--data", data / kind, *TASK, "--epochs", 1, "--out", tmp_path / kind)
+        assert r.returncode == 0, r.stderr
+        results = json.loads((tmp_path / kind / "results.json").read_text())
+        assert results["known"] == (["0", "1", "2"] if kind == "idx" else ["class0", "class1", "class2"])
+
+    def tensors(kind):  # the names of the classes stand in the header
+        raw = weights(tmp_path / kind)
+        return raw[8 + struct.unpack("<Q", raw[:8])[0]:]
+
+    assert tensors("folder") == tensors("cifar") == tensors("idx")
+
+
+def test_classes_by_name(data, tmp_path):
+    r = run("train", "--data", data / "cifar", "--known", "class0,class2", "--unknown", "class3", "--epochs", 1,
+            "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["known"] == ["class0", "class2"]
+    line = one_line(run("train", "--data", data / "cifar", "--known", "clas0", "--out", tmp_path / "x"), 2)
+    assert "--known" in line and "did you mean class0" in line
+
+
+def test_a_head_on_embeddings_and_its_scores(data, tmp_path):
+    out = tmp_path / "run"
+    r = run("train", "--data", data / "npy", *TASK, "--epochs", 20, "--out", out)
+    assert r.returncode == 0, r.stderr
+    assert json.loads((out / "results.json").read_text())["objectives"][0]["accuracy"] > .9
+    r = run("score", out, data / "npy" / "test.npy", "--out", tmp_path / "scores.csv")
+    assert r.returncode == 0, r.stderr
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert lines[0] == "input,class,score,accepted" and len(lines) == 81
+    assert {l.split(",")[3] for l in lines[1:]} <= {"accept", "reject"}
+
+
+def test_scores_of_pictures_name_the_files(data, tmp_path):
+    out = tmp_path / "run"
+    assert run("train", "--data", data / "folder", *TASK, "--epochs", 3, "--out", out).returncode == 0
+    r = run("score", out, data / "folder" / "test" / "class0", "--tpr", ".9")
+    assert r.returncode == 0, r.stderr
+    rows = [l.split(",") for l in r.stdout.splitlines()[1:]]
+    assert len(rows) == 20 and all(row[0].endswith(".png") and row[1].startswith("class") for row in rows)
+    # The rule of eval: the accuracy of both must agree.
+    accuracy = json.loads((out / "results.json").read_text())["objectives"][0]["accuracy"]
+    right = 0
+    for c in range(3):
+        r = run("score", out, data / "folder" / "test" / f"class{c}")
+        right += sum(row.split(",")[1] == f"class{c}" for row in r.stdout.splitlines()[1:])
+    assert abs(right / 60 - accuracy) < 1e-9
+    assert "expected" in one_line(run("score", out, data / "npy" / "test.npy"), 1)
+    assert "no such file" in one_line(run("score", out, tmp_path / "nowhere"), 3)
+
+
+def test_outliers_from_a_path_and_synthetic_ones(data, tmp_path):
+    common = ["--data", data / "folder", *TASK, "--epochs", 1, "--objective", "outlier_exposure"]
+    x, y = pictures(40, seed=7)
+    write_png(tmp_path / "others", x, y)
+    r = run("train", *common, "--outliers", tmp_path / "others", "--out", tmp_path / "a")
+    assert r.returncode == 0 and "warning" not in r.stderr, r.stderr
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert results["outlier_samples"] == 36 and results["outliers"] == ["others"]
+    r = run("train", *common, "--synthetic-outliers", "noise,blur,patch-shuffle,cutmix", "--out", tmp_path / "b")
+    assert r.returncode == 0, r.stderr
+    assert "blurr" in one_line(run("train", *common, "--synthetic-outliers", "blurr", "--out", tmp_path / "c"), 2)
+    # The same pictures as outliers and as a test set are told.
+    r = run("train", *common, "--outliers", tmp_path / "others", "--ood-data", f"x={tmp_path}/others",
+            "--out", tmp_path / "d")
+    assert r.returncode == 0 and "40 of 40 samples of OOD test set x are also outliers" in r.stderr
+
+
+def test_margins_are_proposed_from_held_out_data(data, tmp_path):
+    out = tmp_path / "run"
+    common = ["--data", data / "folder", "--known", "0,1", "--outliers", "2", "--unknown", "3", "--epochs", 3]
+    assert run("train", *common, "--out", out).returncode == 0
+    r = run("margins", out)
+    assert r.returncode == 0 and "--energy_regularized.margin_in" in r.stdout, r.stderr
+    assert run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--out", tmp_path / "none").returncode == 0
+    assert "without outliers" in one_line(run("margins", tmp_path / "none"), 2)
+
+
+def test_fine_tuning_starts_from_a_run(data, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run("train", "--data", data / "folder", *TASK, "--epochs", 4, "--out", first).returncode == 0
+    r = run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--init", first, "--lr", ".001", "--out", second)
+    assert r.returncode == 0, r.stderr
+    start = json.loads((second / "metrics.jsonl").read_text().splitlines()[0])["loss"]
+    fresh = json.loads((first / "metrics.jsonl").read_text().splitlines()[0])["loss"]
+    assert start < .5 * fresh
+    r = run("train", "--data", data / "npy", *TASK, "--epochs", 1, "--init", first, "--out", tmp_path / "x")
+    assert "--init" in one_line(r, 3)
+
+
+@pytest.mark.parametrize("flags", [
+    ["--optimizer", "adamw"], ["--clip", "1"], ["--accumulate", "3"], ["--precision", "bf16"],
+    ["--augment", "flip,crop"], ["--patience", "1", "--epochs", "8"], ["--model", "mlp"],
+    ["--image-size", "16"]], ids=lambda f: f[0])
+def test_options_of_training(data, tmp_path, flags):
+    out = tmp_path / "run"
+    r = run("train", "--data", data / "folder", *TASK, "--epochs", 2, *flags, "--out", out)
+    if flags[0] == "--patience":  # the second --epochs is an error of the command line
+        r = run("train", "--data", data / "folder", *TASK, *flags, "--out", out)
+    assert r.returncode == 0, r.stderr
+    result = json.loads((out / "results.json").read_text())["objectives"][0]
+    assert result["accuracy"] > .4
+    if flags[0] == "--patience":
+        assert result["steps"] < 8 * 10 and result["best_step"] <= result["steps"]
+
+
+def test_configuration_file_below_flags(data, tmp_path):
+    config = tmp_path / "my.toml"
+    config.write_text(f'data = "{data}/cifar"\nknown = "0,1,2"\nunknown = "3"\nepochs = 2\nobjective = "logit_norm"\n'
+                      "batch-size = 16\n[logit_norm]\ntau = 0.5\n")
+    r = run("train", "--config", config, "--epochs", 1, "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    result = json.loads((tmp_path / "run" / "results.json").read_text())["objectives"][0]
+    assert result["objective"] == "logit_norm" and result["parameters"] == {"tau": .5}
+    assert len(steps_of(tmp_path / "run")) == 10  # 180 less 10 % held out, by 16
+    config.write_text("epoch = 2\n")
+    line = one_line(run("train", "--config", config, "--out", tmp_path / "x"), 2)
+    assert "unknown key epoch" in line and "did you mean epochs" in line
+    config.write_text("format = 99\n")
+    assert "format 99" in one_line(run("train", "--config", config, "--out", tmp_path / "x"), 3)
+
+
+# Interruptions
+
+RUN = ["--objective", "outlier_exposure", "--known", "0,1,2", "--outliers", "3", "--ood-data", "x={}/npy_pictures.npy",
+       "--batch-size", "16", "--threads", "1", "--epochs", "6", "--augment", "flip,crop", "--mixup", ".5"]
+
+
+def steps_of(folder):
+    lines = [json.loads(l) for l in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [l["step"] for l in lines if "step" in l]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    np.save(data / "npy_pictures.npy", pictures(40, seed=9)[0])
+    out = tmp_path_factory.mktemp("whole") / "run"
+    r = run("train", "--data", data / "folder", *[f.format(data) for f in RUN], "--checkpoint", 1, "--out", out)
+    assert r.returncode == 0, r.stderr
+    return out
+
+
+def start(data, out, flags=RUN):
+    return subprocess.Popen([PROGRAM, "train", "--data", str(data / "folder"), *[f.format(data) for f in flags],
+                             "--checkpoint", "1", "--out", str(out)], stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL if flags is not RUN else subprocess.PIPE, text=True)
+
+
+def resume(out):
+    return subprocess.Popen([PROGRAM, "train", "--resume", str(out)], stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True)
+
+
+def test_twenty_kills_end_with_the_same_weights(data, uninterrupted, tmp_path):
+    """kill -9 at random moments, some of them inside a checkpoint write, each followed by --resume."""
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    flags = ["80" if f == "6" else f for f in RUN]
+    assert start(data, whole, flags).wait() == 0
+    draw = random.Random(20261122)
+    inside = kills = 0
+    process = start(data, out, flags)
+    while kills < 20:
+        checkpoints = out / "checkpoints"
+        if kills % 2 == 0:  # as soon as a checkpoint is being written
+            deadline = time.time() + 20
+            while time.time() < deadline and process.poll() is None:
+                if any(checkpoints.glob("*.tmp")):
+                    break
+        else:
+            deadline = time.time() + draw.uniform(.05, 1)
+            while time.time() < deadline and process.poll() is None:
+                time.sleep(.005)
+        finished = process.poll() is not None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if finished:
+            break
+        kills += 1
+        inside += any(checkpoints.glob("*.tmp"))
+        if not (out / "config.toml").exists() or (not checkpoints.exists() and not (out / "metrics.jsonl").exists()):
+            process = start(data, out, flags)
+            continue
+        process = resume(out)
+    _, errors = process.communicate()
+    print(f"kills {kills}, inside a checkpoint write {inside}")
+    assert process.returncode == 0, errors
+    assert kills == 20 and inside >= 5
+    assert weights(out) == weights(whole)
+    assert steps_of(out) == steps_of(whole) == list(range(1, 801))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_says_how_to_go_on(data, uninterrupted, tmp_path, how):
+    out = tmp_path / "run"
+    process = start(data, out)
+    while len(list((out / "checkpoints").glob("*.safetensors"))) < 2:
+        time.sleep(.01)
+    process.send_signal(how)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert f"ood train --resume {out}" in errors.splitlines()[-1]
+    line = one_line(run("train", "--data", data / "folder", *TASK, "--out", out), 2)
+    assert "unfinished" in line and "--resume" in line and "--overwrite" in line
+    process = resume(out)
+    _, errors = process.communicate()
+    assert process.returncode == 0 and "resuming at step" in errors
+    assert weights(out) == weights(uninterrupted)
+    assert "finished" in one_line(run("train", "--resume", out), 2)
+
+
+def test_two_programs_do_not_share_a_run(data, tmp_path):
+    out = tmp_path / "run"
+    process = start(data, out)
+    while not (out / "checkpoints").exists():
+        time.sleep(.01)
+    line = one_line(run("train", "--resume", out), 3)
+    process.kill()
+    process.wait()
+    assert "another ood is at work" in line
+    assert "beside --resume" in one_line(run("train", "--resume", out, "--epochs", 9), 2)
+
+
+def test_a_damaged_checkpoint_is_passed_over(data, uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    process = start(data, out)
+    while len(list((out / "checkpoints").glob("*.safetensors"))) < 2 or len(steps_of(out)) < 4:
+        time.sleep(.01)
+    process.kill()
+    process.wait()
+    newest = sorted((out / "checkpoints").glob("*.safetensors"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    r = run("train", "--resume", out)
+    assert r.returncode == 0 and "warning" in r.stderr and newest.name in r.stderr, r.stderr
+    assert weights(out) == weights(uninterrupted)
+
+
+# Faults of data and machine
+
+def broken(folder):
+    for path in sorted(folder.rglob("*.png"))[:4]:
+        path.write_bytes(path.read_bytes()[:60])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_png(tmp_path / "f" / "train", *pictures(80))
+    write_png(tmp_path / "f" / "test", *pictures(40, seed=1))
+    return tmp_path / "f"
+
+
+def test_pictures_that_do_not_decode(folder, tmp_path):
+    broken(folder / "train")
+    r = run("train", "--data", folder, *TASK, "--epochs", 1, "--out", tmp_path / "run")
+    assert r.returncode == 0
+    warning = [l for l in r.stderr.splitlines() if "warning" in l]
+    assert len(warning) == 1 and "4 of 80 pictures do not decode" in warning[0] and "0000.png" in warning[0]
+    line = one_line(run("train", "--data", folder, *TASK, "--strict", "--epochs", 1, "--out", tmp_path / "x"), 3)
+    assert "does not decode as PNG" in line and "--strict" in line
+
+
+def test_mixed_sizes(folder, tmp_path):
+    Image.new("RGB", (40, 20)).save(folder / "train" / "class0" / "zz.png")
+    line = one_line(run("train", "--data", folder, *TASK, "--out", tmp_path / "x"), 3)
+    assert "40x20" in line and "--image-size" in line
+    r = run("train", "--data", folder, *TASK, "--image-size", 24, "--epochs", 1, "--out", tmp_path / "y")
+    assert r.returncode == 0, r.stderr
+
+
+def test_an_empty_class_folder_and_a_class_only_in_the_test(folder, tmp_path):
+    (folder / "train" / "class9").mkdir()
+    assert "class9" in one_line(run("train", "--data", folder, *TASK, "--out", tmp_path / "x"), 3)
+    (folder / "train" / "class9").rmdir()
+    x, _ = pictures(8, seed=5)
+    write_png(folder / "test", x, [8] * 8)
+    line = one_line(run("train", "--data", folder, "--known", "0,1,class8", "--unknown", "3", "--out", tmp_path / "x"), 3)
+    assert "class8 has no training" in line
+    r = run("train", "--data", folder, "--known", "0,1,2", "--unknown", "class8", "--epochs", 1, "--out", tmp_path / "y")
+    assert r.returncode == 0, r.stderr
+
+
+def test_jpeg_and_grey_pictures_without_a_division(tmp_path):
+    x, y = pictures(80, channels=1)
+    write_png(tmp_path / "f", np.repeat(x, 1, 1), y, end="jpg")
+    r = run("train", "--data", tmp_path / "f", *TASK, "--epochs", 1, "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["objectives"][0]["test_samples"] == 12  # every fifth of 60
+    victim = sorted((tmp_path / "f").rglob("*.jpg"))[0]
+    victim.write_bytes(victim.read_bytes()[:300])
+    line = one_line(run("train", "--data", tmp_path / "f", *TASK, "--strict", "--out", tmp_path / "x"), 3)
+    assert "does not decode as JPEG" in line
+
+
+@pytest.mark.parametrize("damage,parts", [
+    (lambda f: (f / "data_batch_1.bin").write_bytes(b"x" * 100), ["3073", "100"]),
+    (lambda f: (f / "test_batch.bin").unlink(), ["test_batch.bin"]),
+])
+def test_damaged_cifar(tmp_path, damage, parts):
+    write_cifar(tmp_path / "c", pictures(40), pictures(20, seed=1))
+    damage(tmp_path / "c")
+    line = one_line(run("train", "--data", tmp_path / "c", *TASK, "--out", tmp_path / "x"), 3)
+    assert all(p in line for p in parts), line
+
+
+@pytest.mark.parametrize("array,parts", [
+    (np.zeros((10, 3), np.complex64), ["little endian"]),
+    (np.asfortranarray(np.ones((10, 3), np.float32)), ["Fortran"]),
+    (np.full((10, 3), np.nan, np.float32), ["NaN"]),
+    (np.zeros((10, 3, 2), np.float32), ["[N, D]", "3 dimensions"]),
+    (b"garbage", ["NumPy"]), ("short", ["truncated"])])
+def test_damaged_arrays(data, tmp_path, array, parts):
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / "train.npy"
+    if array == "short" if isinstance(array, str) else False:
+        np.save(path, np.zeros((10, 3), np.float32))
+        path.write_bytes(path.read_bytes()[:-8])
+    elif isinstance(array, bytes):
+        path.write_bytes(array)
+    else:
+        np.save(path, array)
+    np.save(tmp_path / "a" / "train_labels.npy", np.arange(10) % 2)
+    line = one_line(run("train", "--data", tmp_path / "a", "--known", "0,1", "--ood-data", f"x={path}",
+                        "--out", tmp_path / "x"), 3)
+    assert all(p in line for p in parts), line
+
+
+def test_a_full_disk(data, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(small)], capture_output=True).returncode:
+        pytest.skip("may not mount a tmpfs")
+    try:
+        r = run("train", "--data", data / "folder", *TASK, "--epochs", 2, "--checkpoint", 1, "--out", small / "run")
+        assert r.returncode == 3
+        assert "cannot be" in r.stderr.splitlines()[-1] and "No space left" in r.stderr.splitlines()[-1]
+        assert not list((small / "run").rglob("*.tmp"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_read_only_folder(data, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o500)
+    r = run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--out", locked / "run")
+    if os.geteuid() == 0:
+        # root may write everywhere; a mount that is read-only holds for root as well
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(locked)], capture_output=True).returncode:
+            pytest.skip("root, and may not mount")
+        try:
+            r = run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--out", locked / "run")
+        finally:
+            subprocess.run(["umount", str(locked)], check=True)
+    assert "Read-only" in one_line(r, 3) or "Permission" in one_line(r, 3)
+
+
+def test_a_run_folder_of_another_version(data, tmp_path):
+    out = tmp_path / "run"
+    assert run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--out", out).returncode == 0
+    raw = weights(out)
+    (out / "model.safetensors").write_bytes(raw.replace(b'"format_version":"2"', b'"format_version":"9"'))
+    assert "another format" in one_line(run("eval", out), 3)
+    assert "another format" in one_line(run("score", out, data / "folder"), 3)
+
+
+def test_a_colour_run_with_a_residual_network(data, tmp_path):
+    """Three steps of ResNet-18 on CIFAR's format, killed, resumed and tested."""
+    out = tmp_path / "run"
+    common = ["train", "--data", data / "cifar", "--known", "0,1,2", "--unknown", "3", "--model", "resnet-18",
+              "--limit-train", 24, "--limit-test", 8, "--batch-size", 8, "--epochs", 1, "--checkpoint", 1]
+    process = subprocess.Popen([PROGRAM, *map(str, common), "--out", str(out)], stderr=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL)
+    while not list((out / "checkpoints").glob("*.safetensors")):
+        time.sleep(.02)
+    process.kill()
+    process.wait()
+    assert run("train", "--resume", out).returncode == 0
+    assert steps_of(out) == [1, 2, 3]
+    assert run("eval", out, "--ood-data", f"again={data}/cifar").returncode == 0
+    assert run("train", *common[1:], "--model", "wrn-40-2", "--out", tmp_path / "w").returncode == 2  # given twice
+    common[common.index("resnet-18")] = "wrn-40-2"
+    r = run(*common, "--out", tmp_path / "w")
+    assert r.returncode == 0, r.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "compare", "score", "margins", "doctor", "objectives"])
+def test_the_example_of_every_help_runs(data, tmp_path, command):
+    """As printed, but for the paths of the user's own data and sizes."""
+    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
+        pytest.skip("dataset-fashion-mnist is not installed")
+    text = run(command, "--help").stdout
+    example = text[text.index("Example:") + 8:].replace("\\\n", " ").strip().splitlines()[0].split()
+    assert example[:2] == ["ood", command]
+    quick = ["--limit-train", "256", "--limit-test", "100", "--epochs", "1", "--batch-size", "64"]
+    task = ["--known", "0,1,2,3,4,8", "--outliers", "5,6", "--unknown", "7,9"]
+    for name in ("oe", "ce"):
+        if f"runs/{name}" in example:
+            assert run("train", *task, *quick, "--out", tmp_path / "runs" / name).returncode == 0
+    np.save(tmp_path / "digits.npy", pictures(10, channels=1, side=28)[0])
+    write_png(tmp_path / "pictures", *pictures(4, channels=1, side=28))
+    arguments = [a.replace("digits=/path/to/mnist", f"digits={tmp_path}/digits.npy")
+                 .replace("path/to/pictures", str(tmp_path / "pictures")) for a in example[1:]]
+    r = run(*arguments, *(quick if command in ("train", "compare") else []), cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+
+
+def test_without_a_terminal_and_in_the_c_locale(data, tmp_path):
+    r = run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--out", tmp_path / "run",
+            env={**os.environ, "LC_ALL": "C", "TERM": ""}, stdin=subprocess.DEVNULL)
+    assert r.returncode == 0 and "\x1b" not in r.stdout + r.stderr and "\r" not in r.stderr
