@@ -15,3 +15,4 @@
 #include "ood/objectives/outlier_exposure.h"
 #include "ood/objectives/registry.h"
 #include "ood/scores/scores.h"
+#include "ood/train/detector.h"

@@ -1,0 +1,22 @@
+// Asks a trained run about pictures: detector RUN PICTURE...
+#include <ood/data/picture.h>
+#include <ood/train/detector.h>
+
+#include <cstdio>
+
+int main(int argc, char** argv) try {
+  if (argc < 3) return std::fprintf(stderr, "usage: detector RUN PICTURE...\n"), 2;
+  const auto detector = ood::Detector::load(argv[1]);
+  const auto shape = detector.input_shape();  // C, H, W
+  for (int i = 2; i < argc; ++i) {
+    const auto picture = ood::with_channels(ood::read_picture(argv[i]).unsqueeze(0), shape[0]);
+    const auto answer = detector(ood::resized(picture, shape[1], shape[2]));
+    const auto name = detector.class_names()[answer.classes[0].item<std::int64_t>()];
+    std::printf("%s: %s, score %.4f, %s\n", argv[i], name.c_str(), answer.scores[0].item<float>(),
+                answer.accepted[0].item<bool>() ? "accepted" : "rejected");
+  }
+  return 0;
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "detector: %s\n", e.what());
+  return 1;
+}

@@ -1,0 +1,43 @@
+"""`cmake --install` and the example consumer: found, built, linked and run."""
+import os
+import subprocess
+
+import pytest
+
+from conftest import BUILD, ROOT
+from test_runs import TASK, data, run  # noqa: F401  (data is a fixture)
+
+
+def sh(*arguments, **more):
+    r = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, **more)
+    assert r.returncode == 0, r.stdout + r.stderr
+    return r.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    prefix = tmp_path_factory.mktemp("prefix")
+    sh("cmake", "--install", BUILD, "--prefix", prefix)
+    return prefix
+
+
+def test_the_installed_program_runs(installed):
+    assert "passed" in sh(installed / "bin" / "ood", "doctor", env={"PATH": os.environ["PATH"]})
+
+
+def test_the_example_consumer_gives_the_answers_of_the_program(installed, data, tmp_path):  # noqa: F811
+    out = tmp_path / "run"
+    assert run("train", "--data", data / "folder", *TASK, "--epochs", 3, "--out", out).returncode == 0
+    build = tmp_path / "build"
+    sh("cmake", "-S", ROOT / "examples" / "detector", "-B", build, "-G", "Ninja", f"-Dood_DIR={installed}/lib/"
+       + next(p.parent.relative_to(installed / "lib").as_posix() for p in (installed / "lib").rglob("oodConfig.cmake")),
+       "-DCMAKE_BUILD_TYPE=Release")
+    sh("cmake", "--build", build)
+    pictures = sorted((data / "folder" / "test").rglob("*.png"))[:12]
+    lines = sh(build / "detector", out, *pictures).splitlines()
+    rows = [l.split(",") for p in pictures for l in run("score", out, p).stdout.splitlines()[1:]]
+    assert len(lines) == len(rows) == 12
+    for line, row in zip(lines, rows):
+        assert f": {row[1]}, score" in line and row[3] in line
+    r = subprocess.run([str(build / "detector"), "/nowhere", "x"], capture_output=True, text=True)
+    assert r.returncode == 1 and "cannot be opened" in r.stderr
