@@ -5,6 +5,7 @@
 #include "ood/metrics/detection.h"
 #include "ood/nn/distance_losses.h"
 #include "ood/nn/formula_loss.h"
+#include "ood/nn/stateful_losses.h"
 #include "ood/objectives/background_class.h"
 #include "ood/objectives/cross_entropy.h"
 #include "ood/objectives/energy_gap.h"

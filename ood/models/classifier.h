@@ -10,6 +10,8 @@ class Classifier : public torch::nn::Module {
  public:
   /// inputs as `normalised` gives them.
   virtual NetworkOutput forward(const at::Tensor& inputs) = 0;
+  /// The last layer: features -> logits.
+  virtual at::Tensor head(const at::Tensor& features) = 0;
   /// Width of the features.
   virtual std::int64_t features() const = 0;
 };

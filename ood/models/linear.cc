@@ -19,6 +19,8 @@ class LinearHead : public Classifier {
     return out;
   }
 
+  at::Tensor head(const at::Tensor& features) override { return fc_->forward(features); }
+
   std::int64_t features() const override { return features_; }
 
  private:

@@ -27,6 +27,8 @@ class Mlp : public Classifier {
     return out;
   }
 
+  at::Tensor head(const at::Tensor& features) override { return fc_->forward(features); }
+
   std::int64_t features() const override { return kFeatures; }
 
  private:

@@ -57,6 +57,8 @@ class ResNet18 : public Classifier {
     return out;
   }
 
+  at::Tensor head(const at::Tensor& features) override { return fc_->forward(features); }
+
   std::int64_t features() const override { return 512; }
 
  private:

@@ -46,6 +46,8 @@ class SmallCnn : public Classifier {
     return out;
   }
 
+  at::Tensor head(const at::Tensor& features) override { return fc_->forward(features); }
+
   std::int64_t features() const override { return kFeatures; }
 
  private:

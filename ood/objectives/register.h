@@ -86,6 +86,8 @@ ObjectiveEntry description() {
   if constexpr (requires { Formula::kOodIsLastClass; })
     e.ood_is_last_class = Formula::kOodIsLastClass;
   if constexpr (requires { Formula::kEmbedding; }) e.embedding = Formula::kEmbedding;
+  if constexpr (requires { Formula::kFurtherOutputs; })
+    e.further_outputs = Formula::kFurtherOutputs;
   if constexpr (requires { Formula::kLearningRate; }) e.learning_rate = Formula::kLearningRate;
   if constexpr (requires { Formula::kClassifies; }) e.classifies = Formula::kClassifies;
   if constexpr (requires { Formula::kWithoutBias; }) e.without_bias = Formula::kWithoutBias;

@@ -67,6 +67,7 @@ struct ObjectiveEntry {
   std::string_view input = "logits";  ///< what a row of the formula is, or what the objective takes
   std::string_view pitfalls;          ///< what users get wrong; may be empty
   bool ood_is_last_class = false;     ///< OOD rows get the label C - 1
+  std::int64_t further_outputs = 0;   ///< outputs of the network beside the logits
   std::int64_t embedding = 0;         ///< width of the network's output it wants; 0: the classes
   bool without_bias = false;          ///< the network must not have biases
   double learning_rate = 0.1;         ///< peak for SGD with momentum from random weights

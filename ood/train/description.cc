@@ -25,6 +25,7 @@ void visit_fields(Description& d, const Visit& visit) {
   visit("deviation", d.deviation);
   visit("embeddings", d.embeddings);
   visit("seed", d.seed);
+  visit("epochs", d.epochs);
 }
 
 }  // namespace
@@ -44,6 +45,7 @@ ModelDescription describe(const RunOptions& options, const Task& task) {
   d.deviation = task.deviation;
   d.embeddings = task.embeddings;
   d.seed = options.seed;
+  d.epochs = options.epochs;
   return d;
 }
 
@@ -68,10 +70,15 @@ Model make_model(const ModelDescription& d) {
   torch::manual_seed(static_cast<std::uint64_t>(d.seed));
   const auto classes = static_cast<std::int64_t>(d.class_names.size());
   const std::int64_t outputs =
-      entry.embedding > 0 ? entry.embedding : classes + (entry.ood_is_last_class ? 1 : 0);
+      entry.embedding > 0
+                              ? entry.embedding
+                              : classes + (entry.ood_is_last_class ? 1 : 0) + entry.further_outputs;
   Model m;
   m.network = make_network(d.model, {d.channels, d.height, d.width, outputs, !entry.without_bias});
-  m.objective = make_objective(entry, d.parameters, {classes, m.network->features()});
+  m.objective = make_objective(
+      entry, d.parameters,
+      {classes, m.network->features(), d.epochs,
+       [network = m.network](const at::Tensor& features) { return network->head(features); }});
   return m;
 }
 

@@ -16,7 +16,7 @@ struct ModelDescription {
   std::vector<std::string> class_names;
   std::vector<double> mean, deviation;  ///< of the inputs, a channel
   bool embeddings = false;
-  std::int64_t seed = 0;
+  std::int64_t seed = 0, epochs = 1;
 };
 
 ModelDescription describe(const RunOptions& options, const Task& task);

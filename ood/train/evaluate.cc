@@ -58,7 +58,7 @@ std::vector<double> score_numbers(const at::Tensor& scores, const std::string& w
 at::Tensor outlier_score(const Objective& objective, std::string_view score,
                          const NetworkOutput& output) {
   if (const auto own = objective.own_score(output); own.defined()) return own;
-  return get_score(score).compute(output);
+  return get_score(score).compute({objective.class_logits(output.logits), output.features});
 }
 
 std::vector<double> validation_scores(Classifier& network, const Objective& objective,
@@ -108,7 +108,8 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   // The objective's own score, or one of the general ones.
   const auto score_of = [&](std::string_view name, const NetworkOutput& output) {
     return name == own_score ? outlier_score(objective, name, output)
-                             : get_score(name).compute(output);
+                             : get_score(name).compute(
+                                   {objective.class_logits(output.logits), output.features});
   };
 
   result["accuracy"] = accuracy_of(id, task.test);

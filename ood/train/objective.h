@@ -21,6 +21,9 @@ Losses sum_of(std::vector<std::pair<std::string, at::Tensor>> terms);
 struct ObjectiveContext {
   std::int64_t classes;   ///< known classes
   std::int64_t features;  ///< width of the network's features
+  std::int64_t epochs = 1;
+  /// features -> logits, the network's last layer
+  std::function<at::Tensor(const at::Tensor&)> head{};
 };
 
 /// Gives the network's outputs and labels for all ID training data, batch by batch, without
@@ -39,11 +42,19 @@ class Objective : public torch::nn::Module {
   virtual void begin(const TrainingPass&) {}
   /// After each step, without gradient.
   virtual void after_step(const NetworkOutput&, const at::Tensor& /*target*/, double /*epoch*/) {}
+  /// At the end of each epoch.
+  virtual void after_epoch(const TrainingPass&) {}
+  /// Instead of begin(), where a training goes on after `epoch` epochs.
+  virtual void resume(double /*epoch*/) {}
   /// After the last step, for state that the test needs.
   virtual void finish(const TrainingPass&) {}
 
   /// [N, K], the larger the likelier the class; undefined for an objective that does not classify.
-  virtual at::Tensor class_evidence(const NetworkOutput& output) const { return output.logits; }
+  virtual at::Tensor class_evidence(const NetworkOutput& output) const {
+    return class_logits(output.logits);
+  }
+  /// The outputs that are logits of classes, for the general scores.
+  virtual at::Tensor class_logits(const at::Tensor& logits) const { return logits; }
   /// The objective's own score [N], higher for OOD; undefined: the score of that name in scores.h.
   virtual at::Tensor own_score(const NetworkOutput&) const { return {}; }
 };

@@ -92,7 +92,10 @@ class Training {
       checkpoints_.remove_all();
     }
     log_ = std::make_unique<MetricsLog>(out, at_.step);
-    if (at_.step == 0) model_.objective->begin(pass());
+    if (at_.step == 0)
+      model_.objective->begin(pass());
+    else
+      model_.objective->resume(epochs_done());
   }
 
   json run() {
@@ -121,6 +124,10 @@ class Training {
   double elapsed() const {
     return at_.seconds +
            std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+  }
+  double epochs_done() const {
+    return static_cast<double>(at_.step * o_.accumulate) /
+           static_cast<double>(inputs_.steps_per_epoch());
   }
   // Epochs that are complete after that many steps.
   std::int64_t epoch_of(std::int64_t step) const {
@@ -195,9 +202,7 @@ class Training {
     ++at_.step;
     at_.epoch_loss += loss;
     ++at_.epoch_steps;
-    model_.objective->after_step(output, step.target,
-                                 static_cast<double>(at_.step * o_.accumulate) /
-                                     static_cast<double>(inputs_.steps_per_epoch()));
+    model_.objective->after_step(output, step.target, epochs_done());
     char note[48];
     std::snprintf(note, sizeof note, "loss %.3f", loss);
     progress_.update(at_.step, note);
@@ -209,6 +214,8 @@ class Training {
                 {"train_loss", at_.epoch_loss / static_cast<double>(at_.epoch_steps)}};
     at_.epoch_loss = 0;
     at_.epoch_steps = 0;
+    model_.objective->after_epoch(pass());
+    model_.objective->train();
     bool stop = false;
     if (task_.validation.size() > 0) {
       const torch::NoGradGuard no_grad;

@@ -1,0 +1,102 @@
+#include "ood/objectives/energy_margin.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/logsumexp.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/library.h>
+
+#include "ood/objectives/register.h"
+#include "ood/objectives/row_values.h"
+#include "ood/ops/row_terms.h"
+
+namespace ood {
+OOD_REGISTER_DESCRIPTION(EnergyMargin);
+
+EnergyMarginMeans energy_margin_means(const at::Tensor& logits, const at::Tensor& target,
+                                      const at::Tensor& phi_weight, const at::Tensor& phi_bias,
+                                      double margin) {
+  TORCH_CHECK_VALUE(logits.dim() >= 2, "energy_margin: expected logits [N, C], got ",
+                    logits.sym_sizes());
+  TORCH_CHECK_VALUE(phi_weight.sym_numel() == 1 && phi_bias.sym_numel() == 1,
+                    "energy_margin: expected a logistic layer of one weight and one bias, got ",
+                    phi_weight.sym_sizes(), " and ", phi_bias.sym_sizes());
+  TORCH_CHECK_VALUE(margin >= 0, "energy_margin: expected margin at least 0, got ", margin);
+  const double no_smoothing[] = {0};
+  EnergyMarginMeans m;
+  m.known = target.ge(0);
+  m.unknown = m.known.logical_not();
+  m.cross_entropy = loss(logits, target, "cross_entropy", no_smoothing, std::nullopt, std::nullopt,
+                         "mean", "default", std::nullopt);
+  const auto s = at::logsumexp(logits.to(ops::computing_type(logits)), 1);
+  const auto w = phi_weight.reshape({}), b = phi_bias.reshape({});
+  m.inside = reduce_rows(at::sigmoid(w * s + b), m.known, "mean");
+  m.outside = reduce_rows(at::sigmoid(-(w * (s + margin) + b)), m.unknown, "mean");
+  return m;
+}
+
+at::Tensor augmented_lagrangian(const at::Tensor& c, const at::Tensor& l, const at::Tensor& b) {
+  return at::where((b * c + l).ge(0), l * c + b * c.square() / 2, -l.square() / (2 * b));
+}
+
+at::Tensor energy_margin_loss(const at::Tensor& logits, const at::Tensor& target,
+                              const at::Tensor& phi_weight, const at::Tensor& phi_bias,
+                              const at::Tensor& state, double margin, double false_alarm,
+                              double tau, double out_weight) {
+  TORCH_CHECK_VALUE(state.sym_numel() == 5, "energy_margin: expected a state of 5 numbers, got ",
+                    state.sym_sizes());
+  const auto m = energy_margin_means(logits, target, phi_weight, phi_bias, margin);
+  const auto of = [&](std::int64_t i) { return state.select(0, i).to(m.inside.scalar_type()); };
+  const auto inside = augmented_lagrangian(m.inside - false_alarm, of(0), of(1));
+  const auto ce = augmented_lagrangian(m.cross_entropy - tau * of(4), of(2), of(3));
+  // Without ID rows there is no violation, which is not the same as a violation of -false_alarm.
+  const auto any = m.known.any();
+  return at::where(any, inside + ce, at::zeros_like(inside)) + out_weight * m.outside;
+}
+
+void energy_margin_update_(at::Tensor& state, double inside_violation, double ce_violation,
+                           double rate, double growth, double tolerance, bool shared_multiplier) {
+  const at::NoGradGuard no_grad;
+  const auto get = [&](std::int64_t i) { return state.select(0, i).item<double>(); };
+  double l[2] = {get(0), get(2)}, b[2] = {get(1), get(3)};
+  const double c[2] = {inside_violation, ce_violation};
+  for (int i = 0; i < 2; ++i) {
+    if (shared_multiplier && i == 1) l[1] = l[0];
+    l[i] += b[i] * c[i] + l[i] >= 0 ? rate * c[i] : -rate * l[i] / b[i];
+  }
+  if (shared_multiplier) l[0] = l[1];
+  for (int i = 0; i < 2; ++i)
+    if (c[i] > tolerance) b[i] *= growth;
+  for (int i = 0; i < 2; ++i) {
+    state.select(0, 2 * i).fill_(l[i]);
+    state.select(0, 2 * i + 1).fill_(b[i]);
+  }
+}
+
+TORCH_LIBRARY_FRAGMENT(ood, m) {
+  m.def(
+      "energy_margin_loss(Tensor logits, Tensor target, Tensor phi_weight, Tensor phi_bias, "
+      "Tensor state, float margin=10, float false_alarm=0.05, float tau=2, float out_weight=1) -> "
+      "Tensor",
+      energy_margin_loss, {at::Tag::pt2_compliant_tag});
+  m.def(
+      "energy_margin_means(Tensor logits, Tensor target, Tensor phi_weight, Tensor phi_bias, "
+      "float margin=10) -> (Tensor inside, Tensor outside, Tensor cross_entropy)",
+      [](const at::Tensor& logits, const at::Tensor& target, const at::Tensor& phi_weight,
+         const at::Tensor& phi_bias, double margin) {
+        const auto means = energy_margin_means(logits, target, phi_weight, phi_bias, margin);
+        return std::make_tuple(means.inside, means.outside, means.cross_entropy);
+      });
+  m.def(
+      "energy_margin_update_(Tensor(a!) state, float inside_violation, float ce_violation, "
+      "float rate=1, float growth=1.5, float tolerance=0, bool shared_multiplier=False) -> ()",
+      [](const at::Tensor& state, double inside, double ce, double rate, double growth,
+         double tolerance, bool shared) {
+        at::Tensor s = state;
+        energy_margin_update_(s, inside, ce, rate, growth, tolerance, shared);
+      });
+}
+
+}  // namespace ood

@@ -1,0 +1,176 @@
+#include "ood/objectives/virtual_outlier_synthesis.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/library.h>
+
+#include <boost/math/special_functions/gamma.hpp>
+#include <cmath>
+#include <vector>
+
+#include "ood/objectives/register.h"
+
+namespace ood {
+OOD_REGISTER_DESCRIPTION(VirtualOutlierSynthesis);
+
+namespace {
+
+void recompute(VosQueues& s) {
+  const auto n = s.counts.clamp_max(s.queue.size(1));
+  const auto rows = at::arange(s.queue.size(1), s.counts.options()).unsqueeze(0);
+  const auto filled = rows.lt(n.unsqueeze(1)).unsqueeze(2);
+  const auto x = at::where(filled, s.queue, at::zeros_like(s.queue)).to(at::kDouble);
+  s.sums.copy_(x.sum(1));
+  const auto flat = x.flatten(0, 1);
+  s.moment.copy_(at::mm(flat.t(), flat));
+}
+
+}  // namespace
+
+void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor& target_in,
+                  std::int64_t step) {
+  const at::NoGradGuard no_grad;
+  const std::int64_t classes = s.queue.size(0), length = s.queue.size(1);
+  TORCH_CHECK_VALUE(features_in.dim() == 2 && features_in.size(1) == s.queue.size(2),
+                    "virtual_outlier_synthesis: expected features [N, ", s.queue.size(2), "], got ",
+                    features_in.sizes());
+  TORCH_CHECK_VALUE(target_in.dim() == 1 && target_in.size(0) == features_in.size(0),
+                    "virtual_outlier_synthesis: expected target [", features_in.size(0), "], got ",
+                    target_in.sizes());
+  const auto features = features_in.detach().to(s.queue.scalar_type());
+  const auto target = target_in.to(at::kLong).contiguous();
+  auto counts = s.counts.contiguous();
+  auto* count = counts.mutable_data_ptr<std::int64_t>();
+  const auto* label = target.const_data_ptr<std::int64_t>();
+  bool all_full = true;
+  for (std::int64_t k = 0; k < classes; ++k) all_full = all_full && count[k] >= length;
+  // Of a class with more rows than its queue only the last ones stay, as if taken one by one.
+  std::vector<std::int64_t> rows, places, at_place(static_cast<std::size_t>(classes * length), -1);
+  for (std::int64_t i = 0; i < target.size(0); ++i) {
+    const std::int64_t k = label[i];
+    TORCH_CHECK_INDEX(k < classes, "virtual_outlier_synthesis: expected labels below ", classes,
+                      ", got ", k, " in row ", i);
+    if (k < 0 || (!all_full && count[k] >= length)) continue;
+    const std::int64_t place = k * length + count[k]++ % length;
+    auto& earlier = at_place[static_cast<std::size_t>(place)];
+    if (earlier >= 0) {
+      rows[static_cast<std::size_t>(earlier)] = i;
+      continue;
+    }
+    earlier = static_cast<std::int64_t>(rows.size());
+    rows.push_back(i);
+    places.push_back(place);
+  }
+  if (!counts.is_same(s.counts)) s.counts.copy_(counts);
+  if (rows.empty()) return;
+  const auto row = at::tensor(rows, at::kLong), place = at::tensor(places, at::kLong);
+  const auto fresh = features.index_select(0, row);
+  auto flat = s.queue.view({classes * length, -1});
+  const auto old = flat.index_select(0, place);  // zeros where nothing was
+  flat.index_copy_(0, place, fresh);
+  if ((step + 1) % kVosRecompute == 0) return recompute(s);
+  const auto in = fresh.to(at::kDouble), out = old.to(at::kDouble);
+  s.sums.index_add_(0, place.div(length, "floor"), in - out);
+  // in' in - out' out in one product
+  s.moment.addmm_(at::cat({in, out}).t(), at::cat({in, -out}));
+}
+
+at::Tensor vos_covariance(const VosQueues& s) {
+  const at::NoGradGuard no_grad;
+  const auto n = s.counts.clamp_max(s.queue.size(1)).to(at::kDouble);
+  const auto means = s.sums / n.clamp_min(1).unsqueeze(1);
+  const auto centred = s.moment - at::mm((means * n.unsqueeze(1)).t(), means);
+  auto covariance = centred / n.sum().clamp_min(1);
+  covariance.diagonal().add_(1e-4);
+  return covariance;
+}
+
+at::Tensor vos_order_radii(const at::Tensor& exponentials, std::int64_t n, std::int64_t d) {
+  const auto e = exponentials.to(at::kDouble).contiguous();
+  const std::int64_t k = e.size(-1);
+  TORCH_CHECK_VALUE(k <= n, "virtual_outlier_synthesis: expected select at most sample_from ", n,
+                    ", got ", k);
+  auto out = at::empty_like(e);
+  const double* from = e.const_data_ptr<double>();
+  double* to = out.mutable_data_ptr<double>();
+  for (std::int64_t row = 0; row < e.numel() / k; ++row) {
+    double sum = 0;
+    for (std::int64_t j = 0; j < k; ++j) {
+      sum += from[row * k + j] / static_cast<double>(n - j);
+      // The tail itself: 1 - s would round to 1 and the radius to infinity.
+      const double s = -std::expm1(-sum);
+      to[row * k + j] = 2 * boost::math::gamma_q_inv(static_cast<double>(d) / 2, s);
+    }
+  }
+  return out;
+}
+
+at::Tensor vos_sample(const at::Tensor& means, const at::Tensor& covariance,
+                      std::int64_t sample_from, std::int64_t select) {
+  const at::NoGradGuard no_grad;
+  const std::int64_t classes = means.size(0), d = means.size(1);
+  TORCH_CHECK_VALUE(covariance.dim() == 2 && covariance.size(0) == d && covariance.size(1) == d,
+                    "virtual_outlier_synthesis: expected a covariance [", d, ", ", d, "], got ",
+                    covariance.sizes());
+  const auto s = covariance.to(at::kDouble);
+  auto [factor, info] = at::linalg_cholesky_ex(s);
+  const double scale = s.diagonal().abs().mean().item<double>();
+  for (double jitter = 1e-10; info.item<int>() != 0; jitter *= 10) {
+    TORCH_CHECK_VALUE(jitter <= 1e2 && std::isfinite(scale),
+                      "virtual_outlier_synthesis: the covariance of the features is not positive "
+                      "definite; expected finite features of some spread; lower the learning rate");
+    auto more = s.clone();
+    more.diagonal().add_(jitter * scale);
+    std::tie(factor, info) = at::linalg_cholesky_ex(more);
+  }
+  const auto options = s.options();
+  const auto r = vos_order_radii(at::empty({classes, select}, options).exponential_(), sample_from, d)
+                     .sqrt();
+  const auto direction = at::randn({classes * select, d}, options);
+  const auto length = direction.norm(2, 1, true).clamp_min(1e-300);
+  const auto offsets =
+      at::mm(direction / length * r.view({-1, 1}), factor.t());
+  return means.to(at::kDouble).repeat_interleave(select, 0).add(offsets).to(means.scalar_type());
+}
+
+namespace {
+
+at::Tensor sample_meta(const at::Tensor& means, const at::Tensor&, std::int64_t,
+                       std::int64_t select) {
+  return at::empty_symint({means.sym_size(0) * select, means.sym_size(1)}, means.options());
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(ood, m) {
+  m.def(
+      "vos_enqueue_(Tensor(a!) queue, Tensor(b!) counts, Tensor(c!) sums, Tensor(d!) moment, "
+      "Tensor features, Tensor target, int step) -> ()");
+  m.def("vos_covariance(Tensor queue, Tensor counts, Tensor sums, Tensor moment) -> Tensor",
+        [](const at::Tensor& queue, const at::Tensor& counts, const at::Tensor& sums,
+           const at::Tensor& moment) { return vos_covariance({queue, counts, sums, moment}); });
+  m.def("vos_sample(Tensor means, Tensor covariance, int sample_from, int select) -> Tensor",
+        {at::Tag::nondeterministic_seeded});
+  m.def("vos_order_radii(Tensor exponentials, int n, int d) -> Tensor");
+}
+TORCH_LIBRARY_IMPL(ood, CPU, m) {
+  m.impl("vos_enqueue_", [](const at::Tensor& queue, const at::Tensor& counts,
+                            const at::Tensor& sums, const at::Tensor& moment,
+                            const at::Tensor& features, const at::Tensor& target,
+                            std::int64_t step) {
+    VosQueues state{queue, counts, sums, moment};
+    vos_enqueue_(state, features, target, step);
+  });
+  m.impl("vos_sample", vos_sample);
+  m.impl("vos_order_radii", vos_order_radii);
+}
+TORCH_LIBRARY_IMPL(ood, Meta, m) {
+  m.impl("vos_enqueue_", [](const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                            const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                            std::int64_t) {});
+  m.impl("vos_sample", sample_meta);
+  m.impl("vos_order_radii",
+         [](const at::Tensor& e, std::int64_t, std::int64_t) { return at::empty_like(e); });
+}
+
+}  // namespace ood

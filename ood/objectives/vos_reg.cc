@@ -1,0 +1,77 @@
+#include "ood/objectives/vos_reg.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/log.h>
+#include <ATen/ops/logsumexp.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/softplus.h>
+#include <ATen/ops/where.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <limits>
+
+#include "ood/objectives/register.h"
+#include "ood/objectives/row_values.h"
+#include "ood/ops/row_terms.h"
+
+namespace ood {
+OOD_REGISTER_DESCRIPTION(VosReg);
+
+at::Tensor vos_energy(const at::Tensor& logits, const at::Tensor& weights) {
+  TORCH_CHECK_VALUE(logits.dim() >= 2 && weights.dim() == 1 &&
+                        weights.sym_size(0) == logits.sym_size(1),
+                    "vos: expected logits [N, C, ...] and energy weights [C], got ",
+                    logits.sym_sizes(), " and ", weights.sym_sizes());
+  const auto x = logits.to(ops::computing_type(logits));
+  const auto positive = weights.gt(0);
+  const auto log_weight =
+      at::where(positive, at::where(positive, weights, at::ones_like(weights)).log(),
+                at::full_like(weights, -std::numeric_limits<float>::infinity()));
+  std::vector<std::int64_t> shape(static_cast<std::size_t>(logits.dim()), 1);
+  shape[1] = -1;
+  const auto weighted = x + log_weight.to(x.scalar_type()).view(shape);
+  const auto floor = at::full_like(x.narrow(1, 0, 1), std::log(1e-30));
+  return at::logsumexp(at::cat({weighted, floor}, 1), 1);
+}
+
+at::Tensor vos_regularizer(const at::Tensor& energy, const at::Tensor& known,
+                           const at::Tensor& phi_weight, const at::Tensor& phi_bias) {
+  TORCH_CHECK_VALUE(phi_weight.sym_numel() == 2 && phi_bias.sym_numel() == 2,
+                    "vos: expected a logistic layer with weight [2] and bias [2], got ",
+                    phi_weight.sym_sizes(), " and ", phi_bias.sym_sizes());
+  const auto w = phi_weight.reshape({2}), b = phi_bias.reshape({2});
+  // Of the two outputs only the difference matters.
+  const auto margin = (w.select(0, 1) - w.select(0, 0)) * energy + (b.select(0, 1) - b.select(0, 0));
+  return at::softplus(at::where(known, -margin, margin));
+}
+
+at::Tensor vos_reg_loss(const at::Tensor& logits, const at::Tensor& target,
+                        const at::Tensor& weights, const at::Tensor& phi_weight,
+                        const at::Tensor& phi_bias, double alpha, bool balance,
+                        std::string_view reduction) {
+  const double no_smoothing[] = {0};
+  const auto nll = loss(logits, target, "cross_entropy", no_smoothing, std::nullopt, std::nullopt,
+                        reduction, "default", std::nullopt);
+  const auto known = target.ge(0);
+  const auto rows = vos_regularizer(vos_energy(logits, weights), known, phi_weight, phi_bias);
+  const auto all = at::ones_like(known);
+  const auto regularizer = balance && reduction == "mean"
+                               ? reduce_rows(rows, known, reduction) +
+                                     reduce_rows(rows, known.logical_not(), reduction)
+                               : reduce_rows(rows, all, reduction);
+  return nll + alpha * regularizer;
+}
+
+TORCH_LIBRARY_FRAGMENT(ood, m) {
+  const std::vector<at::Tag> tag{at::Tag::pt2_compliant_tag};
+  m.def("vos_energy(Tensor logits, Tensor weights) -> Tensor", vos_energy, tag);
+  m.def(
+      "vos_reg_loss(Tensor logits, Tensor target, Tensor weights, Tensor phi_weight, "
+      "Tensor phi_bias, float alpha=0.1, bool balance=False, str reduction='mean') -> Tensor",
+      vos_reg_loss, tag);
+}
+
+}  // namespace ood
