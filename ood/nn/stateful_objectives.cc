@@ -1,4 +1,6 @@
 // The objectives with state, as the training loop uses them.
+#include <cmath>
+
 #include "ood/nn/stateful_losses.h"
 #include "ood/objectives/row_values.h"
 #include "ood/ops/row_terms.h"
@@ -108,20 +110,24 @@ class VosObjective : public Objective {
 
 class EnergyMarginObjective : public Objective {
  public:
-  explicit EnergyMarginObjective(std::vector<double> p)
-      : p_(std::move(p)), loss_(0.0, p_[0], p_[1], p_[2], p_[3]) {
+  EnergyMarginObjective(std::vector<double> p, std::int64_t epochs)
+      : p_(std::move(p)), epochs_(epochs), loss_(0.0, p_[0], p_[1], p_[2], p_[3]) {
     register_module("loss", loss_);
+    boundary_ = register_buffer("boundary", torch::zeros({}));
+    window_ = register_buffer("window", torch::zeros({3}, torch::kDouble));
   }
   void begin(const TrainingPass& pass) override {
     if (p_[8] == 0) measure(pass);
   }
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
-    const auto m = energy_margin_means(output.logits, target, loss_->phi->weight,
-                                       loss_->phi->bias, p_[0]);
+    const auto m = energy_margin_means(output.logits, target, phi_weight(), phi_bias(), p_[0]);
     const auto zero = m.inside * 0;
     const auto any = m.known.any();
     if (epoch_ < p_[8])
       return sum_of({{"classification", m.cross_entropy}, {"outside", zero}, {"inside", zero}});
+    if (is_training() && any.item<bool>())
+      window_.add_(torch::tensor({m.inside.item<double>(), m.cross_entropy.item<double>(), 1.0},
+                                 torch::kDouble));
     const auto& s = loss_->state;
     const auto psi = [&](const at::Tensor& violation, int i) {
       return torch::where(any,
@@ -134,24 +140,39 @@ class EnergyMarginObjective : public Objective {
                    {"inside", psi(m.inside - p_[1], 0)}});
   }
   void after_step(const NetworkOutput&, const at::Tensor&, double epoch) override {
+    const double before = epoch_;
     epoch_ = epoch;
+    if (epoch_ < p_[8]) return;
+    update_multipliers(before);
+    // With a positive slope large logits would mean OOD, and the margin its opposite.
+    const torch::NoGradGuard no_grad;
+    loss_->phi->weight.clamp_max_(-1);
   }
   void resume(double epoch) override { epoch_ = epoch; }
   void after_epoch(const TrainingPass& pass) override {
     if (epoch_ < p_[8]) return;
-    if (loss_->state.select(0, 4).item<double>() == 0) return measure(pass);
-    const auto [inside, ce] = over(pass);
-    loss_->update(inside - p_[1], ce - p_[2] * loss_->state.select(0, 4).item<double>(), p_[4],
-                  p_[5], p_[6], p_[7] != 0);
+    if (loss_->state.select(0, 4).item<double>() == 0) measure(pass);
   }
 
  private:
+  // By the means over the steps since the last update.
+  void update_multipliers(double before) {
+    const auto due = [&](double epoch) {
+      return std::floor(epoch * p_[9] / static_cast<double>(epochs_));
+    };
+    const auto n = window_[2].item<double>();
+    if (due(before) == due(epoch_) || n == 0) return;
+    loss_->update(window_[0].item<double>() / n - p_[1],
+                  window_[1].item<double>() / n - p_[2] * loss_->state[4].item<double>(), p_[4],
+                  p_[5], p_[6], p_[7] != 0);
+    window_.zero_();
+  }
+
   // Means over the training data of sigmoid(phi) and of the cross-entropy.
   std::pair<double, double> over(const TrainingPass& pass) const {
     double inside = 0, ce = 0, n = 0;
     pass([&](const NetworkOutput& output, const at::Tensor& target) {
-      const auto m = energy_margin_means(output.logits, target, loss_->phi->weight,
-                                         loss_->phi->bias, p_[0]);
+      const auto m = energy_margin_means(output.logits, target, phi_weight(), phi_bias(), p_[0]);
       const auto rows = static_cast<double>(target.size(0));
       inside += m.inside.item<double>() * rows;
       ce += m.cross_entropy.item<double>() * rows;
@@ -159,14 +180,36 @@ class EnergyMarginObjective : public Objective {
     });
     return {inside / n, ce / n};
   }
+  // L_0, and a logistic layer from which both terms have a gradient: its boundary where as many of
+  // the training data would be rejected as may be, the margin two units wide. Drawn at random, it
+  // saturates.
   void measure(const TrainingPass& pass) {
     const torch::NoGradGuard no_grad;
+    std::vector<at::Tensor> all;
+    pass([&](const NetworkOutput& output, const at::Tensor&) {
+      all.push_back(output.logits.logsumexp(1));
+    });
+    const auto s = std::get<0>(torch::cat(all).sort());
+    const auto at = static_cast<std::int64_t>(p_[1] * static_cast<double>(s.size(0) - 1));
+    boundary_.copy_(s[at]);
+    loss_->phi->weight.fill_(-2);
+    loss_->phi->bias.fill_(0);
     loss_->state.select(0, 4).fill_(over(pass).second);
   }
 
+  // The layer learns on (s - boundary) / margin: on s itself its bias and slope would be so
+  // entangled that a step of one undoes the other.
+  double width() const { return std::max(p_[0], 1.0); }
+  at::Tensor phi_weight() const { return loss_->phi->weight.squeeze() / width(); }
+  at::Tensor phi_bias() const {
+    return loss_->phi->bias.squeeze() - phi_weight() * boundary_.clone();
+  }
+
   std::vector<double> p_;
+  std::int64_t epochs_;
   double epoch_ = 0;
   nn::EnergyMarginLoss loss_;
+  at::Tensor boundary_, window_;
 };
 
 using P = const std::vector<double>&;
@@ -185,7 +228,7 @@ using Made = std::shared_ptr<Objective>;
         +[](P p, C c) -> Made { return std::make_shared<VosObjective>(p, c); }),
     register_objective_module(
         EnergyMargin::kName,
-        +[](P p, C) -> Made { return std::make_shared<EnergyMarginObjective>(p); }),
+        +[](P p, C c) -> Made { return std::make_shared<EnergyMarginObjective>(p, c.epochs); }),
 };
 
 }  // namespace

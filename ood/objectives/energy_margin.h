@@ -17,8 +17,7 @@ namespace ood {
 ///   psi(c2; l2, b2) + out_weight L_out + psi(c1; l1, b1),
 ///   psi(c; l, b) = l c + b c^2 / 2 where b c + l >= 0, else -l^2 / (2 b)
 ///
-/// L_0 is the cross-entropy before, the multipliers l and penalties b follow the constraints once
-/// an epoch.
+/// L_0 is the cross-entropy before; the multipliers l and penalties b follow the violations.
 struct EnergyMargin {
   static constexpr std::string_view kName = "energy_margin";
   static constexpr std::string_view kClassName = "EnergyMarginLoss";
@@ -48,6 +47,7 @@ struct EnergyMargin {
   double tolerance = 0;
   double shared_multiplier = 0;
   double warmup_epochs = 1;
+  double updates = 100;
 
   using Self = EnergyMargin;
   static constexpr auto kParameters = std::array{
@@ -70,6 +70,8 @@ struct EnergyMargin {
                       "separate, as the algorithm is written; the authors' code shares it"},
       Parameter<Self>{"warmup_epochs", &Self::warmup_epochs, 0, kInfinity,
                       "epochs of cross-entropy before; 0 with --init", "for runs from random weights"},
+      Parameter<Self>{"updates", &Self::updates, 1, 1e9, "updates of the multipliers in a training",
+                      "the authors' 100 epochs with one update each"},
   };
 };
 
