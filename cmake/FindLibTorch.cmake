@@ -4,8 +4,12 @@
 #   LibTorch_ROOT   folder that holds include/ and lib/ (CMake or environment variable);
 #                   default: the project's .deps/venv, then the python3 on PATH.
 set(_ood_torch_hints ${LibTorch_ROOT} $ENV{LibTorch_ROOT} $ENV{OOD_LIBTORCH})
-file(GLOB _ood_torch_venv "${CMAKE_CURRENT_LIST_DIR}/../.deps/venv/lib/python3*/site-packages/torch")
-list(APPEND _ood_torch_hints ${_ood_torch_venv})
+# pip builds for the Python it runs in, and against its torch.
+if(NOT SKBUILD)
+  file(GLOB _ood_torch_venv
+       "${CMAKE_CURRENT_LIST_DIR}/../.deps/venv/lib/python3*/site-packages/torch")
+  list(APPEND _ood_torch_hints ${_ood_torch_venv})
+endif()
 if(NOT _ood_torch_hints)
   find_package(Python3 QUIET COMPONENTS Interpreter)
   if(Python3_FOUND)

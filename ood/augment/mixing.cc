@@ -125,6 +125,22 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
         const auto b = cut_box(h, w, lambda, x, y);
         return std::make_tuple(b.x1, b.y1, b.x2, b.y2, b.lambda);
       });
+  const auto unpack = [](const Mixed& mixed) {
+    return std::make_tuple(mixed.inputs, mixed.target_b, mixed.lambda);
+  };
+  m.def("mixup_data(Tensor inputs, Tensor target, float alpha, int seed) -> (Tensor, Tensor, float)",
+        [unpack](const at::Tensor& x, const at::Tensor& y, double alpha, std::int64_t seed) {
+          RandomStream random(static_cast<std::uint64_t>(seed));
+          return unpack(mixup_data(x, y, alpha, random));
+        });
+  m.def(
+      "cutmix(Tensor inputs, Tensor target, float alpha, float probability, int seed) -> (Tensor, "
+      "Tensor, float)",
+      [unpack](const at::Tensor& x, const at::Tensor& y, double alpha, double probability,
+               std::int64_t seed) {
+        RandomStream random(static_cast<std::uint64_t>(seed));
+        return unpack(cutmix(x, y, alpha, probability, random));
+      });
 }
 
 }  // namespace ood

@@ -12,6 +12,15 @@ at::Tensor cross_entropy_of(const at::Tensor& logits, const at::Tensor& target) 
               "mean", "default", std::nullopt);
 }
 
+// A logistic layer that starts by calling large log-sums OOD, or nearly so, teaches the network just
+// that, and the energy score then ranks the wrong way round. So the slope starts at 1.
+torch::nn::Linear logistic_layer() {
+  torch::nn::Linear phi(1, 2);
+  const torch::NoGradGuard no_grad;
+  phi->weight.copy_(torch::tensor({-0.5, 0.5}).view({2, 1}));
+  return phi;
+}
+
 }  // namespace
 
 ConfidenceLossImpl::ConfidenceLossImpl(double lambda_, double budget_, double hints_)
@@ -43,7 +52,7 @@ at::Tensor ConfidenceLossImpl::forward(const at::Tensor& logits, const at::Tenso
 VOSRegLossImpl::VOSRegLossImpl(std::int64_t classes, double alpha_, bool balance_)
     : alpha(alpha_), balance(balance_) {
   weights = register_parameter("weights", torch::rand({classes}));
-  phi = register_module("phi", torch::nn::Linear(1, 2));
+  phi = register_module("phi", logistic_layer());
 }
 
 at::Tensor VOSRegLossImpl::forward(const at::Tensor& logits, const at::Tensor& target) {
@@ -55,7 +64,7 @@ VirtualOutlierSynthesizingRegLossImpl::VirtualOutlierSynthesizingRegLossImpl(
     std::int64_t sample_from_, std::int64_t select_, double alpha_)
     : sample_from(sample_from_), select(select_), alpha(alpha_) {
   weights = register_parameter("weights", torch::rand({classes}));
-  phi = register_module("phi", torch::nn::Linear(1, 2));
+  phi = register_module("phi", logistic_layer());
   queues.queue = register_buffer("queue", torch::zeros({classes, sample_number, features}));
   queues.counts = register_buffer("counts", torch::zeros({classes}, torch::kLong));
   queues.sums = register_buffer("sums", torch::zeros({classes, features}, torch::kDouble));

@@ -1,0 +1,1 @@
+"""Drop-in for incerto: `from ood.compat.incerto.training import ...`."""

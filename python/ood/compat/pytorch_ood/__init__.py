@@ -1,0 +1,1 @@
+"""Drop-in for pytorch_ood: `from ood.compat.pytorch_ood.loss import ...`."""

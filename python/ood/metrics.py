@@ -1,0 +1,32 @@
+"""How well a score tells OOD from ID samples; exact, ties count one half."""
+from typing import NamedTuple, Tuple
+
+import torch
+
+from ood._library import ops
+
+
+class Detection(NamedTuple):
+    auroc: float
+    aupr_in: float
+    aupr_out: float
+    fpr95: float
+
+
+def detection(id_scores: torch.Tensor, ood_scores: torch.Tensor) -> Detection:
+    """Figures of scores of ID and OOD samples, [N] and [M].
+
+        >>> ood.metrics.detection(torch.tensor([0., 1.]), torch.tensor([2., 3.])).auroc
+        1.0
+    """
+    return Detection(*ops.detection(id_scores, ood_scores))
+
+
+def auroc_interval(id_scores: torch.Tensor, ood_scores: torch.Tensor, seed: int = 0) -> Tuple[float, float]:
+    """95 % bootstrap interval of the AUROC."""
+    return ops.auroc_interval(id_scores, ood_scores, seed)
+
+
+def threshold_at(scores: torch.Tensor, share: float = 0.95) -> float:
+    """The smallest score at or below which at least that share of `scores` lies."""
+    return ops.threshold_at(scores, share)

@@ -1,0 +1,154 @@
+"""Runs of the program `ood` in Python."""
+import json
+import pathlib
+import struct
+from typing import Dict, List, Tuple, Union
+
+import torch
+
+from ood import metrics
+from ood.networks import forward, make_network
+from ood.registry import objectives
+
+_TYPES = {"F64": torch.double, "F32": torch.float, "BF16": torch.bfloat16, "F16": torch.half, "I64": torch.long,
+          "I32": torch.int, "U8": torch.uint8, "BOOL": torch.bool}
+_NAMES = {v: k for k, v in _TYPES.items()}
+
+
+def read_safetensors(path: Union[str, pathlib.Path]) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]]:
+    """Tensors and metadata of a file."""
+    raw = pathlib.Path(path).read_bytes()
+    try:
+        length, = struct.unpack("<Q", raw[:8])
+        header = json.loads(raw[8:8 + length])
+        metadata = header.pop("__metadata__", {})
+        data = bytearray(raw[8 + length:])
+        tensors = {}
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            if end > len(data):
+                raise ValueError
+            flat = torch.frombuffer(data, dtype=torch.uint8)[begin:end].clone() if end > begin else torch.empty(0, dtype=torch.uint8)
+            tensors[name] = flat.view(_TYPES[entry["dtype"]]).view(entry["shape"])
+    except (struct.error, ValueError, KeyError, TypeError) as e:
+        raise ValueError(f"{path}: expected a safetensors file, got a damaged or another one") from e
+    return tensors, metadata
+
+
+def write_safetensors(path: Union[str, pathlib.Path], tensors: Dict[str, torch.Tensor], metadata: Dict[str, str]) -> None:
+    """The other way round."""
+    header, parts, offset = {"__metadata__": metadata}, [], 0
+    for name, t in tensors.items():
+        raw = t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b""
+        header[name] = {"dtype": _NAMES[t.dtype], "shape": list(t.shape), "data_offsets": [offset, offset + len(raw)]}
+        parts.append(raw)
+        offset += len(raw)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
+
+
+class Run(torch.nn.Module):
+    """A trained network of the program: `network`, `objective`, `class_names`, `threshold(tpr)`.
+
+        >>> run = ood.load_run("runs/oe")
+        >>> classes, scores, accepted = run.detect(pictures)  # uint8 [N, C, H, W]
+    """
+
+    def __init__(self, path: pathlib.Path):
+        super().__init__()
+        tensors, metadata = read_safetensors(path)
+        if metadata.get("format") != "ood-run":
+            raise ValueError(f"{path}: expected a model of `ood train`, got other tensors")
+        self.path, self.metadata = path, metadata
+        self.description = d = json.loads(metadata["description"])
+        self.objective = objectives()[d["objective"]]
+        self.class_names: List[str] = d["class_names"]
+        self.score_name: str = d["score"]
+        outputs = len(tensors["fc.weight"])
+        self.network = make_network(d["model"], d["channels"], d["height"], d["width"], outputs, "fc.bias" in tensors)
+        own = set(self.network.state_dict())
+        self.network.load_state_dict({k: v for k, v in tensors.items() if k in own})
+        #: tensors of the objective: centers, queues, multipliers
+        self.objective_state = {k[10:]: v for k, v in tensors.items() if k.startswith("objective.")}
+        self.validation_scores = tensors["validation_scores"]
+        channels = (1, len(d["mean"]), 1, 1)
+        self.register_buffer("mean", torch.tensor(d["mean"]).view(channels), persistent=False)
+        self.register_buffer("deviation", torch.tensor(d["deviation"]).view(channels), persistent=False)
+        self.eval()
+
+    def forward(self, inputs: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Pictures uint8 [N, C, H, W] or embeddings [N, D] -> logits and features."""
+        if not inputs.is_floating_point():
+            x = (inputs.float() / 255 - self.mean) / self.deviation
+        else:
+            x = (inputs.float().view(len(inputs), -1, 1, 1) - self.mean) / self.deviation
+        return forward(self.network, x)
+
+    def class_logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """Those outputs that stand for classes."""
+        return logits[:, :len(self.class_names)]
+
+    def score(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """The score of the run [N], higher for OOD."""
+        from ood import nn, scores
+        name, state = self.score_name, self.objective_state
+        simple = {"msp": scores.msp, "max_logit": scores.max_logit, "energy": scores.energy}
+        if name in simple:
+            return simple[name](self.class_logits(logits))
+        if name == "background":
+            return -logits.softmax(1)[:, :-1].amax(1)
+        if name == "objectosphere":
+            return nn.ObjectosphereLoss.score(logits, features)
+        if name == "confidence":
+            return -logits[:, -1]
+        if name == "cac":
+            return nn.CACLoss.score(nn.functional.distances(logits, state["loss.anchors"], squared=False))
+        if name == "center_distance":
+            if "norm.running_mean" in state:  # II normalises the embedding
+                logits = torch.nn.functional.batch_norm(logits, state["norm.running_mean"], state["norm.running_var"])
+            centers = next(state[k] for k in ("loss.running.centers", "loss.centers.centers", "loss.center") if k in state)
+            return nn.functional.distances(logits, centers.view(-1, centers.shape[-1])).amin(1)
+        raise ValueError(f"{self.path}: its score {name} is not known to this version")
+
+    def threshold(self, tpr: float = 0.95) -> float:
+        """The score at or below which that share of the held-out ID data lies."""
+        return metrics.threshold_at(self.validation_scores, tpr)
+
+    @torch.no_grad()
+    def detect(self, inputs: torch.Tensor, tpr: float = 0.95):
+        """Classes (-1 where the objective knows one class only), scores and decisions, [N] each."""
+        logits, features = self(inputs)
+        s = self.score(logits, features)
+        classes = self._classes(logits)
+        return classes, s, s.double() <= self.threshold(tpr)
+
+    def _classes(self, logits: torch.Tensor) -> torch.Tensor:
+        from ood import nn
+        name, state = self.objective.name, self.objective_state
+        if name in ("deep_svdd", "deep_sad"):
+            return torch.full((len(logits),), -1)
+        if name == "cac":
+            d = nn.functional.distances(logits, state["loss.anchors"], squared=False)
+            return (d * (1 - torch.nn.functional.softmin(d, dim=1))).argmin(1)
+        if name in ("ii", "mchad"):
+            if name == "ii":
+                logits = torch.nn.functional.batch_norm(logits, state["norm.running_mean"], state["norm.running_var"])
+            key = "loss.running.centers" if name == "ii" else "loss.centers.centers"
+            return nn.functional.distances(logits, state[key]).argmin(1)
+        return self.class_logits(logits).argmax(1)
+
+    def save_network(self, path: Union[str, pathlib.Path]) -> None:
+        """Writes the run's file with the network's present weights, for the program (`ood train --init`)."""
+        tensors, _ = read_safetensors(self.path)
+        tensors.update({k: v for k, v in self.network.state_dict().items()})
+        write_safetensors(path, tensors, self.metadata)
+
+
+def load_run(folder: Union[str, pathlib.Path]) -> Run:
+    """The trained network of a run folder, or of its model.safetensors, with score and threshold."""
+    path = pathlib.Path(folder)
+    path = path / "model.safetensors" if path.is_dir() else path
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a run of `ood train`")
+    return Run(path)
