@@ -5,6 +5,11 @@
 
 namespace ood::ops {
 
+/// Half types as float32, in which distances and sums are computed; others as they are.
+inline at::Tensor widened(const at::Tensor& t) {
+  return at::isReducedFloatingType(t.scalar_type()) ? t.to(at::kFloat) : t;
+}
+
 /// Calls body(F{}) with the number type F of a float32 or float64 tensor; another type is an error
 /// that names the op.
 template <class Body>

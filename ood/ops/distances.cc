@@ -129,12 +129,12 @@ struct CenterDistances : ag::Function<CenterDistances> {
     const auto saved = ctx->get_saved_variables();
     const bool squared = ctx->saved_data["squared"].toBool();
     if (at::GradMode::is_enabled()) {
+      // By views: centers may have been computed from the embedding, which is no part of this.
+      const auto x = saved[0].view_as(saved[0]), c = saved[1].view_as(saved[1]);
       ag::variable_list inputs;
-      for (int i = 0; i < 2; ++i)
-        if (ctx->needs_input_grad(static_cast<std::size_t>(i)))
-          inputs.push_back(saved[static_cast<std::size_t>(i)]);
-      const auto g =
-          ag::grad({composite(saved[0], saved[1], squared)}, inputs, {grads[0]}, true, true, true);
+      if (ctx->needs_input_grad(0)) inputs.push_back(x);
+      if (ctx->needs_input_grad(1)) inputs.push_back(c);
+      const auto g = ag::grad({composite(x, c, squared)}, inputs, {grads[0]}, true, true, true);
       std::size_t next = 0;
       const auto to_x = ctx->needs_input_grad(0) ? g[next++] : Tensor();
       return {to_x, ctx->needs_input_grad(1) ? g[next] : Tensor(), Tensor()};
@@ -144,13 +144,19 @@ struct CenterDistances : ag::Function<CenterDistances> {
   }
 };
 
-Tensor with_gradient(const Tensor& x, const Tensor& c, bool squared) {
+Tensor below_autograd(const Tensor& x, const Tensor& c, bool squared) {
+  return forward_op().call(ops::widened(x), ops::widened(c), squared);
+}
+
+Tensor with_gradient(const Tensor& x_in, const Tensor& c_in, bool squared) {
+  const auto x = ops::widened(x_in), c = ops::widened(c_in);
   check(x, c);
   if (!ops::fused(x)) return composite(x, c, squared);
   return CenterDistances::apply(x, c, squared);
 }
 
-Tensor any_device(const Tensor& x, const Tensor& c, bool squared) {
+Tensor any_device(const Tensor& x_in, const Tensor& c_in, bool squared) {
+  const auto x = ops::widened(x_in), c = ops::widened(c_in);
   check(x, c);
   return composite(x, c, squared);
 }
@@ -175,12 +181,12 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       {at::Tag::pt2_compliant_tag});
 }
 TORCH_LIBRARY_IMPL(ood, CPU, m) {
-  m.impl("center_distances", forward_cpu);
+  m.impl("center_distances", below_autograd);
   m.impl("_center_distances_forward", forward_cpu);
   m.impl("_center_distances_backward", backward_cpu);
 }
 TORCH_LIBRARY_IMPL(ood, Meta, m) {
-  m.impl("center_distances", forward_meta);
+  m.impl("center_distances", below_autograd);
   m.impl("_center_distances_forward", forward_meta);
   m.impl("_center_distances_backward", backward_meta);
 }

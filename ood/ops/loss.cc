@@ -146,9 +146,13 @@ struct LossFunction : ag::Function<LossFunction> {
       const auto parameters = data["parameters"].toDoubleVector();
       const auto ignore_index = data["ignore_index"].toOptional<std::int64_t>();
       constexpr bool per_row = false;
-      const auto [terms, counts] = row_terms_composite(OOD_ROW_CALL);
       const auto reduction = static_cast<Reduction>(data["reduction"].toInt());
-      to = gradients_with_graph(reduced(terms, counts, reduction), upstream, OOD_ROW_CALL, want);
+      to = gradients_with_graph(
+          [reduction](const RowTermsArguments& a) {
+            const auto [terms, counts] = row_terms_composite(a);
+            return reduced(terms, counts, reduction);
+          },
+          upstream, OOD_ROW_CALL, want);
     } else {
       // With retain_graph the saved gradient is needed again; what is given away may be changed.
       const bool give_away = is_one(upstream) && !ag::get_current_graph_task_keep_graph();

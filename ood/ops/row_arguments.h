@@ -3,6 +3,8 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <functional>
+
 #include "ood/ops/layout.h"
 #include "ood/ops/row_terms.h"
 
@@ -50,13 +52,14 @@ auto with_computing_types(OOD_ROW_ARGS, const Call& call) {
               ignore_index);
 }
 
-/// Gradients of `output` in the order logits, extras, weight; undefined where not wanted. For
-/// create_graph: only the composite path has derivatives of any order.
+/// Gradients of what `output` makes of the arguments; undefined where not wanted. For create_graph:
+/// only the composite path has derivatives of any order.
 struct RowGradients {
   Tensor logits, extras, weight;
 };
-RowGradients gradients_with_graph(const Tensor& output, const Tensor& upstream,
-                                  const RowTermsArguments& a, const WantedGradients& want);
+RowGradients gradients_with_graph(const std::function<Tensor(const RowTermsArguments&)>& output,
+                                  const Tensor& upstream, const RowTermsArguments& a,
+                                  const WantedGradients& want);
 
 /// What autograd asks of a function whose inputs are logits, target, extras and weight, absent ones
 /// left out.

@@ -98,8 +98,9 @@ struct RowTermsFunction : ag::Function<RowTermsFunction> {
 
     RowGradients to;
     if (at::GradMode::is_enabled()) {
-      to = gradients_with_graph(std::get<0>(row_terms_composite(OOD_ROW_CALL)), grads[0],
-                                OOD_ROW_CALL, want);
+      to = gradients_with_graph(
+          [](const RowTermsArguments& a) { return std::get<0>(row_terms_composite(a)); }, grads[0],
+          OOD_ROW_CALL, want);
     } else {
       auto [g_logits, g_extras, g_weight] =
           backward_op().call(grads[0], saved[2], logits, target, objective, parameters, extras,
@@ -142,8 +143,18 @@ Terms autograd(OOD_ROW_ARGS) {
 
 }  // namespace
 
-RowGradients gradients_with_graph(const Tensor& output, const Tensor& upstream,
-                                  const RowTermsArguments& a, const WantedGradients& want) {
+RowGradients gradients_with_graph(const std::function<Tensor(const RowTermsArguments&)>& output,
+                                  const Tensor& upstream, const RowTermsArguments& a,
+                                  const WantedGradients& want) {
+  // Of views of the inputs: where one input was computed from another, a gradient by the input itself
+  // would follow that path, too.
+  const auto alias = [](const OptionalTensor& t) {
+    return usable(t) ? OptionalTensor(t->view_as(*t)) : std::nullopt;
+  };
+  const Tensor logits = a.logits.view_as(a.logits);
+  const OptionalTensor extras = alias(a.extras), weight = alias(a.weight);
+  const RowTermsArguments own{logits, a.target,  extras,         weight, a.objective, a.parameters,
+                              a.per_row, a.ignore_index};
   RowGradients to;
   ag::variable_list inputs;
   std::vector<Tensor*> places;
@@ -152,10 +163,10 @@ RowGradients gradients_with_graph(const Tensor& output, const Tensor& upstream,
     inputs.push_back(input);
     places.push_back(place);
   };
-  ask(want.logits, a.logits, &to.logits);
-  if (usable(a.extras)) ask(want.extras, *a.extras, &to.extras);
-  if (usable(a.weight)) ask(want.weight, *a.weight, &to.weight);
-  const auto result = ag::grad({output}, inputs, {upstream}, /*retain_graph=*/true,
+  ask(want.logits, logits, &to.logits);
+  if (extras) ask(want.extras, *extras, &to.extras);
+  if (weight) ask(want.weight, *weight, &to.weight);
+  const auto result = ag::grad({output(own)}, inputs, {upstream}, /*retain_graph=*/true,
                                /*create_graph=*/true, /*allow_unused=*/true);
   for (std::size_t i = 0; i < places.size(); ++i) *places[i] = result[i];
   return to;

@@ -118,7 +118,8 @@ struct SegmentSum : ag::Function<SegmentSum> {
   }
 };
 
-Tensor segment_sum_autograd(const Tensor& x, const Tensor& target, std::int64_t classes) {
+Tensor segment_sum_autograd(const Tensor& x_in, const Tensor& target, std::int64_t classes) {
+  const auto x = ops::widened(x_in);
   check_target(x, target, "segment_sum");
   if (!ops::fused(x)) return segment_sum_composite(x, target, classes);
   return SegmentSum::apply(x, target, classes);
@@ -235,11 +236,13 @@ struct OwnCenterDistances : ag::Function<OwnCenterDistances> {
     const auto saved = ctx->get_saved_variables();
     const bool want_x = ctx->needs_input_grad(0), want_c = ctx->needs_input_grad(1);
     if (at::GradMode::is_enabled()) {
+      // By views: centers may have been computed from the embedding, which is no part of this.
+      const auto x = saved[0].view_as(saved[0]), c = saved[1].view_as(saved[1]);
       ag::variable_list inputs;
-      if (want_x) inputs.push_back(saved[0]);
-      if (want_c) inputs.push_back(saved[1]);
-      const auto g = ag::grad({own_composite(saved[0], saved[1], saved[2])}, inputs, {grads[0]},
-                              true, true, true);
+      if (want_x) inputs.push_back(x);
+      if (want_c) inputs.push_back(c);
+      const auto g =
+          ag::grad({own_composite(x, c, saved[2])}, inputs, {grads[0]}, true, true, true);
       return {want_x ? g[0] : Tensor(), want_c ? g.back() : Tensor(), Tensor()};
     }
     auto [to_x, to_c] = own_backward_op().call(grads[0], saved[0], saved[1], saved[2], want_c);
@@ -247,9 +250,28 @@ struct OwnCenterDistances : ag::Function<OwnCenterDistances> {
   }
 };
 
-Tensor own_autograd(const Tensor& x, const Tensor& c, const Tensor& target) {
+Tensor own_autograd(const Tensor& x_in, const Tensor& c_in, const Tensor& target) {
+  const auto x = ops::widened(x_in), c = ops::widened(c_in);
   check_centers(x, c, target);
   return ops::fused(x) ? OwnCenterDistances::apply(x, c, target) : own_composite(x, c, target);
+}
+
+Tensor own_below_autograd(const Tensor& x, const Tensor& c, const Tensor& target) {
+  return own_forward_op().call(ops::widened(x), ops::widened(c), target);
+}
+
+Tensor own_any_device(const Tensor& x, const Tensor& c, const Tensor& target) {
+  return own_composite(ops::widened(x), ops::widened(c), target);
+}
+
+Tensor sum_below_autograd(const Tensor& x, const Tensor& target, std::int64_t classes) {
+  const auto rows = ops::widened(x);
+  return rows.is_meta() ? segment_sum_meta(rows, target, classes)
+                        : segment_sum_cpu(rows, target, classes);
+}
+
+Tensor sum_any_device(const Tensor& x, const Tensor& target, std::int64_t classes) {
+  return segment_sum_composite(ops::widened(x), target, classes);
 }
 
 }  // namespace
@@ -277,14 +299,14 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "Tensor target, bool want_centers) -> (Tensor, Tensor)");
 }
 TORCH_LIBRARY_IMPL(ood, CPU, m) {
-  m.impl("segment_sum", segment_sum_cpu);
-  m.impl("own_center_distances", own_forward_cpu);
+  m.impl("segment_sum", sum_below_autograd);
+  m.impl("own_center_distances", own_below_autograd);
   m.impl("_own_center_distances_forward", own_forward_cpu);
   m.impl("_own_center_distances_backward", own_backward_cpu);
 }
 TORCH_LIBRARY_IMPL(ood, Meta, m) {
-  m.impl("segment_sum", segment_sum_meta);
-  m.impl("own_center_distances", own_forward_meta);
+  m.impl("segment_sum", sum_below_autograd);
+  m.impl("own_center_distances", own_below_autograd);
   m.impl("_own_center_distances_forward", own_forward_meta);
   m.impl("_own_center_distances_backward", own_backward_meta);
 }
@@ -293,12 +315,12 @@ TORCH_LIBRARY_IMPL(ood, Autograd, m) {
   m.impl("own_center_distances", own_autograd);
 }
 TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) {
-  m.impl("segment_sum", segment_sum_composite);
-  m.impl("own_center_distances", own_composite);
+  m.impl("segment_sum", sum_any_device);
+  m.impl("own_center_distances", own_any_device);
 }
 TORCH_LIBRARY_IMPL(ood, CompositeExplicitAutograd, m) {
-  m.impl("segment_sum", segment_sum_composite);
-  m.impl("own_center_distances", own_composite);
+  m.impl("segment_sum", sum_any_device);
+  m.impl("own_center_distances", own_any_device);
 }
 
 }  // namespace ood

@@ -1,12 +1,12 @@
 """Shared by the Python tests: the library's ops, its registry, the peers, the program.
 
-The tests use nothing of the project but libood.so and the built program; OOD_BUILD names the build
-folder.
+The tests use libood.so, the package in python/ and the built program; OOD_BUILD names the build folder.
 """
 import json
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -15,7 +15,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("OOD_BUILD", ROOT / "build" / "dev"))
 SHARED = pathlib.Path(os.environ.get("OOD_SHARED", ROOT.parent / "shared"))
 
-torch.ops.load_library(str(BUILD / "lib" / "libood.so"))
+os.environ["OOD_BUILD"] = str(BUILD)
+sys.path.insert(0, str(ROOT / "python"))
+import ood  # noqa: E402,F401  (the package of this tree, on the library of this build)
+
 ops = torch.ops.ood
 REGISTRY = {e["name"]: e for e in json.loads(ops.objectives_json())}
 FORMULAS = sorted(n for n, e in REGISTRY.items() if e["formula_op"])

@@ -159,3 +159,19 @@ def test_unknown_reduction_and_balance():
         loss("cross_entropy", x, y, reduction="avg")
     with pytest.raises(ValueError, match="whole_batch"):
         loss("cross_entropy", x, y, balance="half")
+
+
+def test_inputs_that_depend_on_each_other_have_their_own_gradients():
+    """With create_graph, extras and centers computed from the logits must not be counted twice."""
+    x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0, 1, 2, 3, -1, -1])
+    functions = [lambda x: loss("objectosphere", x, y, extras=(2 * x).square().sum(1).unsqueeze(0)),
+                 lambda x: loss("objectosphere", x, y, extras=(2 * x).square().sum(1).unsqueeze(0), reduction="none").sum(),
+                 lambda x: loss("outlier_exposure", x, y, weight=x.square().sum(1)),
+                 lambda x: ops.center_distances(x, x[:2] * 3, True).square().sum(),
+                 lambda x: ops.own_center_distances(x, x[:4] * 3, y).square().sum()]
+    for f in functions:
+        plain, = torch.autograd.grad(f(x), x)
+        with_graph, = torch.autograd.grad(f(x), x, create_graph=True)
+        torch.testing.assert_close(with_graph.detach(), plain)
+        assert torch.autograd.gradcheck(f, x) and torch.autograd.gradgradcheck(f, x)

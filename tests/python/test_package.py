@@ -1,0 +1,295 @@
+"""`import ood` as its users use it: modules, what PyTorch does with modules, runs of the program."""
+import copy
+import inspect
+import io
+import pickle
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import ood
+from conftest import BUILD, ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Case:
+    """A criterion and a function that makes its loss from an embedding [N, 4] and labels."""
+
+    def __init__(self, name, make, call=None):
+        self.name, self.make, self.call = name, make, call or (lambda c, x, y, last: c(x, y))
+
+
+CASES = [Case(n, getattr(ood.nn, n)) for n in ood.nn.formula.__all__] + [
+    Case("ObjectosphereLoss", ood.nn.ObjectosphereLoss, lambda c, x, y, last: c(x, x * 2, y)),
+    Case("CACLoss", lambda: ood.nn.CACLoss(4)), Case("CenterLoss", lambda: ood.nn.CenterLoss(4, 4)),
+    Case("IILoss", lambda: ood.nn.IILoss(4, 4)), Case("MCHADLoss", lambda: ood.nn.MCHADLoss(4, 4)),
+    Case("DeepSVDDLoss", lambda: ood.nn.DeepSVDDLoss(4)), Case("DeepSADLoss", lambda: ood.nn.DeepSADLoss(4),
+                                                               lambda c, x, y, last: c(x, y.clamp(max=0))),
+    Case("ConfidenceLoss", lambda: ood.nn.ConfidenceLoss(hints=1.0, budget=0.0),
+         lambda c, x, y, last: c(x, x[:, 0], y)),
+    Case("VOSRegLoss", lambda: ood.nn.VOSRegLoss(4)),
+    Case("VirtualOutlierSynthesizingRegLoss", lambda: ood.nn.VirtualOutlierSynthesizingRegLoss(4, 4, sample_number=2),
+         lambda c, x, y, last: c(x, x, y, last)),
+    Case("EnergyMarginLoss", lambda: ood.nn.EnergyMarginLoss(.3))]
+ids = [c.name for c in CASES]
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(1)
+    return torch.randn(12, 4, requires_grad=True), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, -1, -1, -1, -1]), torch.nn.Linear(4, 4)
+
+
+def labels_of(case, y):
+    # The last of the four columns is the background's.
+    return torch.where(y == 3, torch.zeros_like(y), y) if case.name == "BackgroundClassLoss" else y
+
+
+def value(case, criterion, batch, x=None):
+    logits, y, last = batch
+    torch.manual_seed(7)
+    return case.call(criterion, logits if x is None else x, labels_of(case, y), last)
+
+
+def test_every_objective_of_the_registry_has_its_class():
+    for o in ood.objectives().values():
+        assert hasattr(ood.nn, o.class_name), o.class_name
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_parameters_have_the_names_and_defaults_of_the_registry(case):
+    entry = next(o for o in ood.objectives().values() if o.class_name == case.name)
+    signature = inspect.signature(getattr(ood.nn, case.name).__init__)
+    training_only = {"warmup_epochs", "start", "updates", "labelled_normal", "weight", "sample_number", "sample_from",
+                     "select", "shared_multiplier", "balance", "normalize_by_dim"}
+    for p in entry.parameters:
+        if p.python_name in training_only and p.python_name not in signature.parameters:
+            continue
+        assert float(signature.parameters[p.python_name].default) == p.default, p.python_name
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_forward_backward_deepcopy_pickle_and_state(case, batch):
+    torch.manual_seed(3)
+    criterion = case.make()
+    a = value(case, criterion, batch)
+    a.backward()
+    assert a.shape == () and batch[0].grad.isfinite().all()
+    blob = io.BytesIO()
+    torch.save(criterion.state_dict(), blob)
+    blob.seek(0)
+    fresh = case.make()
+    fresh.load_state_dict(torch.load(blob), strict=True)
+    for other in (copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion)), fresh):
+        torch.testing.assert_close(value(case, other, batch), value(case, copy.deepcopy(criterion), batch))
+    double = case.make().to(torch.double)
+    x = batch[0].detach().double().requires_grad_()
+    value(case, double, (x, batch[1], copy.deepcopy(batch[2]).double())).backward()
+    assert x.grad.dtype == torch.double
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast(case, batch, dtype):
+    criterion, (x, y, last) = case.make().eval(), batch
+    with torch.autocast("cpu", dtype=dtype):
+        logits = torch.nn.functional.linear(x, torch.eye(4))
+        assert logits.dtype == dtype
+        low = value(case, criterion, (logits, y, last))
+    low.backward()
+    assert x.grad.isfinite().all()
+    torch.testing.assert_close(low.float(), value(case, criterion, (x.detach(), y, last)).float(), atol=.05, rtol=.05)
+
+
+STATELESS = [c for c in CASES if c.name not in ("VirtualOutlierSynthesizingRegLoss",)]
+
+
+@pytest.mark.parametrize("case", STATELESS, ids=[c.name for c in STATELESS])
+def test_compile_and_export(case, batch):
+    criterion, (x, y, last) = case.make().eval(), batch
+    y = labels_of(case, y)
+
+    class Step(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.criterion = criterion
+
+        def forward(self, x, y):
+            return case.call(self.criterion, x * 1, y, last)
+
+    expected = Step()(x, y)
+    torch._dynamo.reset()
+    compiled = torch.compile(Step(), fullgraph=True, dynamic=True, backend="aot_eager")
+    got, want = torch.autograd.grad(compiled(x, y), x)[0], torch.autograd.grad(expected, x)[0]
+    torch.testing.assert_close(got, want)
+    program = torch.export.export(Step(), (x.detach(), y))
+    torch.testing.assert_close(program.module()(x.detach(), y), expected.detach())
+
+
+@pytest.mark.parametrize("case", STATELESS, ids=[c.name for c in STATELESS])
+def test_functional_transforms_double_backward_and_checkpointing(case, batch):
+    criterion, (x, y, last) = case.make().eval(), batch
+    y = labels_of(case, y)
+    f = lambda x: case.call(criterion, x, y, last)
+    want, = torch.autograd.grad(f(x), x, create_graph=True)
+    second, = torch.autograd.grad(want.square().sum(), x, allow_unused=True)
+    assert second is None or second.isfinite().all()
+    torch.testing.assert_close(torch.func.grad(f)(x.detach()), want.detach())
+    many = torch.stack([x.detach(), x.detach() + 1])
+    torch.testing.assert_close(torch.func.vmap(f)(many), torch.stack([f(m) for m in many]))
+    got, = torch.autograd.grad(torch.utils.checkpoint.checkpoint(f, x, use_reentrant=False), x)
+    torch.testing.assert_close(got, want.detach())
+
+
+DDP = """
+import sys, torch, torch.distributed as dist
+sys.path[:0] = [{tests!r}, {package!r}]
+from test_package import CASES, labels_of
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+torch.set_num_threads(1)
+for case in CASES:
+    torch.manual_seed(5)
+    criterion, body, last = case.make(), torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    class Step(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.criterion = body, criterion
+        def forward(self, x, y):
+            return case.call(self.criterion, self.body(x), y, last)
+    step = torch.nn.parallel.DistributedDataParallel(Step(), find_unused_parameters=True)
+    torch.manual_seed(rank)
+    x, y = torch.randn(12, 4), torch.arange(12) % 5 - 1
+    for _ in range(2):
+        torch.manual_seed(9)
+        step(x, labels_of(case, y)).backward()
+    grads = [torch.empty_like(body.weight) for _ in range(2)]
+    dist.all_gather(grads, body.weight.grad)
+    assert torch.equal(*grads) and grads[0].isfinite().all(), case.name
+    print("ok", case.name)
+dist.destroy_process_group()
+"""
+
+
+def test_distributed_data_parallel_in_two_processes(tmp_path):
+    code = DDP.format(tests=str(ROOT / "tests" / "python"), package=str(ROOT / "python"))
+    processes = [subprocess.Popen([sys.executable, "-W", "ignore", "-c", code, str(rank), str(tmp_path / "store")],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for rank in range(2)]
+    outputs = [p.communicate(timeout=240) for p in processes]
+    assert all(p.returncode == 0 for p in processes), outputs[0][1][-2000:]
+    assert outputs[0][0].count("ok ") == len(CASES)
+
+
+def test_data_loader_workers_may_import_and_call(batch):
+    class Data(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            return ood.nn.functional.cross_entropy(torch.eye(3), torch.arange(3))
+
+    values = torch.cat(list(torch.utils.data.DataLoader(Data(), batch_size=2, num_workers=2)))
+    assert values.shape == (4,) and values.std() == 0
+
+
+def test_augmentation_follows_its_generator():
+    x, y = torch.randn(6, 3, 8, 8), torch.arange(6)
+    draws = [ood.augment.CutMix(generator=torch.Generator().manual_seed(3))(x, y) for _ in range(2)]
+    assert torch.equal(draws[0][0], draws[1][0]) and draws[0][3] == draws[1][3]
+    mixed, a, b, lam = ood.augment.mixup_data(torch.arange(4), y[:4], .5, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(mixed, lam * a.float() + (1 - lam) * b.float())
+
+
+def test_metrics_and_scores():
+    d = ood.metrics.detection(torch.tensor([0., 1, 2]), torch.tensor([2., 3]))
+    assert abs(d.auroc - 5.5 / 6) < 1e-12
+    with pytest.raises(ValueError, match="NaN"):
+        ood.metrics.detection(torch.tensor([float("nan")]), torch.tensor([1.]))
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(ood.scores.energy(x), -x.logsumexp(1))
+
+
+@pytest.mark.parametrize("call,kind,message", [
+    (lambda: ood.nn.OutlierExposureLoss(beta=1), TypeError, "beta.*alpha"),
+    (lambda: ood.nn.OutlierExposureLoss(.5, .5), TypeError, "at most 1"),
+    (lambda: ood.nn.LogitNorm(tau=-1.)(torch.randn(2, 3), torch.tensor([0, 1])), ValueError, "tau.*-1"),
+    (lambda: ood.nn.OutlierExposureLoss()(torch.randn(2, 3), torch.tensor([0])), ValueError, r"target.*\[2\].*\[1\]"),
+    (lambda: ood.nn.OutlierExposureLoss()(torch.randn(2, 3), torch.tensor([0, 3])), IndexError, "got 3 in row 1"),
+    (lambda: ood.nn.DeepSVDDLoss(3).init_center([]), ValueError, "expected batches"),
+    (lambda: ood.load_run("/nowhere"), FileNotFoundError, "expected a run"),
+])
+def test_errors_name_argument_expectation_and_value(call, kind, message):
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_another_torch_is_told_in_one_sentence():
+    from ood._library import check_version
+    check_version("2.13.0", "2.13.1+cpu")
+    with pytest.raises(ImportError, match=r"built against torch 2.13.0, this is torch 2.12.1; run pip install"):
+        check_version("2.13.0", "2.12.1")
+
+
+def test_stubs_are_those_of_the_registry():
+    from ood._stubs import formula_stub
+    assert (ROOT / "python" / "ood" / "nn" / "formula.pyi").read_text() == formula_stub(), \
+        "run: ./dev python -m ood._stubs"
+
+
+@pytest.mark.parametrize("objective,model", [
+    ("outlier_exposure", "small-cnn"), ("background_class", "mlp"), ("cac", "small-cnn"), ("deep_svdd", "mlp"),
+    ("ii", "mlp"), ("confidence", "small-cnn"), ("objectosphere", "resnet-18"), ("mchad", "wrn-40-2")])
+def test_a_run_of_the_program_gives_the_same_in_python(tmp_path, objective, model):
+    import numpy as np
+    from test_runs import pictures, run, write_png
+    write_png(tmp_path / "f" / "train", *pictures(48))
+    write_png(tmp_path / "f" / "test", *pictures(24, seed=1))
+    r = run("train", "--data", tmp_path / "f", "--known", "0,1", "--outliers", "2", "--unknown", "3", "--epochs", 1,
+            "--batch-size", 8, "--objective", objective, "--model", model, "--lr", ".01", "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    x, _ = pictures(24, seed=1)
+    np.save(tmp_path / "x.npy", x)
+    r = run("score", tmp_path / "run", tmp_path / "x.npy")
+    assert r.returncode == 0, r.stderr
+    rows = [line.split(",") for line in r.stdout.splitlines()[1:]]
+    loaded = ood.load_run(tmp_path / "run")
+    classes, scores, accepted = loaded.detect(torch.from_numpy(x))
+    torch.testing.assert_close(scores, torch.tensor([float(row[2]) for row in rows]), atol=1e-4, rtol=1e-4)
+    assert ["accept" if a else "reject" for a in accepted] == [row[3] for row in rows]
+    assert [loaded.class_names[c] if c >= 0 else "" for c in classes] == [row[1] for row in rows]
+    # And back: the twin's weights train on in the program.
+    with torch.no_grad():
+        loaded.network.fc.weight.mul_(2)
+    loaded.save_network(tmp_path / "model.safetensors")
+    r = run("score", tmp_path / "model.safetensors", tmp_path / "x.npy")
+    assert r.returncode == 0 and r.stdout.splitlines()[1:] != [",".join(row) for row in rows]
+
+
+def test_docstrings_of_modules_have_an_example_that_runs():
+    import doctest
+    from ood import augment, metrics
+    from ood.nn import centers, distance, stateful
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    names = {"torch": torch, "ood": ood}
+    examples = 0
+    for module in (augment, metrics, centers, distance, stateful):
+        for test in doctest.DocTestFinder().find(module, globs=names):
+            for e in test.examples:
+                exec(compile(e.source, test.name, "single"), test.globs)  # runs; values are random
+                examples += 1
+    assert examples > 15 and runner is not None
+
+
+def test_the_examples_of_the_readme_run(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    blocks = [b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "import" in b]
+    assert blocks
+    for b in blocks:
+        code = "import sys; sys.path.insert(0, %r)\n" % str(ROOT / "python") + b
+        r = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+                           env={**__import__("os").environ, "OOD_BUILD": str(BUILD)})
+        assert r.returncode == 0, r.stderr
