@@ -11,8 +11,8 @@
 """
 from ood._library import ops
 from ood.registry import Objective, objectives
-from ood import augment, metrics, nn, scores
+from ood import augment, metrics, networks, nn, scores
 from ood.runs import load_run
 
 __version__ = "0.1.0"
-__all__ = ["Objective", "augment", "load_run", "metrics", "nn", "objectives", "ops", "scores"]
+__all__ = ["Objective", "augment", "load_run", "metrics", "networks", "nn", "objectives", "ops", "scores"]

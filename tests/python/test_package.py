@@ -293,3 +293,15 @@ def test_the_examples_of_the_readme_run(tmp_path):
         r = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
                            env={**__import__("os").environ, "OOD_BUILD": str(BUILD)})
         assert r.returncode == 0, r.stderr
+
+
+def test_the_example_trains_and_plots(tmp_path):
+    import importlib.util
+    import pathlib
+    if not pathlib.Path("/usr/share/datasets/fashion-mnist").exists():
+        pytest.skip("dataset-fashion-mnist is not installed")
+    spec = importlib.util.spec_from_file_location("example", ROOT / "examples" / "python" / "fashion_mnist.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    assert example.main(str(tmp_path / "plot.png"), steps=120) > .9
+    assert (tmp_path / "plot.png").stat().st_size > 1000
