@@ -128,11 +128,12 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
   const auto unpack = [](const Mixed& mixed) {
     return std::make_tuple(mixed.inputs, mixed.target_b, mixed.lambda);
   };
-  m.def("mixup_data(Tensor inputs, Tensor target, float alpha, int seed) -> (Tensor, Tensor, float)",
-        [unpack](const at::Tensor& x, const at::Tensor& y, double alpha, std::int64_t seed) {
-          RandomStream random(static_cast<std::uint64_t>(seed));
-          return unpack(mixup_data(x, y, alpha, random));
-        });
+  m.def(
+      "mixup_data(Tensor inputs, Tensor target, float alpha, int seed) -> (Tensor, Tensor, float)",
+      [unpack](const at::Tensor& x, const at::Tensor& y, double alpha, std::int64_t seed) {
+        RandomStream random(static_cast<std::uint64_t>(seed));
+        return unpack(mixup_data(x, y, alpha, random));
+      });
   m.def(
       "cutmix(Tensor inputs, Tensor target, float alpha, float probability, int seed) -> (Tensor, "
       "Tensor, float)",

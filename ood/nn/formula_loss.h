@@ -1,5 +1,7 @@
 #pragma once
 
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
 #include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
 
@@ -50,6 +52,16 @@ class FormulaLossImpl : public torch::nn::Cloneable<FormulaLossImpl<Options>> {
                      const std::optional<at::Tensor>& weight = std::nullopt,
                      const std::optional<at::Tensor>& extras = std::nullopt) {
     return functional::LossFunction<Options>{}(logits, target, options, weight, extras);
+  }
+
+  /// The same for ID rows and outliers in batches of their own: logits_in [N, C], target_in [N],
+  /// logits_out [M, C], which may be absent or empty.
+  at::Tensor forward_two(const at::Tensor& logits_in, const at::Tensor& target_in,
+                         const std::optional<at::Tensor>& logits_out = std::nullopt) {
+    if (!logits_out.has_value() || !logits_out->defined() || logits_out->size(0) == 0)
+      return forward(logits_in, target_in);
+    const auto outlier = at::full({logits_out->size(0)}, -1, target_in.options());
+    return forward(at::cat({logits_in, *logits_out}), at::cat({target_in, outlier}));
   }
 
   Options options;

@@ -12,8 +12,8 @@ at::Tensor cross_entropy_of(const at::Tensor& logits, const at::Tensor& target) 
               "mean", "default", std::nullopt);
 }
 
-// A logistic layer that starts by calling large log-sums OOD, or nearly so, teaches the network just
-// that, and the energy score then ranks the wrong way round. So the slope starts at 1.
+// A logistic layer that starts by calling large log-sums OOD, or nearly so, teaches the network
+// just that, and the energy score then ranks the wrong way round. So the slope starts at 1.
 torch::nn::Linear logistic_layer() {
   torch::nn::Linear phi(1, 2);
   const torch::NoGradGuard no_grad;
@@ -83,8 +83,8 @@ at::Tensor VirtualOutlierSynthesizingRegLossImpl::draw(const at::Tensor& feature
   vos_enqueue_(queues, features, target, steps.item<std::int64_t>());
   steps.add_(1);
   if (!full) return {};
-  const auto means = (queues.sums / static_cast<double>(queues.queue.size(1)))
-                         .to(features.scalar_type());
+  const auto means =
+      (queues.sums / static_cast<double>(queues.queue.size(1))).to(features.scalar_type());
   return vos_sample(means, vos_covariance(queues), sample_from, select);
 }
 
@@ -94,9 +94,9 @@ at::Tensor VirtualOutlierSynthesizingRegLossImpl::regularizer(const at::Tensor& 
   if (!outlier_logits.defined()) return logits.sum() * 0;
   const auto known = target.ge(0);
   const auto id = vos_regularizer(vos_energy(logits, weights), known, phi->weight, phi->bias);
-  const auto out = vos_regularizer(vos_energy(outlier_logits, weights),
-                                   torch::zeros({outlier_logits.size(0)}, torch::kBool),
-                                   phi->weight, phi->bias);
+  const auto out =
+      vos_regularizer(vos_energy(outlier_logits, weights),
+                      torch::zeros({outlier_logits.size(0)}, torch::kBool), phi->weight, phi->bias);
   const auto count = known.sum() + outlier_logits.size(0);
   return (reduce_rows(id, known, "sum") + out.sum()) / count;
 }
@@ -117,8 +117,8 @@ EnergyMarginLossImpl::EnergyMarginLossImpl(double initial_cross_entropy, double 
 }
 
 at::Tensor EnergyMarginLossImpl::forward(const at::Tensor& logits, const at::Tensor& target) {
-  return energy_margin_loss(logits, target, phi->weight, phi->bias, state, margin, false_alarm,
-                            tau, out_weight);
+  return energy_margin_loss(logits, target, phi->weight, phi->bias, state, margin, false_alarm, tau,
+                            out_weight);
 }
 
 void EnergyMarginLossImpl::update(double inside_violation, double ce_violation, double rate,

@@ -35,8 +35,8 @@ class VOSRegLossImpl : public torch::nn::Module {
   /// logits [N, C] or [N, C, ...], target [N, ...].
   at::Tensor forward(const at::Tensor& logits, const at::Tensor& target);
 
-  at::Tensor weights;               ///< parameter [C], drawn from U(0, 1)
-  torch::nn::Linear phi{nullptr};   ///< Linear(1, 2)
+  at::Tensor weights;              ///< parameter [C], drawn from U(0, 1)
+  torch::nn::Linear phi{nullptr};  ///< Linear(1, 2)
   double alpha;
   bool balance;
 };
@@ -58,14 +58,13 @@ class VirtualOutlierSynthesizingRegLossImpl : public torch::nn::Module {
   at::Tensor regularizer(const at::Tensor& logits, const at::Tensor& target,
                          const at::Tensor& outlier_logits);
   /// logits [N, C], features [N, D], target [N] (< 0: left out); last: the network's last layer.
-  at::Tensor forward(const at::Tensor& logits, const at::Tensor& features,
-                     const at::Tensor& target,
+  at::Tensor forward(const at::Tensor& logits, const at::Tensor& features, const at::Tensor& target,
                      const std::function<at::Tensor(const at::Tensor&)>& last);
 
   at::Tensor weights;
   torch::nn::Linear phi{nullptr};
-  VosQueues queues;   ///< buffers
-  at::Tensor steps;   ///< buffer, int64 scalar
+  VosQueues queues;  ///< buffers
+  at::Tensor steps;  ///< buffer, int64 scalar
   std::int64_t sample_from, select;
   double alpha;
 };

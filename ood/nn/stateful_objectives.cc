@@ -130,10 +130,9 @@ class EnergyMarginObjective : public Objective {
                                  torch::kDouble));
     const auto& s = loss_->state;
     const auto psi = [&](const at::Tensor& violation, int i) {
-      return torch::where(any,
-                          augmented_lagrangian(violation, s.select(0, i).clone(),
-                                               s.select(0, i + 1).clone()),
-                          zero);
+      return torch::where(
+          any, augmented_lagrangian(violation, s.select(0, i).clone(), s.select(0, i + 1).clone()),
+          zero);
     };
     return sum_of({{"classification", psi(m.cross_entropy - p_[2] * s.select(0, 4).clone(), 2)},
                    {"outside", p_[3] * m.outside},

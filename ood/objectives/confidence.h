@@ -45,8 +45,7 @@ struct Confidence {
       Parameter<Confidence>{"lambda", &Confidence::lambda, kAboveZero, kInfinity,
                             "weight of -log c in the first step", "the authors' code"},
       Parameter<Confidence>{"budget", &Confidence::budget, 0, kInfinity,
-                            "mean of -log c that lambda steers to; 0: lambda stays",
-                            "the paper"},
+                            "mean of -log c that lambda steers to; 0: lambda stays", "the paper"},
       Parameter<Confidence>{"hints", &Confidence::hints, 0, 1,
                             "share of the batch that may get a hint", "the paper"},
   };

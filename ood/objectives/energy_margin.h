@@ -26,8 +26,7 @@ struct EnergyMargin {
   static constexpr std::string_view kFormula =
       "psi(CE - tau L_0) + out_weight mean_OOD sigmoid(-phi(s + margin)) + psi(mean_ID "
       "sigmoid(phi(s)) - false_alarm)";
-  static constexpr std::string_view kPaper =
-      "Bai et al.: Feed Two Birds with One Scone, ICML 2023";
+  static constexpr std::string_view kPaper = "Bai et al.: Feed Two Birds with One Scone, ICML 2023";
   static constexpr std::string_view kScore = "energy";
   static constexpr std::string_view kOodLabels = "outliers beyond the margin";
   static constexpr std::string_view kPitfalls =
@@ -53,8 +52,8 @@ struct EnergyMargin {
   static constexpr auto kParameters = std::array{
       Parameter<Self>{"margin", &Self::margin, 0, kInfinity, "energy gap between OOD and ID, >= 0",
                       "the authors' runs (their eta is minus this)"},
-      Parameter<Self>{"false_alarm", &Self::false_alarm, 0, 1, "share of ID data that may be rejected",
-                      "the authors' code"},
+      Parameter<Self>{"false_alarm", &Self::false_alarm, 0, 1,
+                      "share of ID data that may be rejected", "the authors' code"},
       Parameter<Self>{"tau", &Self::tau, 0, kInfinity, "cross-entropy allowed, in multiples of L_0",
                       "the authors' code"},
       Parameter<Self>{"out_weight", &Self::out_weight, 0, kInfinity, "weight of the outlier term",
@@ -69,7 +68,8 @@ struct EnergyMargin {
                       "1: both constraints share a multiplier, for reproduction",
                       "separate, as the algorithm is written; the authors' code shares it"},
       Parameter<Self>{"warmup_epochs", &Self::warmup_epochs, 0, kInfinity,
-                      "epochs of cross-entropy before; 0 with --init", "for runs from random weights"},
+                      "epochs of cross-entropy before; 0 with --init",
+                      "for runs from random weights"},
       Parameter<Self>{"updates", &Self::updates, 1, 1e9, "updates of the multipliers in a training",
                       "the authors' 100 epochs with one update each"},
   };

@@ -124,12 +124,11 @@ at::Tensor vos_sample(const at::Tensor& means, const at::Tensor& covariance,
     std::tie(factor, info) = at::linalg_cholesky_ex(more);
   }
   const auto options = s.options();
-  const auto r = vos_order_radii(at::empty({classes, select}, options).exponential_(), sample_from, d)
-                     .sqrt();
+  const auto r =
+      vos_order_radii(at::empty({classes, select}, options).exponential_(), sample_from, d).sqrt();
   const auto direction = at::randn({classes * select, d}, options);
   const auto length = direction.norm(2, 1, true).clamp_min(1e-300);
-  const auto offsets =
-      at::mm(direction / length * r.view({-1, 1}), factor.t());
+  const auto offsets = at::mm(direction / length * r.view({-1, 1}), factor.t());
   return means.to(at::kDouble).repeat_interleave(select, 0).add(offsets).to(means.scalar_type());
 }
 
@@ -148,26 +147,28 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "Tensor features, Tensor target, int step) -> ()");
   m.def("vos_covariance(Tensor queue, Tensor counts, Tensor sums, Tensor moment) -> Tensor",
         [](const at::Tensor& queue, const at::Tensor& counts, const at::Tensor& sums,
-           const at::Tensor& moment) { return vos_covariance({queue, counts, sums, moment}); });
+           const at::Tensor& moment) {
+          return vos_covariance({queue, counts, sums, moment});
+        });
   m.def("vos_sample(Tensor means, Tensor covariance, int sample_from, int select) -> Tensor",
         {at::Tag::nondeterministic_seeded});
   m.def("vos_order_radii(Tensor exponentials, int n, int d) -> Tensor");
 }
 TORCH_LIBRARY_IMPL(ood, CPU, m) {
-  m.impl("vos_enqueue_", [](const at::Tensor& queue, const at::Tensor& counts,
-                            const at::Tensor& sums, const at::Tensor& moment,
-                            const at::Tensor& features, const at::Tensor& target,
-                            std::int64_t step) {
-    VosQueues state{queue, counts, sums, moment};
-    vos_enqueue_(state, features, target, step);
-  });
+  m.impl("vos_enqueue_",
+         [](const at::Tensor& queue, const at::Tensor& counts, const at::Tensor& sums,
+            const at::Tensor& moment, const at::Tensor& features, const at::Tensor& target,
+            std::int64_t step) {
+           VosQueues state{queue, counts, sums, moment};
+           vos_enqueue_(state, features, target, step);
+         });
   m.impl("vos_sample", vos_sample);
   m.impl("vos_order_radii", vos_order_radii);
 }
 TORCH_LIBRARY_IMPL(ood, Meta, m) {
-  m.impl("vos_enqueue_", [](const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                            const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                            std::int64_t) {});
+  m.impl("vos_enqueue_",
+         [](const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+            const at::Tensor&, const at::Tensor&, std::int64_t) {});
   m.impl("vos_sample", sample_meta);
   m.impl("vos_order_radii",
          [](const at::Tensor& e, std::int64_t, std::int64_t) { return at::empty_like(e); });

@@ -44,7 +44,8 @@ struct VirtualOutlierSynthesis {
                       "the authors' code"},
       Parameter<Self>{"sample_number", &Self::sample_number, 2, 1e7,
                       "features a class in the queues", "the authors' code"},
-      Parameter<Self>{"sample_from", &Self::sample_from, 1, 1e12, "draws a class", "the authors' code"},
+      Parameter<Self>{"sample_from", &Self::sample_from, 1, 1e12, "draws a class",
+                      "the authors' code"},
       Parameter<Self>{"select", &Self::select, 1, 1e6, "outliers a class and step",
                       "the authors' code"},
       Parameter<Self>{"start", &Self::start, 0, 1, "share of the training before the first outlier",
@@ -55,7 +56,8 @@ struct VirtualOutlierSynthesis {
 /// The state of the queues; all are buffers of a module.
 ///   queue    [K, M, D]  ring buffers
 ///   counts   [K] int64  features ever taken into a queue
-///   sums     [K, D] float64, moment [D, D] float64: sum of the features and of their outer products
+///   sums     [K, D] float64, moment [D, D] float64: sum of the features and of their outer
+///   products
 struct VosQueues {
   at::Tensor queue, counts, sums, moment;
 };

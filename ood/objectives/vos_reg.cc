@@ -21,10 +21,10 @@ namespace ood {
 OOD_REGISTER_DESCRIPTION(VosReg);
 
 at::Tensor vos_energy(const at::Tensor& logits, const at::Tensor& weights) {
-  TORCH_CHECK_VALUE(logits.dim() >= 2 && weights.dim() == 1 &&
-                        weights.sym_size(0) == logits.sym_size(1),
-                    "vos: expected logits [N, C, ...] and energy weights [C], got ",
-                    logits.sym_sizes(), " and ", weights.sym_sizes());
+  TORCH_CHECK_VALUE(
+      logits.dim() >= 2 && weights.dim() == 1 && weights.sym_size(0) == logits.sym_size(1),
+      "vos: expected logits [N, C, ...] and energy weights [C], got ", logits.sym_sizes(), " and ",
+      weights.sym_sizes());
   const auto x = logits.to(ops::computing_type(logits));
   const auto positive = weights.gt(0);
   const auto log_weight =
@@ -44,7 +44,8 @@ at::Tensor vos_regularizer(const at::Tensor& energy, const at::Tensor& known,
                     phi_weight.sym_sizes(), " and ", phi_bias.sym_sizes());
   const auto w = phi_weight.reshape({2}), b = phi_bias.reshape({2});
   // Of the two outputs only the difference matters.
-  const auto margin = (w.select(0, 1) - w.select(0, 0)) * energy + (b.select(0, 1) - b.select(0, 0));
+  const auto margin =
+      (w.select(0, 1) - w.select(0, 0)) * energy + (b.select(0, 1) - b.select(0, 0));
   return at::softplus(at::where(known, -margin, margin));
 }
 
@@ -58,10 +59,10 @@ at::Tensor vos_reg_loss(const at::Tensor& logits, const at::Tensor& target,
   const auto known = target.ge(0);
   const auto rows = vos_regularizer(vos_energy(logits, weights), known, phi_weight, phi_bias);
   const auto all = at::ones_like(known);
-  const auto regularizer = balance && reduction == "mean"
-                               ? reduce_rows(rows, known, reduction) +
-                                     reduce_rows(rows, known.logical_not(), reduction)
-                               : reduce_rows(rows, all, reduction);
+  const auto regularizer =
+      balance && reduction == "mean"
+          ? reduce_rows(rows, known, reduction) + reduce_rows(rows, known.logical_not(), reduction)
+          : reduce_rows(rows, all, reduction);
   return nll + alpha * regularizer;
 }
 

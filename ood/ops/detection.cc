@@ -1,8 +1,8 @@
 // The detection metrics as an op, for Python.
+#include "ood/metrics/detection.h"
+
 #include <ATen/core/Tensor.h>
 #include <torch/library.h>
-
-#include "ood/metrics/detection.h"
 
 namespace ood {
 namespace {
@@ -18,12 +18,13 @@ std::vector<double> numbers(const at::Tensor& scores, const char* name) {
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
-  m.def("detection(Tensor id_scores, Tensor ood_scores) -> (float auroc, float aupr_in, float "
-        "aupr_out, float fpr95)",
-        [](const at::Tensor& id, const at::Tensor& ood) {
-          const auto d = detection(numbers(id, "id_scores"), numbers(ood, "ood_scores"));
-          return std::make_tuple(d.auroc, d.aupr_in, d.aupr_out, d.fpr95);
-        });
+  m.def(
+      "detection(Tensor id_scores, Tensor ood_scores) -> (float auroc, float aupr_in, float "
+      "aupr_out, float fpr95)",
+      [](const at::Tensor& id, const at::Tensor& ood) {
+        const auto d = detection(numbers(id, "id_scores"), numbers(ood, "ood_scores"));
+        return std::make_tuple(d.auroc, d.aupr_in, d.aupr_out, d.fpr95);
+      });
   m.def("auroc_interval(Tensor id_scores, Tensor ood_scores, int seed) -> (float low, float high)",
         [](const at::Tensor& id, const at::Tensor& ood, std::int64_t seed) {
           const auto i = auroc_interval(numbers(id, "id_scores"), numbers(ood, "ood_scores"),

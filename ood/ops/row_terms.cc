@@ -146,15 +146,15 @@ Terms autograd(OOD_ROW_ARGS) {
 RowGradients gradients_with_graph(const std::function<Tensor(const RowTermsArguments&)>& output,
                                   const Tensor& upstream, const RowTermsArguments& a,
                                   const WantedGradients& want) {
-  // Of views of the inputs: where one input was computed from another, a gradient by the input itself
-  // would follow that path, too.
+  // Of views of the inputs: where one input was computed from another, a gradient by the input
+  // itself would follow that path, too.
   const auto alias = [](const OptionalTensor& t) {
     return usable(t) ? OptionalTensor(t->view_as(*t)) : std::nullopt;
   };
   const Tensor logits = a.logits.view_as(a.logits);
   const OptionalTensor extras = alias(a.extras), weight = alias(a.weight);
-  const RowTermsArguments own{logits, a.target,  extras,         weight, a.objective, a.parameters,
-                              a.per_row, a.ignore_index};
+  const RowTermsArguments own{logits,      a.target,     extras,    weight,
+                              a.objective, a.parameters, a.per_row, a.ignore_index};
   RowGradients to;
   ag::variable_list inputs;
   std::vector<Tensor*> places;

@@ -70,9 +70,8 @@ Model make_model(const ModelDescription& d) {
   torch::manual_seed(static_cast<std::uint64_t>(d.seed));
   const auto classes = static_cast<std::int64_t>(d.class_names.size());
   const std::int64_t outputs =
-      entry.embedding > 0
-                              ? entry.embedding
-                              : classes + (entry.ood_is_last_class ? 1 : 0) + entry.further_outputs;
+      entry.embedding > 0 ? entry.embedding
+                          : classes + (entry.ood_is_last_class ? 1 : 0) + entry.further_outputs;
   Model m;
   m.network = make_network(d.model, {d.channels, d.height, d.width, outputs, !entry.without_bias});
   m.objective = make_objective(

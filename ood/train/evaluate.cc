@@ -107,9 +107,9 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   };
   // The objective's own score, or one of the general ones.
   const auto score_of = [&](std::string_view name, const NetworkOutput& output) {
-    return name == own_score ? outlier_score(objective, name, output)
-                             : get_score(name).compute(
-                                   {objective.class_logits(output.logits), output.features});
+    return name == own_score
+               ? outlier_score(objective, name, output)
+               : get_score(name).compute({objective.class_logits(output.logits), output.features});
   };
 
   result["accuracy"] = accuracy_of(id, task.test);

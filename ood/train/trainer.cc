@@ -15,6 +15,7 @@
 #include "ood/train/interrupt.h"
 #include "ood/train/progress.h"
 #include "ood/train/schedule.h"
+#include "ood/train/setup_warnings.h"
 #include "ood/train/step_inputs.h"
 #include "ood/version.h"
 
@@ -92,6 +93,8 @@ class Training {
       checkpoints_.remove_all();
     }
     log_ = std::make_unique<MetricsLog>(out, at_.step);
+    warn(setup_warnings(get_objective(o_.objective), *model_.network, *model_.objective,
+                        trainable(model_)));
     if (at_.step == 0)
       model_.objective->begin(pass());
     else
@@ -154,6 +157,10 @@ class Training {
     };
   }
 
+  static void warn(const std::vector<std::string>& lines) {
+    for (const auto& line : lines) std::fprintf(stderr, "warning: %s\n", line.c_str());
+  }
+
   NetworkOutput forward(const at::Tensor& x) const {
     // ID samples and outliers in one forward: batch normalisation must see the mixture.
     const Precision precision(o_.precision == "bf16");
@@ -176,6 +183,9 @@ class Training {
     for (std::int64_t i = 0; i < o_.accumulate; ++i) {
       step = inputs_.at_step(at_.step * o_.accumulate + i);
       output = forward(step.inputs);
+      if (at_.step == 0 && i == 0)
+        warn(first_batch_warnings(get_objective(o_.objective), o_.objective_parameters(),
+                                  output.logits, step.target));
       const Losses losses = StepInputs::losses(*model_.objective, output, step);
       const double share = 1.0 / static_cast<double>(o_.accumulate);
       loss += losses.total.item<double>() * share;

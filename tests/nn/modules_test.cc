@@ -92,5 +92,16 @@ TEST(Modules, TrainInsideASequential) {
   EXPECT_LT(criterion(layer(x), y).item<double>(), before - 0.1);
 }
 
+TEST(Modules, TwoBatchesAreOneWithOutliersMarked) {
+  const auto in = torch::randn({5, 4}), out = torch::randn({3, 4});
+  const auto target = torch::tensor({0, 1, 2, 3, 0});
+  nn::OutlierExposureLoss criterion;
+  const auto one = criterion(torch::cat({in, out}), torch::cat({target, torch::full({3}, -1)}));
+  EXPECT_TRUE(torch::allclose(criterion->forward_two(in, target, out), one));
+  const auto alone = torch::nn::functional::cross_entropy(in, target);
+  EXPECT_TRUE(torch::allclose(criterion->forward_two(in, target), alone));
+  EXPECT_TRUE(torch::allclose(criterion->forward_two(in, target, out.slice(0, 0, 0)), alone));
+}
+
 }  // namespace
 }  // namespace ood
