@@ -1,6 +1,5 @@
 #include "ood/objectives/ii.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
@@ -9,9 +8,10 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include "ood/kernels/distance.h"
 #include "ood/objectives/register.h"
 #include "ood/objectives/row_values.h"
+#include "ood/ops/by_type.h"
+#include "ood/ops/distance_products.h"
 #include "ood/ops/distances.h"
 
 namespace ood {
@@ -21,44 +21,28 @@ namespace {
 
 // The closest pair of rows that are present, lowest indices first on ties; (0, 0) if there is none.
 template <class F>
-void closest_pair(const F* rows, const std::int64_t* counts, std::int64_t n, std::int64_t width,
+void closest_pair(const F* distances, const std::int64_t* counts, std::int64_t n,
                   std::int64_t* pair) {
-  struct Best {
-    F distance = std::numeric_limits<F>::infinity();
-    std::int64_t other = -1;
-  };
-  std::vector<Best> best(static_cast<std::size_t>(n));
-  at::parallel_for(0, n, 8, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<F> d(static_cast<std::size_t>(n));
-    for (auto i = begin; i < end; ++i) {
-      if (counts[i] == 0 || i + 1 == n) continue;
-      kernels::square_distances(rows + i * width, 1, rows + (i + 1) * width, n - i - 1, width,
-                                d.data(), n);
-      for (std::int64_t j = i + 1; j < n; ++j)
-        if (counts[j] > 0 &&
-            d[static_cast<std::size_t>(j - i - 1)] < best[static_cast<std::size_t>(i)].distance)
-          best[static_cast<std::size_t>(i)] = {d[static_cast<std::size_t>(j - i - 1)], j};
-    }
-  });
   F least = std::numeric_limits<F>::infinity();
   pair[0] = pair[1] = 0;
   for (std::int64_t i = 0; i < n; ++i)
-    if (const Best& b = best[static_cast<std::size_t>(i)]; b.other >= 0 && b.distance < least) {
-      least = b.distance;
-      pair[0] = i;
-      pair[1] = b.other;
-    }
+    for (std::int64_t j = i + 1; counts[i] > 0 && j < n; ++j)
+      if (counts[j] > 0 && distances[i * n + j] < least) {
+        least = distances[i * n + j];
+        pair[0] = i;
+        pair[1] = j;
+      }
 }
 
 at::Tensor closest_pair_cpu(const at::Tensor& rows_in, const at::Tensor& counts_in) {
-  const auto rows = rows_in.contiguous(), counts = counts_in.contiguous();
+  const auto rows = rows_in.detach().contiguous(), counts = counts_in.contiguous();
+  const auto distances = ops::square_distances(rows, rows);
   auto pair = at::empty({2}, counts.options());
-  auto* to = pair.mutable_data_ptr<std::int64_t>();
-  const auto* n = counts.const_data_ptr<std::int64_t>();
-  if (rows.scalar_type() == at::kDouble)
-    closest_pair(rows.const_data_ptr<double>(), n, rows.size(0), rows.size(1), to);
-  else
-    closest_pair(rows.const_data_ptr<float>(), n, rows.size(0), rows.size(1), to);
+  ops::by_type(rows, "closest_pair", [&](auto zero) {
+    using F = decltype(zero);
+    closest_pair(distances.const_data_ptr<F>(), counts.const_data_ptr<std::int64_t>(), rows.size(0),
+                 pair.mutable_data_ptr<std::int64_t>());
+  });
   return pair;
 }
 

@@ -1,19 +1,16 @@
 #include "ood/ops/distances.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/where.h>
-#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "ood/formula/tensor_row.h"
-#include "ood/kernels/distance.h"
 #include "ood/ops/by_type.h"
+#include "ood/ops/distance_products.h"
 #include "ood/ops/functorch.h"
 
 namespace ood {
@@ -43,26 +40,10 @@ Tensor composite(const Tensor& x, const Tensor& centers, bool squared) {
   return squared ? inside : root(inside);
 }
 
-std::int64_t rows_per_task(std::int64_t work) {
-  return std::max<std::int64_t>(1, 32768 / std::max<std::int64_t>(work, 1));
-}
-
-Tensor forward_cpu(const Tensor& x_in, const Tensor& c_in, bool squared) {
-  check(x_in, c_in);
-  const auto x = x_in.contiguous(), c = c_in.contiguous();
-  const auto n = x.size(0), k = c.size(0), d = x.size(1);
-  auto out = at::empty({n, k}, x.options());
-  ops::by_type(x, "center_distances", [&](auto zero) {
-    using F = decltype(zero);
-    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
-    F* to = out.mutable_data_ptr<F>();
-    at::parallel_for(0, n, rows_per_task(k * d), [&](std::int64_t begin, std::int64_t end) {
-      kernels::square_distances(px + begin * d, end - begin, pc, k, d, to + begin * k, k);
-      if (!squared)
-        for (std::int64_t i = begin * k; i < end * k; ++i) to[i] = std::sqrt(to[i]);
-    });
-  });
-  return out;
+Tensor forward_cpu(const Tensor& x, const Tensor& c, bool squared) {
+  check(x, c);
+  auto square = ops::square_distances(x.detach().contiguous(), c.detach().contiguous());
+  return squared ? square : square.sqrt_();
 }
 
 Tensor forward_meta(const Tensor& x, const Tensor& c, bool) {
@@ -72,35 +53,24 @@ Tensor forward_meta(const Tensor& x, const Tensor& c, bool) {
 
 // With w_ij = dL/d(d_ij^2): dx_i = 2 sum_j w_ij (x_i - c_j),  dc_j = 2 sum_i w_ij (c_j - x_i).
 std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_in,
-                                        const Tensor& c_in, const Tensor& distances, bool squared) {
-  const auto x = x_in.contiguous(), c = c_in.contiguous();
+                                        const Tensor& c_in, const Tensor& distances, bool squared,
+                                        bool want_x, bool want_c) {
+  const auto x = x_in.detach().contiguous(), c = c_in.detach().contiguous();
   const auto weight =
       (squared ? 2.0 * upstream
                : at::where(distances.eq(0), at::zeros_like(distances), upstream / distances))
           .contiguous();
-  auto to_x = at::empty_like(x), to_c = at::empty_like(c);
-  const auto n = x.size(0), k = c.size(0), d = x.size(1);
-  ops::by_type(x, "center_distances", [&](auto zero) {
-    using F = decltype(zero);
-    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>(),
-            *w = weight.const_data_ptr<F>();
-    F *gx = to_x.mutable_data_ptr<F>(), *gc = to_c.mutable_data_ptr<F>();
-    at::parallel_for(0, n, rows_per_task(k * d), [&](std::int64_t begin, std::int64_t end) {
-      for (auto i = begin; i < end; ++i)
-        kernels::weighted_differences(px + i * d, pc, k, d, w + i * k, 1, gx + i * d);
-    });
-    at::parallel_for(0, k, rows_per_task(n * d), [&](std::int64_t begin, std::int64_t end) {
-      for (auto j = begin; j < end; ++j)
-        kernels::weighted_differences(pc + j * d, px, n, d, w + j, k, gc + j * d);
-    });
-  });
-  return {to_x, to_c};
+  const auto none = at::empty({0}, x.options());
+  return {want_x ? ops::weighted_differences(x, c, weight) : none,
+          want_c ? ops::weighted_differences(c, x, weight.t().contiguous()) : none};
 }
 
 std::tuple<Tensor, Tensor> backward_meta(const Tensor&, const Tensor& x, const Tensor& c,
-                                         const Tensor&, bool) {
-  return {at::empty_symint(x.sym_sizes(), x.options()),
-          at::empty_symint(c.sym_sizes(), c.options())};
+                                         const Tensor&, bool, bool want_x, bool want_c) {
+  const auto like = [](bool want, const Tensor& t) {
+    return want ? at::empty_symint(t.sym_sizes(), t.options()) : at::empty({0}, t.options());
+  };
+  return {like(want_x, x), like(want_c, c)};
 }
 
 auto& forward_op() {
@@ -112,8 +82,8 @@ auto& forward_op() {
 auto& backward_op() {
   static auto op = c10::Dispatcher::singleton()
                        .findSchemaOrThrow("ood::_center_distances_backward", "")
-                       .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&,
-                                                         const Tensor&, const Tensor&, bool)>();
+                       .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&,
+                                                         const Tensor&, bool, bool, bool)>();
   return op;
 }
 
@@ -139,8 +109,10 @@ struct CenterDistances : ag::Function<CenterDistances> {
       const auto to_x = ctx->needs_input_grad(0) ? g[next++] : Tensor();
       return {to_x, ctx->needs_input_grad(1) ? g[next] : Tensor(), Tensor()};
     }
-    auto [to_x, to_c] = backward_op().call(grads[0], saved[0], saved[1], saved[2], squared);
-    return {to_x, to_c, Tensor()};
+    const bool want_x = ctx->needs_input_grad(0), want_c = ctx->needs_input_grad(1);
+    const auto [to_x, to_c] =
+        backward_op().call(grads[0], saved[0], saved[1], saved[2], squared, want_x, want_c);
+    return {want_x ? to_x : Tensor(), want_c ? to_c : Tensor(), Tensor()};
   }
 };
 
@@ -177,7 +149,7 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
         {at::Tag::pt2_compliant_tag});
   m.def(
       "_center_distances_backward(Tensor upstream, Tensor embedding, Tensor centers, "
-      "Tensor distances, bool squared) -> (Tensor, Tensor)",
+      "Tensor distances, bool squared, bool want_x=True, bool want_c=True) -> (Tensor, Tensor)",
       {at::Tag::pt2_compliant_tag});
 }
 TORCH_LIBRARY_IMPL(ood, CPU, m) {
