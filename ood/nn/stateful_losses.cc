@@ -112,6 +112,7 @@ at::Tensor VirtualOutlierSynthesizingRegLossImpl::forward(
 EnergyMarginLossImpl::EnergyMarginLossImpl(double initial_cross_entropy, double margin_,
                                            double false_alarm_, double tau_, double out_weight_)
     : margin(margin_), false_alarm(false_alarm_), tau(tau_), out_weight(out_weight_) {
+  TORCH_CHECK_VALUE(margin >= 0, "energy_margin: expected margin at least 0, got ", margin);
   phi = register_module("phi", torch::nn::Linear(1, 1));
   state = register_buffer("state", torch::tensor({0.0, 1.0, 0.0, 1.0, initial_cross_entropy}));
 }

@@ -9,7 +9,6 @@
 #include <torch/library.h>
 
 #include "ood/objectives/register.h"
-#include "ood/objectives/row_values.h"
 #include "ood/ops/row_terms.h"
 
 namespace ood {
@@ -23,22 +22,23 @@ EnergyMarginMeans energy_margin_means(const at::Tensor& logits, const at::Tensor
   TORCH_CHECK_VALUE(phi_weight.sym_numel() == 1 && phi_bias.sym_numel() == 1,
                     "energy_margin: expected a logistic layer of one weight and one bias, got ",
                     phi_weight.sym_sizes(), " and ", phi_bias.sym_sizes());
-  TORCH_CHECK_VALUE(margin >= 0, "energy_margin: expected margin at least 0, got ", margin);
   const double no_smoothing[] = {0};
   EnergyMarginMeans m;
   m.known = target.ge(0);
-  m.unknown = m.known.logical_not();
   m.cross_entropy = loss(logits, target, "cross_entropy", no_smoothing, std::nullopt, std::nullopt,
                          "mean", "default", std::nullopt);
   const auto s = at::logsumexp(logits.to(ops::computing_type(logits)), 1);
   const auto w = phi_weight.reshape({}), b = phi_bias.reshape({});
-  m.inside = reduce_rows(at::sigmoid(w * s + b), m.known, "mean");
-  m.outside = reduce_rows(at::sigmoid(-(w * (s + margin) + b)), m.unknown, "mean");
+  const auto phi = w * s + b, is_known = m.known.to(phi.scalar_type());
+  const auto is_other = 1.0 - is_known;
+  m.inside = at::sigmoid(phi).mul(is_known).sum() / is_known.sum().clamp_min(1);
+  m.outside = at::sigmoid(-(phi + w * margin)).mul(is_other).sum() / is_other.sum().clamp_min(1);
   return m;
 }
 
 at::Tensor augmented_lagrangian(const at::Tensor& c, const at::Tensor& l, const at::Tensor& b) {
-  return at::where((b * c + l).ge(0), l * c + b * c.square() / 2, -l.square() / (2 * b));
+  // Both branches in one: with t = max(0, b c + l) the first is (t^2 - l^2) / (2 b), too.
+  return ((b * c + l).relu().square() - l.square()) / (2 * b);
 }
 
 at::Tensor energy_margin_loss(const at::Tensor& logits, const at::Tensor& target,

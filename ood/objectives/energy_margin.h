@@ -75,9 +75,10 @@ struct EnergyMargin {
   };
 };
 
-/// Means over the ID and OOD rows that the constraints are made of; 0 for an empty population.
+/// Means over the ID and OOD rows that the constraints are made of; 0 for an empty population. A
+/// margin below 0 is the opposite of one; modules refuse it.
 struct EnergyMarginMeans {
-  at::Tensor inside, outside, cross_entropy, known, unknown;
+  at::Tensor inside, outside, cross_entropy, known;
 };
 EnergyMarginMeans energy_margin_means(const at::Tensor& logits, const at::Tensor& target,
                                       const at::Tensor& phi_weight, const at::Tensor& phi_bias,

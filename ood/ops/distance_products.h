@@ -2,17 +2,17 @@
 
 #include <ATen/core/Tensor.h>
 
-/// Squared distances and their gradients: by direct differences where there is little to do, else by
-/// matrix products of centred rows. Blocks of rows do not depend on the number of threads, so neither
-/// do results. float32 or float64, contiguous.
+/// Squared distances and their gradients: by direct differences where there is little to do, else
+/// by matrix products of centred rows. Blocks of rows do not depend on the number of threads, so
+/// neither do results. float32 or float64, contiguous.
 namespace ood::ops {
 
 /// x [N, D], c [K, D] -> [N, K] of ||x_i - c_j||^2. A product loses digits where two rows are near;
 /// those pairs are computed directly.
 at::Tensor square_distances(const at::Tensor& x, const at::Tensor& c);
 
-/// out_i = sum_j w_ij (x_i - c_j): [N, D] for weight [N, K]. Rows of w that are mostly 0, as those of
-/// a loss that looks at one center, are summed directly, without loss of digits near a center.
+/// out_i = sum_j w_ij (x_i - c_j): [N, D] for weight [N, K]. Rows of w that are mostly 0, as those
+/// of a loss that looks at one center, are summed directly, without loss of digits near a center.
 at::Tensor weighted_differences(const at::Tensor& x, const at::Tensor& c, const at::Tensor& weight);
 
 }  // namespace ood::ops

@@ -197,7 +197,7 @@ def scone(eta, state, z=None, w=None, b=None):
 
 
 @pytest.mark.parametrize("eta,state,key", [
-    (-10., [0, 1, 0, 1], "eta=-10.0 lam=lam2=0 beta=1"), (0., [0, 1, 0, 1], "eta=0.0 lam=lam2=0 beta=1"),
+    (-10., [0, 1, 0, 1], "eta=-10.0 lam=lam2=0 beta=1"), (1., [0, 1, 0, 1], "eta=1.0 lam=lam2=0 beta=1"), (0., [0, 1, 0, 1], "eta=0.0 lam=lam2=0 beta=1"),
     (-10., [.3, 1.5, .4, 1], "eta=-10.0 lam=.3 lam2=.4 beta=1.5 beta2=1")])
 def test_energy_margin_golden(eta, state, key):
     g = golden()
@@ -229,8 +229,9 @@ def test_energy_margin_takes_one_sided_batches():
         value = ops.energy_margin_loss(z, labels, t(-.5), t(.7), state)
         grad, = torch.autograd.grad(value, z)
         assert value.isfinite() and grad.isfinite().all()
+    import ood
     with pytest.raises(ValueError, match="margin at least 0"):
-        ops.energy_margin_loss(t(Z), Y, t(-.5), t(.7), state, -1.)
+        ood.nn.EnergyMarginLoss(.3, margin=-1.)
 
 
 # The peer in the same process

@@ -142,6 +142,8 @@ class EnergyMarginLoss(torch.nn.Module):
                  tau: float = 2.0, out_weight: float = 1.0, rate: float = 1.0, growth: float = 1.5,
                  tolerance: float = 0.0, shared_multiplier: bool = False):
         super().__init__()
+        if not margin >= 0:
+            raise ValueError(f"EnergyMarginLoss: expected margin at least 0, got {margin}")
         self.margin, self.false_alarm, self.tau, self.out_weight = margin, false_alarm, tau, out_weight
         self.rate, self.growth, self.tolerance, self.shared_multiplier = rate, growth, tolerance, shared_multiplier
         self.phi = torch.nn.Linear(1, 1)

@@ -246,8 +246,8 @@ class CenterLoss(nn.Module):
 
     def forward(self, distmat: Tensor, target: Tensor) -> Tensor:
         known = target >= 0
-        own = distmat[known].gather(1, target[known].unsqueeze(1))
-        return (own - self.radius ** 2).relu().sum() / known.sum().clamp(min=1)
+        own = distmat.gather(1, target.clamp(min=0).unsqueeze(1)).squeeze(1)
+        return ((own - self.radius ** 2).relu() * known).sum() / known.sum().clamp(min=1)
 
 
 class IILoss(nn.Module):
@@ -313,12 +313,12 @@ class DeepSVDDLoss(nn.Module):
         return self._center(x).squeeze(1) - self.radius.pow(2)
 
     def forward(self, x: Tensor, y: Optional[Tensor] = None) -> Tensor:
-        if y is not None:
-            x = x[y >= 0]
-        rows = self.svdd_loss(x, self.center, self.radius)
         if self.reduction in ("none", None):
-            return rows
-        return rows.sum() if self.reduction == "sum" else rows.sum() / max(len(rows), 1)
+            return self.svdd_loss(x if y is None else x[y >= 0], self.center, self.radius)
+        total = self.svdd_loss(x, self.center, self.radius, y).sum()
+        if self.reduction == "sum":
+            return total
+        return total / (max(len(x), 1) if y is None else (y >= 0).sum().clamp(min=1))
 
     @staticmethod
     def svdd_loss(x: Tensor, center: ClassCenters, radius: Tensor = 0.0, y: Optional[Tensor] = None) -> Tensor:
@@ -464,6 +464,9 @@ class EnergyMarginLoss(nn.Module):
                                 lr_lam=lr_lam, penalty_mult=penalty_mult, constraint_tol=constraint_tol).items():
             self.register_buffer(name, torch.tensor(float(value)))
 
+    def _numbers(self):
+        return [-float(self.eta), float(self.false_alarm_cutoff), float(self.ce_tol), float(self.out_constraint_weight)]
+
     def _means(self, logits: Tensor, targets: Tensor, phi: Callable[[Tensor], Tensor]):
         # phi may be any function of the energy, so its two means are formed here.
         known = targets >= 0
@@ -484,6 +487,12 @@ class EnergyMarginLoss(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor, logistic_regression: Callable[[Tensor], Tensor]) -> Tensor:
         if logits.dim() != 2:
             raise ValueError(f"EnergyMarginLoss: expected logits [N, C], got {tuple(logits.shape)}")
+        if isinstance(logistic_regression, nn.Linear):
+            state = torch.stack([self.lam, self.in_constraint_weight, self.lam2, self.ce_constraint_weight,
+                                 self.full_train_loss])
+            phi = logistic_regression
+            bias = phi.bias if phi.bias is not None else phi.weight.new_zeros(1)
+            return ops.energy_margin_loss(logits, targets, phi.weight, bias, state, *self._numbers())
         inside, outside, ce = self._means(logits, targets, logistic_regression)
         constraints = (self._psi(ce - self.ce_tol * self.full_train_loss, self.lam2.clone(),
                                  self.ce_constraint_weight.clone())
