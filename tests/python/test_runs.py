@@ -499,3 +499,32 @@ def test_without_a_terminal_and_in_the_c_locale(data, tmp_path):
     r = run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--out", tmp_path / "run",
             env={**os.environ, "LC_ALL": "C", "TERM": ""}, stdin=subprocess.DEVNULL)
     assert r.returncode == 0 and "\x1b" not in r.stdout + r.stderr and "\r" not in r.stderr
+
+
+@pytest.mark.parametrize("objective,flags", [
+    ("virtual_outlier_synthesis", ["--objective.sample_number", "20", "--objective.sample_from", "100", "--objective.start", ".2"]),
+    ("confidence", []), ("energy_margin", []), ("vos_reg", ["--optimizer", "adamw"]), ("ii", []), ("center", [])])
+def test_objectives_with_state_resume_bit_for_bit(data, tmp_path, objective, flags):
+    common = ["train", "--data", data / "folder", "--known", "0,1", "--outliers", "2", "--unknown", "3", "--threads", "1",
+              "--batch-size", "16", "--epochs", "20", "--checkpoint", "1", "--objective", objective, "--lr", ".01", *flags]
+    assert run(*common, "--out", tmp_path / "whole").returncode == 0
+    out = tmp_path / "run"
+    process = subprocess.Popen([PROGRAM, *map(str, common), "--out", str(out)], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    total = len(steps_of(tmp_path / "whole"))
+    while process.poll() is None and not (
+            (out / "metrics.jsonl").exists() and len((out / "metrics.jsonl").read_text().splitlines()) > total // 2):
+        time.sleep(.002)
+    process.kill()
+    process.wait()
+    r = run("train", "--resume", out)
+    assert r.returncode == 0 and "resuming at step" in r.stderr, r.stderr
+    assert weights(out) == weights(tmp_path / "whole")
+
+
+def test_a_queue_that_cannot_fill_is_told(data, tmp_path):
+    r = run("train", "--data", data / "folder", *TASK, "--epochs", 2, "--objective", "virtual_outlier_synthesis",
+            "--out", tmp_path / "run")
+    warning = [l for l in r.stderr.splitlines() if l.startswith("warning")]
+    assert r.returncode == 0 and len(warning) == 1 and "3 of 3 queues are not full" in warning[0]
+    assert "smaller sample_number (now 1000)" in warning[0]

@@ -1,0 +1,92 @@
+// Modules with state: gradients reach what they should, state is saved, loaded and moved.
+#include "ood/nn/stateful_losses.h"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "ood/torch.h"
+
+namespace ood {
+namespace {
+
+const auto kTarget = torch::tensor({0, 1, 2, 0, -1, -1});
+
+at::Tensor logits() {
+  torch::manual_seed(3);
+  return torch::randn({6, 3}).requires_grad_();
+}
+
+// The same module from its saved state.
+template <class Module>
+void expect_same_after_loading(Module from, Module to) {
+  std::stringstream stream;
+  torch::save(from, stream);
+  torch::load(to, stream);
+  const auto a = from->named_buffers(), b = to->named_buffers();
+  for (const auto& buffer : a) EXPECT_TRUE(buffer.value().equal(b[buffer.key()])) << buffer.key();
+  const auto p = from->named_parameters(), q = to->named_parameters();
+  for (const auto& parameter : p)
+    EXPECT_TRUE(parameter.value().equal(q[parameter.key()])) << parameter.key();
+}
+
+TEST(StatefulLosses, ConfidenceFollowsItsBudgetInTrainingOnly) {
+  nn::ConfidenceLoss criterion(0.1, 0.3, 0.5);
+  const auto x = logits(), u = torch::zeros({6}).requires_grad_();
+  criterion(x, u, kTarget).backward();
+  EXPECT_TRUE(x.grad().isfinite().all().item<bool>());
+  EXPECT_TRUE(u.grad().slice(0, 4).eq(0).all().item<bool>());  // OOD rows take no part
+  EXPECT_NEAR(criterion->lambda.item<double>(), 0.1 / 0.99, 1e-7);  // -log 0.5 is above the budget
+  criterion->eval();
+  criterion(x, u, kTarget);
+  criterion->train();
+  criterion(x, u, torch::full({6}, -1));  // says nothing of the confidence
+  EXPECT_NEAR(criterion->lambda.item<double>(), 0.1 / 0.99, 1e-7);
+  expect_same_after_loading(criterion, nn::ConfidenceLoss(0.5));
+}
+
+TEST(StatefulLosses, VosTrainsItsWeightsAndLayer) {
+  nn::VOSRegLoss criterion(3);
+  const auto x = logits();
+  criterion(x, kTarget).backward();
+  for (const auto& p : criterion->parameters()) EXPECT_TRUE(p.grad().defined());
+  EXPECT_NEAR((criterion->phi->weight[1] - criterion->phi->weight[0]).item<double>(), 1, 1e-6);
+  expect_same_after_loading(criterion, nn::VOSRegLoss(3));
+}
+
+TEST(StatefulLosses, SynthesisWaitsForFullQueuesAndLeavesTheFeaturesAlone) {
+  nn::VirtualOutlierSynthesizingRegLoss criterion(3, 4, 2, 100, 2);
+  torch::nn::Linear last(4, 3);
+  const auto target = torch::tensor({0, 0, 1, 1, 2, 2});
+  const auto features = torch::randn({6, 4}).requires_grad_();
+  EXPECT_FALSE(criterion->draw(features, target).defined());
+  EXPECT_TRUE(criterion->queues_full());
+  const auto outliers = criterion->draw(features, target);
+  EXPECT_EQ(outliers.sizes(), (std::vector<std::int64_t>{6, 4}));
+  EXPECT_FALSE(outliers.requires_grad());
+  last->zero_grad();
+  const auto plain = torch::randn({6, 3});
+  criterion->regularizer(plain, target, last(outliers)).backward();
+  EXPECT_GT(last->weight.grad().abs().sum().item<double>(), 0);
+  EXPECT_FALSE(features.grad().defined());
+  expect_same_after_loading(criterion, nn::VirtualOutlierSynthesizingRegLoss(3, 4, 2, 100, 2));
+}
+
+TEST(StatefulLosses, EnergyMarginKeepsItsMultipliers) {
+  nn::EnergyMarginLoss criterion(0.3);
+  const auto x = logits();
+  criterion(x, kTarget).backward();
+  EXPECT_TRUE(x.grad().isfinite().all().item<bool>());
+  criterion->update(0.2, 0.5);
+  EXPECT_NEAR(criterion->state[0].item<double>(), 0.2, 1e-6);
+  EXPECT_NEAR(criterion->state[3].item<double>(), 1.5, 1e-6);
+  expect_same_after_loading(criterion, nn::EnergyMarginLoss(0.9));
+  EXPECT_THROW(nn::EnergyMarginLoss(0.3, -1.0), c10::ValueError);
+  criterion->to(torch::kDouble);
+  EXPECT_EQ(criterion->state.scalar_type(), torch::kDouble);
+  const auto wide = x.detach().to(torch::kDouble);
+  EXPECT_EQ(criterion(wide, kTarget).scalar_type(), torch::kDouble);
+}
+
+}  // namespace
+}  // namespace ood
