@@ -10,7 +10,6 @@
 
 #include "ood/objectives/register.h"
 #include "ood/objectives/row_values.h"
-#include "ood/ops/by_type.h"
 #include "ood/ops/distance_products.h"
 #include "ood/ops/distances.h"
 
@@ -19,30 +18,12 @@ OOD_REGISTER_DESCRIPTION(Ii);
 
 namespace {
 
-// The closest pair of rows that are present, lowest indices first on ties; (0, 0) if there is none.
-template <class F>
-void closest_pair(const F* distances, const std::int64_t* counts, std::int64_t n,
-                  std::int64_t* pair) {
-  F least = std::numeric_limits<F>::infinity();
-  pair[0] = pair[1] = 0;
-  for (std::int64_t i = 0; i < n; ++i)
-    for (std::int64_t j = i + 1; counts[i] > 0 && j < n; ++j)
-      if (counts[j] > 0 && distances[i * n + j] < least) {
-        least = distances[i * n + j];
-        pair[0] = i;
-        pair[1] = j;
-      }
-}
-
-at::Tensor closest_pair_cpu(const at::Tensor& rows_in, const at::Tensor& counts_in) {
-  const auto rows = rows_in.detach().contiguous(), counts = counts_in.contiguous();
-  const auto distances = ops::square_distances(rows, rows);
+at::Tensor closest_pair_cpu(const at::Tensor& rows, const at::Tensor& counts_in) {
+  const auto counts = counts_in.contiguous();
+  const auto [i, j] = ops::closest_pair(rows.detach().contiguous(), counts);
   auto pair = at::empty({2}, counts.options());
-  ops::by_type(rows, "closest_pair", [&](auto zero) {
-    using F = decltype(zero);
-    closest_pair(distances.const_data_ptr<F>(), counts.const_data_ptr<std::int64_t>(), rows.size(0),
-                 pair.mutable_data_ptr<std::int64_t>());
-  });
+  pair.mutable_data_ptr<std::int64_t>()[0] = i;
+  pair.mutable_data_ptr<std::int64_t>()[1] = j;
   return pair;
 }
 

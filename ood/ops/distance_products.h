@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <utility>
+
 /// Squared distances and their gradients: by direct differences where there is little to do, else
 /// by matrix products of centred rows. Blocks of rows do not depend on the number of threads, so
 /// neither do results. float32 or float64, contiguous.
@@ -14,5 +16,10 @@ at::Tensor square_distances(const at::Tensor& x, const at::Tensor& c);
 /// out_i = sum_j w_ij (x_i - c_j): [N, D] for weight [N, K]. Rows of w that are mostly 0, as those
 /// of a loss that looks at one center, are summed directly, without loss of digits near a center.
 at::Tensor weighted_differences(const at::Tensor& x, const at::Tensor& c, const at::Tensor& weight);
+
+/// The closest two of the rows [N, D] that have counts [N] above 0, as (i, j) with i < j, lowest
+/// indices first on ties; (0, 0) where there are fewer than two.
+std::pair<std::int64_t, std::int64_t> closest_pair(const at::Tensor& rows,
+                                                   const at::Tensor& counts);
 
 }  // namespace ood::ops

@@ -35,7 +35,7 @@ TEST(StatefulLosses, ConfidenceFollowsItsBudgetInTrainingOnly) {
   const auto x = logits(), u = torch::zeros({6}).requires_grad_();
   criterion(x, u, kTarget).backward();
   EXPECT_TRUE(x.grad().isfinite().all().item<bool>());
-  EXPECT_TRUE(u.grad().slice(0, 4).eq(0).all().item<bool>());  // OOD rows take no part
+  EXPECT_TRUE(u.grad().slice(0, 4).eq(0).all().item<bool>());       // OOD rows take no part
   EXPECT_NEAR(criterion->lambda.item<double>(), 0.1 / 0.99, 1e-7);  // -log 0.5 is above the budget
   criterion->eval();
   criterion(x, u, kTarget);
