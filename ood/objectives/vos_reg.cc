@@ -1,9 +1,9 @@
 #include "ood/objectives/vos_reg.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/full_like.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/log.h>
+#include <ATen/ops/logaddexp.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/softplus.h>
@@ -11,8 +11,8 @@
 #include <torch/library.h>
 
 #include <cmath>
-#include <limits>
 
+#include "ood/formula/tensor_row.h"
 #include "ood/objectives/register.h"
 #include "ood/objectives/row_values.h"
 #include "ood/ops/row_terms.h"
@@ -26,15 +26,13 @@ at::Tensor vos_energy(const at::Tensor& logits, const at::Tensor& weights) {
       "vos: expected logits [N, C, ...] and energy weights [C], got ", logits.sym_sizes(), " and ",
       weights.sym_sizes());
   const auto x = logits.to(ops::computing_type(logits));
-  const auto positive = weights.gt(0);
-  const auto log_weight =
-      at::where(positive, at::where(positive, weights, at::ones_like(weights)).log(),
-                at::full_like(weights, -std::numeric_limits<float>::infinity()));
+  // Far below any logit, but finite: a row without positive weights has no gradient rather than
+  // NaN.
+  const auto log_weight = where(weights.gt(0), weights.clamp_min(1e-38).log(), -1e30);
   std::vector<std::int64_t> shape(static_cast<std::size_t>(logits.dim()), 1);
   shape[1] = -1;
-  const auto weighted = x + log_weight.to(x.scalar_type()).view(shape);
-  const auto floor = at::full_like(x.narrow(1, 0, 1), std::log(1e-30));
-  return at::logsumexp(at::cat({weighted, floor}, 1), 1);
+  const auto s = at::logsumexp(x + log_weight.to(x.scalar_type()).view(shape), 1);
+  return at::logaddexp(s, at::full({}, std::log(1e-30), s.options()));
 }
 
 at::Tensor vos_regularizer(const at::Tensor& energy, const at::Tensor& known,

@@ -3,7 +3,9 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <limits>
@@ -112,9 +114,14 @@ Tensor square_distances(const Tensor& x, const Tensor& c) {
   return out;
 }
 
-std::pair<std::int64_t, std::int64_t> closest_pair(const Tensor& rows, const Tensor& counts) {
-  const auto n = rows.size(0), d = rows.size(1);
+std::pair<std::int64_t, std::int64_t> closest_pair(const Tensor& all, const Tensor& counts) {
   const auto* count = counts.const_data_ptr<std::int64_t>();
+  std::vector<std::int64_t> present;
+  for (std::int64_t i = 0; i < all.size(0); ++i)
+    if (count[i] > 0) present.push_back(i);
+  if (present.size() < 2) return {0, 0};
+  const auto rows = all.index_select(0, at::tensor(present, counts.options()));
+  const auto n = rows.size(0), d = rows.size(1);
   std::pair<std::int64_t, std::int64_t> pair{0, 0};
   by_type(rows, "closest_pair", [&](auto zero) {
     using F = decltype(zero);
@@ -129,8 +136,7 @@ std::pair<std::int64_t, std::int64_t> closest_pair(const Tensor& rows, const Ten
       const F* distance = block.const_data_ptr<F>();
       for (auto i = begin; i < end; ++i)
         for (auto j = begin; j < n; ++j, ++distance)
-          if (j > i && *distance < own.distance && count[i] > 0 && count[j] > 0)
-            own = {*distance, i, j};
+          if (j > i && *distance < own.distance) own = {*distance, i, j};
     };
     if (product_pays(n, n, d)) {
       const ProductRows<F> products(rows, rows);
@@ -151,7 +157,9 @@ std::pair<std::int64_t, std::int64_t> closest_pair(const Tensor& rows, const Ten
     Best least;
     for (const Best& b : best)
       if (b.distance < least.distance) least = b;
-    pair = {least.i, least.j};
+    if (least.i < least.j)
+      pair = {present[static_cast<std::size_t>(least.i)],
+              present[static_cast<std::size_t>(least.j)]};
   });
   return pair;
 }
