@@ -4,6 +4,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/sigmoid.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/unbind.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
@@ -59,20 +61,16 @@ at::Tensor energy_margin_loss(const at::Tensor& logits, const at::Tensor& target
 void energy_margin_update_(at::Tensor& state, double inside_violation, double ce_violation,
                            double rate, double growth, double tolerance, bool shared_multiplier) {
   const at::NoGradGuard no_grad;
-  const auto get = [&](std::int64_t i) { return state.select(0, i).item<double>(); };
-  double l[2] = {get(0), get(2)}, b[2] = {get(1), get(3)};
-  const double c[2] = {inside_violation, ce_violation};
-  for (int i = 0; i < 2; ++i) {
-    if (shared_multiplier && i == 1) l[1] = l[0];
-    l[i] += b[i] * c[i] + l[i] >= 0 ? rate * c[i] : -rate * l[i] / b[i];
-  }
-  if (shared_multiplier) l[0] = l[1];
-  for (int i = 0; i < 2; ++i)
-    if (c[i] > tolerance) b[i] *= growth;
-  for (int i = 0; i < 2; ++i) {
-    state.select(0, 2 * i).fill_(l[i]);
-    state.select(0, 2 * i + 1).fill_(b[i]);
-  }
+  const auto stepped = [&](const at::Tensor& l, const at::Tensor& b, double c) {
+    return at::where((b * c + l).ge(0), l + rate * c, l - rate * l / b);
+  };
+  const auto grown = [&](const at::Tensor& b, double c) { return c > tolerance ? b * growth : b; };
+  const auto part = state.clone().unbind();  // l1, b1, l2, b2, L_0
+  auto l1 = stepped(part[0], part[1], inside_violation);
+  const auto l2 = stepped(shared_multiplier ? l1 : part[2], part[3], ce_violation);
+  if (shared_multiplier) l1 = l2;
+  state.copy_(
+      at::stack({l1, grown(part[1], inside_violation), l2, grown(part[3], ce_violation), part[4]}));
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {

@@ -1,11 +1,12 @@
 #include "ood/objectives/vos_reg.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/dot.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/log.h>
 #include <ATen/ops/logaddexp.h>
 #include <ATen/ops/logsumexp.h>
-#include <ATen/ops/ones_like.h>
 #include <ATen/ops/softplus.h>
 #include <ATen/ops/where.h>
 #include <torch/library.h>
@@ -40,10 +41,10 @@ at::Tensor vos_regularizer(const at::Tensor& energy, const at::Tensor& known,
   TORCH_CHECK_VALUE(phi_weight.sym_numel() == 2 && phi_bias.sym_numel() == 2,
                     "vos: expected a logistic layer with weight [2] and bias [2], got ",
                     phi_weight.sym_sizes(), " and ", phi_bias.sym_sizes());
-  const auto w = phi_weight.reshape({2}), b = phi_bias.reshape({2});
   // Of the two outputs only the difference matters.
+  const auto sign = at::arange(2, phi_weight.options()).mul(2).sub(1);
   const auto margin =
-      (w.select(0, 1) - w.select(0, 0)) * energy + (b.select(0, 1) - b.select(0, 0));
+      at::dot(phi_weight.reshape({2}), sign) * energy + at::dot(phi_bias.reshape({2}), sign);
   return at::softplus(at::where(known, -margin, margin));
 }
 
@@ -56,11 +57,11 @@ at::Tensor vos_reg_loss(const at::Tensor& logits, const at::Tensor& target,
                         reduction, "default", std::nullopt);
   const auto known = target.ge(0);
   const auto rows = vos_regularizer(vos_energy(logits, weights), known, phi_weight, phi_bias);
-  const auto all = at::ones_like(known);
-  const auto regularizer =
-      balance && reduction == "mean"
-          ? reduce_rows(rows, known, reduction) + reduce_rows(rows, known.logical_not(), reduction)
-          : reduce_rows(rows, all, reduction);
+  if (reduction == "none") return nll + alpha * rows;
+  if (reduction == "sum") return nll + alpha * rows.sum();
+  const auto regularizer = balance ? reduce_rows(rows, known, reduction) +
+                                         reduce_rows(rows, known.logical_not(), reduction)
+                                   : rows.sum().div(c10::Scalar(rows.sym_numel().max(1)));
   return nll + alpha * regularizer;
 }
 

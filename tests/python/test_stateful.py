@@ -335,3 +335,34 @@ def test_synthesis_trains_as_the_peer_with_its_draws(monkeypatch):
     b = train(ours, [own])
     assert used[0] == len(drawn) > 100
     torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_opcheck_of_every_op_of_the_library():
+    """Each op of the namespace has its inputs here, or is one that test_ops.py checks for every objective."""
+    x, y = torch.randn(6, 4, dtype=D, requires_grad=True), torch.tensor([0, 1, 2, 0, -1, -1])
+    c, one = torch.randn(3, 4, dtype=D, requires_grad=True), torch.ones((), dtype=D)
+    state = queues(3, 2, 4)
+    scone_state = torch.tensor([0, 1, 0, 1, .3], dtype=D)
+    w, b = torch.randn(2, dtype=D, requires_grad=True), torch.randn(2, dtype=D, requires_grad=True)
+    inputs = {
+        "center_distances": (x, c, True), "own_center_distances": (x, c, y), "segment_sum": (x, y, 3),
+        "closest_pair": (c.detach(), torch.tensor([1, 0, 2])), "center_loss": (x, y, c, .5), "ii_loss": (x, y, 3),
+        "center_update_": (c.detach().clone(), x.detach(), y, .5), "svdd_center": (c.detach()[0],),
+        "svdd_loss": (x.square().sum(1), y, one, .1), "svdd_radius": (x.detach().square().sum(1), .1),
+        "sad_loss": (x.square().sum(1), y.clamp(max=0)), "confidence_loss": (x, x[:, 0], y, one),
+        "confidence_budget_": (one.clone(), one / 2, .3), "vos_energy": (x, torch.rand(4, dtype=D)),
+        "vos_reg_loss": (x, y, torch.rand(4, dtype=D), w, b), "vos_enqueue_": (*state, x.detach(), y, 0),
+        "vos_covariance": tuple(state), "vos_order_radii": (torch.ones(2, dtype=D), 10, 3),
+        "energy_margin_loss": (x, y, w[:1], b[:1], scone_state), "energy_margin_means": (x, y, w[:1], b[:1]),
+        "energy_margin_update_": (scone_state.clone(), .1, .2), "mean_weights": (torch.tensor([3, 0]), 2, False, 6),
+        "msp_score": (x,), "max_logit_score": (x,), "energy_score": (x,),
+        "mixup_with": (x, y, .3, torch.randperm(6)),
+    }
+    # Of numbers, not of tensors; or random, so that two calls may not be compared; or checked through another op.
+    without = {"objectives_json", "cut_box", "detection", "auroc_interval", "threshold_at"} | {
+        "vos_sample", "mixup_data", "cutmix"} | {"row_terms", "loss", "_loss_parts"}
+    names = {n.split("::")[1].split(".")[0] for n in torch._C._dispatch_get_all_op_names() if n.startswith("ood::")}
+    names = {n for n in names if not n.endswith(("_forward", "_backward"))}
+    assert names == set(inputs) | without, names ^ (set(inputs) | without)
+    for name, arguments in inputs.items():
+        torch.library.opcheck(getattr(ops, name), arguments)
