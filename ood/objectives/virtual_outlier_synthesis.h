@@ -29,6 +29,8 @@ struct VirtualOutlierSynthesis {
   static constexpr std::string_view kPitfalls =
       "Until all queues are full nothing is synthesized: a class with few samples delays all.";
   static constexpr auto kTerms = std::array<std::string_view, 2>{"cross_entropy", "regularizer"};
+  static constexpr auto kExclusions = std::array{
+      Exclusion{"one_graph", "whether outliers are drawn depends on what the queues hold"}};
   static constexpr bool kUsesOod = false;
   static constexpr Balance kBalance = Balance::kPerPopulation;
 

@@ -34,6 +34,7 @@ class Objective:
     formula_op: bool   #: whether `ops.loss` computes it
     extras: tuple
     parameters: tuple
+    exclusions: dict   #: tests it cannot take part in, and why
 
 
 def objectives() -> Dict[str, Objective]:
@@ -48,7 +49,8 @@ def objectives() -> Dict[str, Objective]:
 def _entry(e: dict) -> Objective:
     parameters = tuple(Parameter(p["name"], p["default"], p["help"], p["source"]) for p in e["parameters"])
     return Objective(e["name"], e["class"], e["summary"], e["formula"], e["paper"], e["score"], e["ood_labels"],
-                     e["input"], e["balance"], e["per_row"], e["formula_op"], tuple(e["extras"]), parameters)
+                     e["input"], e["balance"], e["per_row"], e["formula_op"], tuple(e["extras"]), parameters,
+                     {x["test"]: x["reason"] for x in e["excluded_from_tests"]})
 
 
 def parameter_values(objective: Objective, given: dict) -> List[float]:

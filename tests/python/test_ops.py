@@ -175,3 +175,30 @@ def test_inputs_that_depend_on_each_other_have_their_own_gradients():
         with_graph, = torch.autograd.grad(f(x), x, create_graph=True)
         torch.testing.assert_close(with_graph.detach(), plain)
         assert torch.autograd.gradcheck(f, x) and torch.autograd.gradgradcheck(f, x)
+
+
+LAYOUTS = {"rows": lambda z: z, "sliced rows": lambda z: torch.cat([z, z], 1)[:, :z.shape[1]],
+           "image": lambda z: z.unsqueeze(2).expand(-1, -1, 5).contiguous().unsqueeze(3) * 1.0,
+           "channels last": lambda z: z[:, :, None, None].repeat(1, 1, 3, 2).contiguous(memory_format=torch.channels_last)}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_half_types_compute_in_float32_and_round_the_gradient_once(name, dtype, layout):
+    for classes in (2, 7, 16, 33, 100):
+        for reduction in reductions(name):
+            x, y = random_batch(classes, 9, classes, dtype=torch.float32)
+            if REGISTRY[name]["input"].startswith("minus"):
+                x = -x.abs()
+            half = LAYOUTS[layout](x).to(dtype)
+            y = y.view(-1, *[1] * (half.dim() - 2)).expand(half.shape[0], *half.shape[2:]).contiguous()
+            extras = torch.ones(len(REGISTRY[name]["extras"]), *y.shape) if REGISTRY[name]["extras"] else None
+            got = half.detach().requires_grad_()
+            want = half.detach().float().requires_grad_()
+            a = loss(name, got, y, extras=extras, reduction=reduction)
+            b = loss(name, want, y, extras=extras, reduction=reduction)
+            assert a.dtype == torch.float32 and torch.equal(a, b)
+            g, = torch.autograd.grad(a.sum(), got)
+            h, = torch.autograd.grad(b.sum(), want)
+            assert g.dtype == dtype and torch.equal(g, h.to(dtype)), (classes, reduction)

@@ -105,7 +105,9 @@ def test_autocast(case, batch, dtype):
     torch.testing.assert_close(low.float(), value(case, criterion, (x.detach(), y, last)).float(), atol=.05, rtol=.05)
 
 
-STATELESS = [c for c in CASES if c.name not in ("VirtualOutlierSynthesizingRegLoss",)]
+# What an objective cannot take part in is data of the registry.
+STATELESS = [c for c in CASES if not any(
+    "one_graph" in o.exclusions for o in ood.objectives().values() if o.class_name == c.name)]
 
 
 @pytest.mark.parametrize("case", STATELESS, ids=[c.name for c in STATELESS])
