@@ -31,7 +31,9 @@ void add_parameter_flags(CLI::App& command, RunOptions& options);
 /// "a,b,c" as a list.
 std::vector<std::string> split(const std::string& text);
 
-/// Sets the number of threads where the options name one; call it before the first tensor is made.
-void set_threads(const RunOptions& options);
+/// The flag --threads.
+void add_threads(CLI::App& command, std::int64_t& threads);
+/// Sets the number of threads where one is named; call it before the first tensor is made.
+void set_threads(std::int64_t threads);
 
 }  // namespace ood::app

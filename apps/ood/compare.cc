@@ -37,7 +37,7 @@ struct Compare {
     for (const auto& [name, unused] : options.parameters)
       if (std::find(wanted.begin(), wanted.end(), name) == wanted.end())
         throw UsageError("--" + name + ".*: " + name + " is not among the compared objectives");
-    set_threads(options);
+    set_threads(options.threads);
     make_run_folder(out);
     const Task task = make_task(task_options(options));
     RunOptions shared = options;

@@ -21,7 +21,7 @@ struct Eval {
       o.ood_data.insert(o.ood_data.end(), ood_data.begin(), ood_data.end());
       if (limit_test >= 0) o.limit_test = limit_test;
       if (threads > 0) o.threads = threads;
-      set_threads(o);
+      set_threads(o.threads);
     });
     const ObjectiveEntry& entry = get_objective(loaded.options.objective);
     nlohmann::ordered_json result;
@@ -29,8 +29,11 @@ struct Eval {
     result["score"] = entry.score;
     result["parameters"] = loaded.options.parameters.at(loaded.options.objective);
     result["seconds"] = 0.0;
-    result.update(evaluate(*loaded.trained.model.network, *loaded.trained.model.objective,
-                           loaded.task, std::string(entry.score),
+    auto& network = *loaded.trained.model.network;
+    const auto& objective = *loaded.trained.model.objective;
+    const std::string score(entry.score);
+    result.update(evaluate(network, objective, loaded.task, score,
+                           test_held_out(network, objective, loaded.task, score),
                            static_cast<std::uint64_t>(loaded.options.seed)));
     auto results = results_header(loaded.options, loaded.task);
     results["objectives"] = {result};
@@ -51,7 +54,7 @@ void add_eval(CLI::App& app) {
       ->allow_extra_args(false);
   command->add_option("--limit-test", state->limit_test, "at most N samples a test set; 0: all")
       ->type_name("N");
-  command->add_option("--threads", state->threads, "threads; 0: one a processor")->type_name("N");
+  add_threads(*command, state->threads);
   command->footer(
       "Writes eval.json and eval.html into the run folder; results.json of the training stays.\n"
       "Example:\n  ood eval runs/oe --ood-data digits=/path/to/mnist");

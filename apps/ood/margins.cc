@@ -22,7 +22,7 @@ struct Margins {
   void measure() const {
     const auto loaded = load_run(run, [&](RunOptions& o) {
       if (threads > 0) o.threads = threads;
-      set_threads(o);
+      set_threads(o.threads);
     });
     const Task& task = loaded.task;
     if (task.train_outliers.size() == 0)
@@ -60,7 +60,7 @@ void add_margins(CLI::App& app) {
       "margins", "measure the energies of a run's ID and outlier data, propose m_in and m_out");
   auto state = std::make_shared<Margins>();
   command->add_option("RUN", state->run, "run folder of `ood train`, with outliers")->required();
-  command->add_option("--threads", state->threads, "threads; 0: one a processor")->type_name("N");
+  add_threads(*command, state->threads);
   command->footer(
       "By the held-out part of the training data; test data plays no part.\n"
       "Example:\n  ood margins runs/ce");

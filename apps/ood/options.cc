@@ -83,8 +83,12 @@ std::vector<std::string> split(const std::string& text) {
   return items;
 }
 
-void set_threads(const RunOptions& options) {
-  if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
+void add_threads(CLI::App& command, std::int64_t& threads) {
+  command.add_option("--threads", threads, "threads; 0: one a processor")->type_name("N");
+}
+
+void set_threads(std::int64_t threads) {
+  if (threads > 0) at::set_num_threads(static_cast<int>(threads));
 }
 
 }  // namespace ood::app

@@ -7,6 +7,7 @@
 #include "apps/ood/commands.h"
 #include "ood/data/dataset.h"
 #include "ood/data/picture.h"
+#include "ood/data/picture_folder.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
 #include "ood/train/detector.h"
@@ -31,7 +32,7 @@ struct Score {
   std::int64_t threads = 0;
 
   void run_command() {
-    if (threads > 0) at::set_num_threads(static_cast<int>(threads));
+    set_threads(threads);
     const Detector detector = Detector::load(run, tpr);
     std::ostringstream csv;
     csv << "input,class,score,accepted\n";
@@ -76,17 +77,11 @@ struct Score {
   }
 
  private:
+  // Those of a folder of another format have none.
   std::vector<fs::path> picture_files() const {
-    std::vector<fs::path> files;
     if (!fs::exists(data)) throw DataError(data + ": no such file or folder");
-    if (!fs::is_directory(data)) {
-      if (is_picture_name(data)) files.emplace_back(data);
-      return files;
-    }
-    for (const auto& e : fs::recursive_directory_iterator(data))
-      if (e.is_regular_file() && is_picture_name(e.path())) files.push_back(e.path());
-    std::sort(files.begin(), files.end());
-    return files;
+    if (fs::is_directory(data)) return pictures_below(data);
+    return is_picture_name(data) ? std::vector<fs::path>{data} : std::vector<fs::path>{};
   }
 };
 
@@ -105,7 +100,7 @@ void add_score(CLI::App& app) {
   command->add_option("--tpr", state->tpr, "share of ID inputs to accept, by held-out data")
       ->type_name("X")
       ->capture_default_str();
-  command->add_option("--threads", state->threads, "threads; 0: one a processor")->type_name("N");
+  add_threads(*command, state->threads);
   command->footer(
       "Columns: input (file, or index), class, score (higher: rather OOD), accept or reject.\n"
       "Example:\n  ood score runs/oe path/to/pictures --out scores.csv");

@@ -31,7 +31,7 @@ struct Train {
         options.parameters[options.objective][name] = value;
     }
     options.resolve();
-    set_threads(options);
+    set_threads(options.threads);
     make_run_folder(out);
     const Task task = make_task(task_options(options));
     auto results = results_header(options, task);

@@ -29,6 +29,9 @@ struct Dataset {
   std::int64_t classes() const { return static_cast<std::int64_t>(class_names.size()); }
 };
 
+/// Of data without a division of its own, one sample of so many in each class is test data.
+inline constexpr std::int64_t kTestShare = 5;
+
 /// How pictures are read.
 struct PictureOptions {
   std::int64_t image_size = 0;  ///< height and width all pictures are brought to; 0: as they are

@@ -12,8 +12,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kTestShare = 5;  // one row of so many
-
 struct Type {
   const char* code;
   at::ScalarType type;

@@ -16,8 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kTestShare = 5;  // one picture of so many
-
 std::vector<fs::path> sorted_entries(const fs::path& folder, bool folders) {
   std::vector<fs::path> out;
   for (const auto& e : fs::directory_iterator(folder)) {
@@ -25,14 +23,6 @@ std::vector<fs::path> sorted_entries(const fs::path& folder, bool folders) {
     if (folders ? e.is_directory() : (e.is_regular_file() && is_picture_name(e.path())))
       out.push_back(e.path());
   }
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
-std::vector<fs::path> pictures_below(const fs::path& folder) {
-  std::vector<fs::path> out;
-  for (const auto& e : fs::recursive_directory_iterator(folder))
-    if (e.is_regular_file() && is_picture_name(e.path())) out.push_back(e.path());
   std::sort(out.begin(), out.end());
   return out;
 }
@@ -105,6 +95,14 @@ fs::path first_existing(const fs::path& folder, std::initializer_list<const char
 }
 
 }  // namespace
+
+std::vector<fs::path> pictures_below(const fs::path& folder) {
+  std::vector<fs::path> out;
+  for (const auto& e : fs::recursive_directory_iterator(folder))
+    if (e.is_regular_file() && is_picture_name(e.path())) out.push_back(e.path());
+  std::sort(out.begin(), out.end());
+  return out;
+}
 
 bool has_pictures(const fs::path& folder) {
   for (const auto& e : fs::recursive_directory_iterator(folder))

@@ -14,6 +14,9 @@ bool has_pictures(const std::filesystem::path& folder);
 /// class is test data. Classes are numbered in the order of their names.
 Dataset load_picture_folder(const std::filesystem::path& folder, const PictureOptions& options);
 
+/// The files with a picture's name at and below a folder, sorted.
+std::vector<std::filesystem::path> pictures_below(const std::filesystem::path& folder);
+
 /// All pictures at and below a folder, without labels.
 Samples load_pictures(const std::filesystem::path& folder, const PictureOptions& options);
 

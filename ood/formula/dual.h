@@ -20,9 +20,8 @@ struct Dual {
     value = F(0.0);
     partial.fill(F(0.0));
   }
-  OOD_INLINE Dual(const F& v) : value(v) {
-    partial.fill(F(0.0));
-  }  // NOLINT: a constant has partials of 0
+  // A constant has partials of 0.
+  OOD_INLINE Dual(const F& v) : value(v) { partial.fill(F(0.0)); }  // NOLINT
 
   OOD_INLINE static Dual variable(const F& v, int index) {
     Dual d(v);

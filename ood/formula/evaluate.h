@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "ood/formula/formula.h"
-#include "ood/kernels/row.h"
+#include "ood/kernels/labels.h"
 
 /// Evaluates a formula on a block of rows whose statistics are known, and turns upstream gradients
 /// into the coefficients of the row gradient a p + b + c onehot(y) + d x.
@@ -171,8 +171,8 @@ OOD_INLINE void evaluate_forward(const double* parameters, const RowBlock<F>& bl
 
 /// The rows' coefficients from the derivatives g of the loss by the formula's variables.
 ///
-///   d nll / dw = p - e_y     d uniform_nll / dw = p - 1/C     d lse / dw = p     d target / dw =
-///   e_y d sqnorm / dx = 2 x
+///   d nll / dw = p - e_y      d uniform_nll / dw = p - 1/C      d lse / dw = p
+///   d target / dw = e_y       d sqnorm / dx = 2 x
 ///
 /// and for a scaled row w = k(||x||^2) x:  dx = k dw + 2 k'(||x||^2) (dw . x) x.
 template <class Formula, class F, class Partials>

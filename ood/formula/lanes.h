@@ -31,8 +31,8 @@ struct Lanes {
 
   Lanes() = default;
   OOD_INLINE explicit Lanes(const Numbers& numbers) : v(numbers) {}
-  OOD_INLINE Lanes(double s)
-      : v(Numbers{} + static_cast<T>(s)) {}  // NOLINT: the same in every lane
+  // The same in every lane.
+  OOD_INLINE Lanes(double s) : v(Numbers{} + static_cast<T>(s)) {}  // NOLINT
   OOD_INLINE static Lanes load(const T* from) {
     Lanes out;
     __builtin_memcpy(&out.v, from, sizeof(Numbers));

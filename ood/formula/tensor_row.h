@@ -39,8 +39,8 @@ inline at::Tensor log1pexp(const at::Tensor& x) { return x.relu() + at::log1p(at
 
 /// A batch of rows as tensors of shape [B]; what DualRow is for one row of numbers.
 struct TensorRow {
-  at::Tensor nll_value, uniform_nll_value, lse_value, sqnorm_value, target_value,
-      extras;  // extras: [E, B]
+  at::Tensor nll_value, uniform_nll_value, lse_value, sqnorm_value, target_value;
+  at::Tensor extras;  // [E, B]
 
   const at::Tensor& nll() const { return nll_value; }
   const at::Tensor& uniform_nll() const { return uniform_nll_value; }

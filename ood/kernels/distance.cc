@@ -100,6 +100,7 @@ HWY_INLINE void WeightedDifferences(const T* a, const T* b, std::int64_t m, std:
     const auto u = hn::LoadU(d, a + k), v = hn::LoadU(d, a + k + lanes);
     auto s = hn::Zero(d), t = hn::Zero(d);
     for (std::int64_t j = 0; j < m; ++j) {
+      if (weight[j * stride] == 0) continue;
       const auto w = hn::Set(d, weight[j * stride]);
       s = hn::MulAdd(w, hn::Sub(u, hn::LoadU(d, b + j * width + k)), s);
       t = hn::MulAdd(w, hn::Sub(v, hn::LoadU(d, b + j * width + k + lanes)), t);
@@ -113,6 +114,7 @@ HWY_INLINE void WeightedDifferences(const T* a, const T* b, std::int64_t m, std:
     const auto u = full ? hn::LoadU(d, a + k) : LoadTail(d, a + k, n);
     auto s = hn::Zero(d);
     for (std::int64_t j = 0; j < m; ++j) {
+      if (weight[j * stride] == 0) continue;
       const T* from = b + j * width + k;
       s = hn::MulAdd(hn::Set(d, weight[j * stride]),
                      hn::Sub(u, full ? hn::LoadU(d, from) : LoadTail(d, from, n)), s);

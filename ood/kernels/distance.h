@@ -13,8 +13,8 @@ void square_distances(const float* a, std::int64_t n, const float* b, std::int64
 void square_distances(const double* a, std::int64_t n, const double* b, std::int64_t m,
                       std::int64_t width, double* out, std::int64_t out_stride);
 
-/// out = sum over j of weight[j * stride] (a - b_j), for m rows of b. With m = 1 a scaled
-/// difference.
+/// out = sum over j of weight[j * stride] (a - b_j), for m rows of b; those of weight 0 are not
+/// read. With m = 1 a scaled difference.
 void weighted_differences(const float* a, const float* b, std::int64_t m, std::int64_t width,
                           const float* weight, std::int64_t stride, float* out);
 void weighted_differences(const double* a, const double* b, std::int64_t m, std::int64_t width,

@@ -1,6 +1,5 @@
 #include "ood/kernels/labels.h"
 
-#include "ood/kernels/row.h"
 #include "ood/kernels/simd_level.h"
 
 #undef HWY_TARGET_INCLUDE

@@ -5,6 +5,11 @@
 /// What the labels of a batch say, without knowledge of any objective.
 namespace ood::kernels {
 
+/// What stands for a row's class where it is OOD,
+inline constexpr std::int32_t kNoClass = -1;
+/// and where it takes no part: its statistics and gradients are 0.
+inline constexpr std::int32_t kNoPart = -2;
+
 struct Labels {
   const std::int64_t* label;  ///< < 0 is OOD
   std::int64_t count;

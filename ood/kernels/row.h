@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "ood/kernels/labels.h"
+
 /// Row kernels: plain C++ on pointers and sizes. They know rows of numbers, no objective and no
 /// torch; they allocate nothing, print nothing and never abort. T is float or double.
 ///
@@ -9,10 +11,6 @@
 /// m = max x, r = k (x - m) <= 0, S = log sum exp r, p = softmax(w) = exp(r - S). k must not be
 /// negative.
 namespace ood::kernels {
-
-inline constexpr std::int32_t kNoClass = -1;
-/// A row that takes no part is never read: its statistics and gradients are 0.
-inline constexpr std::int32_t kNoPart = -2;
 
 /// A block of rows. Row i starts at data + i * stride; its numbers lie side by side.
 /// label == nullptr means that every row takes part and has no class.
@@ -23,7 +21,7 @@ struct Rows {
   std::int64_t classes;
   std::int64_t stride;
   const T* scale;                       ///< k per row, or nullptr for 1.
-  const std::int32_t* label = nullptr;  ///< class y of a row, kNoClass or kNoPart
+  const std::int32_t* label = nullptr;  ///< class y of a row, kNoClass, or kNoPart: never read
 };
 
 /// Where to put the statistics, one number a row; a nullptr is not computed.

@@ -5,21 +5,40 @@
 
 namespace ood {
 
-/// A network that gives logits and the features before its last layer.
-class Classifier : public torch::nn::Module {
- public:
-  /// inputs as `normalised` gives them.
-  virtual NetworkOutput forward(const at::Tensor& inputs) = 0;
-  /// The last layer: features -> logits.
-  virtual at::Tensor head(const at::Tensor& features) = 0;
-  /// Width of the features.
-  virtual std::int64_t features() const = 0;
-};
-
 /// Channels, height and width of the inputs, and the number of logits.
 struct NetworkShape {
   std::int64_t channels, height, width, classes;
   bool bias = true;  ///< false: no layer adds a constant, as one-class objectives need it
+};
+
+/// A network that gives logits and the features before its last layer. A network of its own says
+/// what the features are; the last layer, "fc", is common to all.
+class Classifier : public torch::nn::Module {
+ public:
+  /// inputs as `normalised` gives them.
+  NetworkOutput forward(const at::Tensor& inputs) {
+    NetworkOutput out;
+    out.features = embed(inputs);
+    out.logits = head(out.features);
+    return out;
+  }
+  /// The last layer: features -> logits.
+  at::Tensor head(const at::Tensor& features) { return fc_->forward(features); }
+  /// Width of the features.
+  std::int64_t features() const { return fc_->options.in_features(); }
+
+ protected:
+  /// inputs -> features [B, features()].
+  virtual at::Tensor embed(const at::Tensor& inputs) = 0;
+  /// Makes the last layer; for the end of a constructor, since weights are drawn in turn.
+  void make_head(std::int64_t features, const NetworkShape& shape) {
+    fc_ = register_module(
+        "fc",
+        torch::nn::Linear(torch::nn::LinearOptions(features, shape.classes).bias(shape.bias)));
+  }
+
+ private:
+  torch::nn::Linear fc_{nullptr};
 };
 
 /// "small-cnn", "mlp", "linear", "resnet-18" or "wrn-40-2". UsageError names the known ones.

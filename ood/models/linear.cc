@@ -5,27 +5,12 @@ namespace {
 
 class LinearHead : public Classifier {
  public:
-  explicit LinearHead(const NetworkShape& shape)
-      : features_(shape.channels * shape.height * shape.width) {
-    fc_ = register_module(
-        "fc",
-        torch::nn::Linear(torch::nn::LinearOptions(features_, shape.classes).bias(shape.bias)));
+  explicit LinearHead(const NetworkShape& shape) {
+    make_head(shape.channels * shape.height * shape.width, shape);
   }
-
-  NetworkOutput forward(const at::Tensor& inputs) override {
-    NetworkOutput out;
-    out.features = inputs.contiguous().flatten(1);
-    out.logits = fc_->forward(out.features);
-    return out;
-  }
-
-  at::Tensor head(const at::Tensor& features) override { return fc_->forward(features); }
-
-  std::int64_t features() const override { return features_; }
 
  private:
-  std::int64_t features_;
-  torch::nn::Linear fc_{nullptr};
+  at::Tensor embed(const at::Tensor& inputs) override { return inputs.contiguous().flatten(1); }
 };
 
 }  // namespace

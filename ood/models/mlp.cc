@@ -16,23 +16,16 @@ class Mlp : public Classifier {
     norm_ = register_module(
         "norm1", torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(kHidden).affine(shape.bias)));
     second_ = register_module("hidden2", linear(kHidden, kFeatures));
-    fc_ = register_module("fc", linear(kFeatures, shape.classes));
+    make_head(kFeatures, shape);
   }
-
-  NetworkOutput forward(const at::Tensor& inputs) override {
-    NetworkOutput out;
-    const auto x = torch::relu(norm_->forward(first_->forward(inputs.contiguous().flatten(1))));
-    out.features = torch::relu(second_->forward(x));
-    out.logits = fc_->forward(out.features);
-    return out;
-  }
-
-  at::Tensor head(const at::Tensor& features) override { return fc_->forward(features); }
-
-  std::int64_t features() const override { return kFeatures; }
 
  private:
-  torch::nn::Linear first_{nullptr}, second_{nullptr}, fc_{nullptr};
+  at::Tensor embed(const at::Tensor& inputs) override {
+    const auto x = torch::relu(norm_->forward(first_->forward(inputs.contiguous().flatten(1))));
+    return torch::relu(second_->forward(x));
+  }
+
+  torch::nn::Linear first_{nullptr}, second_{nullptr};
   torch::nn::BatchNorm1d norm_{nullptr};
 };
 

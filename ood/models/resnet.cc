@@ -44,28 +44,19 @@ class ResNet18 : public Classifier {
             std::make_shared<BasicBlock>(in, out, stage > 0 && i == 0 ? 2 : 1, shape.bias)));
         in = out;
       }
-    fc_ = register_module(
-        "fc", torch::nn::Linear(torch::nn::LinearOptions(512, shape.classes).bias(shape.bias)));
+    make_head(512, shape);
   }
-
-  NetworkOutput forward(const at::Tensor& inputs) override {
-    auto x = torch::relu(norm_->forward(conv_->forward(inputs)));
-    for (const auto& block : blocks_) x = block->forward(x);
-    NetworkOutput out;
-    out.features = x.mean({2, 3});
-    out.logits = fc_->forward(out.features);
-    return out;
-  }
-
-  at::Tensor head(const at::Tensor& features) override { return fc_->forward(features); }
-
-  std::int64_t features() const override { return 512; }
 
  private:
+  at::Tensor embed(const at::Tensor& inputs) override {
+    auto x = torch::relu(norm_->forward(conv_->forward(inputs)));
+    for (const auto& block : blocks_) x = block->forward(x);
+    return x.mean({2, 3});
+  }
+
   torch::nn::Conv2d conv_{nullptr};
   torch::nn::BatchNorm2d norm_{nullptr};
   std::vector<std::shared_ptr<BasicBlock>> blocks_;
-  torch::nn::Linear fc_{nullptr};
 };
 
 }  // namespace

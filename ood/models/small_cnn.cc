@@ -26,34 +26,27 @@ class SmallCnn : public Classifier {
     conv("2", 16, 32);
     conv("3", 32, 64);
     hidden_ = register_module("hidden", torch::nn::Linear(linear(64 * kGrid * kGrid, kFeatures)));
-    fc_ = register_module("fc", torch::nn::Linear(linear(kFeatures, shape.classes)));
+    make_head(kFeatures, shape);
     for (auto& c : convs_) {
       torch::nn::init::kaiming_normal_(c->weight, 0, torch::kFanOut, torch::kReLU);
       c->weight.set_data(c->weight.contiguous(at::MemoryFormat::ChannelsLast));
     }
   }
 
-  NetworkOutput forward(const at::Tensor& inputs) override {
+ private:
+  at::Tensor embed(const at::Tensor& inputs) override {
     auto x = inputs;
     for (std::size_t i = 0; i < convs_.size(); ++i) {
       x = torch::relu(norms_[i]->forward(convs_[i]->forward(x)));
       if (i < 2) x = torch::max_pool2d(x, 2);
     }
-    NetworkOutput out;
     x = torch::adaptive_avg_pool2d(x, {kGrid, kGrid}).flatten(1);
-    out.features = torch::relu(hidden_->forward(x));
-    out.logits = fc_->forward(out.features);
-    return out;
+    return torch::relu(hidden_->forward(x));
   }
 
-  at::Tensor head(const at::Tensor& features) override { return fc_->forward(features); }
-
-  std::int64_t features() const override { return kFeatures; }
-
- private:
   std::vector<torch::nn::Conv2d> convs_;
   std::vector<torch::nn::BatchNorm2d> norms_;
-  torch::nn::Linear hidden_{nullptr}, fc_{nullptr};
+  torch::nn::Linear hidden_{nullptr};
 };
 
 }  // namespace

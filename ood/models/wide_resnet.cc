@@ -45,30 +45,19 @@ class WideResNet : public Classifier {
         in = out;
       }
     norm_ = register_module("norm", norm(in, shape.bias));
-    fc_ = register_module(
-        "fc", torch::nn::Linear(torch::nn::LinearOptions(in, shape.classes).bias(shape.bias)));
-    features_ = in;
+    make_head(in, shape);
   }
-
-  NetworkOutput forward(const at::Tensor& inputs) override {
-    auto x = conv_->forward(inputs);
-    for (const auto& block : blocks_) x = block->forward(x);
-    NetworkOutput out;
-    out.features = torch::relu(norm_->forward(x)).mean({2, 3});
-    out.logits = fc_->forward(out.features);
-    return out;
-  }
-
-  at::Tensor head(const at::Tensor& features) override { return fc_->forward(features); }
-
-  std::int64_t features() const override { return features_; }
 
  private:
-  std::int64_t features_ = 0;
+  at::Tensor embed(const at::Tensor& inputs) override {
+    auto x = conv_->forward(inputs);
+    for (const auto& block : blocks_) x = block->forward(x);
+    return torch::relu(norm_->forward(x)).mean({2, 3});
+  }
+
   torch::nn::Conv2d conv_{nullptr};
   std::vector<std::shared_ptr<PreactBlock>> blocks_;
   torch::nn::BatchNorm2d norm_{nullptr};
-  torch::nn::Linear fc_{nullptr};
 };
 
 }  // namespace

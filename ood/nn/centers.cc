@@ -25,16 +25,7 @@ void RunningCentersImpl::reset() {
 }
 
 void RunningCentersImpl::update(const at::Tensor& embedding, const at::Tensor& target) {
-  const torch::NoGradGuard no_grad;
-  const auto [means, fresh] =
-      class_means(embedding.detach().to(centers.scalar_type()), target, centers.size(0));
-  const auto seen = fresh.gt(0);
-  const auto total = counts + fresh;
-  auto step = fresh.to(centers.scalar_type()) / total.clamp_min(1).to(centers.scalar_type());
-  if (momentum_ > 0) step = torch::where(counts.gt(0), torch::full_like(step, momentum_), step);
-  step = torch::where(seen, step, torch::zeros_like(step));
-  centers.add_(step.unsqueeze(1) * (means - centers));
-  counts.copy_(total);
+  running_means_update_(centers, counts, embedding, target, momentum_);
 }
 
 at::Tensor RunningCentersImpl::forward(const at::Tensor& embedding) {

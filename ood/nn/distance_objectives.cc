@@ -79,10 +79,8 @@ class CenterLossObjective : public Objective {
     register_module("loss", loss_);
   }
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
-    const auto ce = loss(output.logits, target, "cross_entropy", std::vector<double>{0},
-                         std::nullopt, std::nullopt, "mean", "default", std::nullopt);
-    return sum_of(
-        {{"cross_entropy", ce}, {"center", weight_ * loss_->forward(output.features, target)}});
+    return sum_of({{"cross_entropy", cross_entropy(output.logits, target)},
+                   {"center", weight_ * loss_->forward(output.features, target)}});
   }
 
  private:
@@ -180,8 +178,8 @@ class SvddObjective : public SphereObjective {
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
     return sum_of({{"sphere", loss_->forward(output.logits, target)}});
   }
-  void after_step(const NetworkOutput& output, const at::Tensor& target, double epoch) override {
-    if (epoch >= warmup_)
+  void after_step(const NetworkOutput& output, const at::Tensor& target) override {
+    if (epoch() >= warmup_)
       loss_->update_radius(loss_->distance(output.logits.detach()).masked_select(target.ge(0)));
   }
 

@@ -7,11 +7,6 @@
 namespace ood::nn {
 namespace {
 
-at::Tensor cross_entropy_of(const at::Tensor& logits, const at::Tensor& target) {
-  return loss(logits, target, "cross_entropy", std::vector<double>{0}, std::nullopt, std::nullopt,
-              "mean", "default", std::nullopt);
-}
-
 // A logistic layer that starts by calling large log-sums OOD, or nearly so, teaches the network
 // just that, and the energy score then ranks the wrong way round. So the slope starts at 1.
 torch::nn::Linear logistic_layer() {
@@ -76,15 +71,17 @@ bool VirtualOutlierSynthesizingRegLossImpl::queues_full() const {
   return queues.counts.ge(queues.queue.size(1)).all().item<bool>();
 }
 
-at::Tensor VirtualOutlierSynthesizingRegLossImpl::draw(const at::Tensor& features,
-                                                       const at::Tensor& target) {
-  const torch::NoGradGuard no_grad;
-  const bool full = queues_full();
+void VirtualOutlierSynthesizingRegLossImpl::enqueue(const at::Tensor& features,
+                                                    const at::Tensor& target) {
   vos_enqueue_(queues, features, target, steps.item<std::int64_t>());
+  const torch::NoGradGuard no_grad;
   steps.add_(1);
-  if (!full) return {};
+}
+
+at::Tensor VirtualOutlierSynthesizingRegLossImpl::draw() const {
+  const torch::NoGradGuard no_grad;
   const auto means =
-      (queues.sums / static_cast<double>(queues.queue.size(1))).to(features.scalar_type());
+      (queues.sums / static_cast<double>(queues.queue.size(1))).to(queues.queue.scalar_type());
   return vos_sample(means, vos_covariance(queues), sample_from, select);
 }
 
@@ -93,20 +90,20 @@ at::Tensor VirtualOutlierSynthesizingRegLossImpl::regularizer(const at::Tensor& 
                                                               const at::Tensor& outlier_logits) {
   if (!outlier_logits.defined()) return logits.sum() * 0;
   const auto known = target.ge(0);
-  const auto id = vos_regularizer(vos_energy(logits, weights), known, phi->weight, phi->bias);
-  const auto out =
-      vos_regularizer(vos_energy(outlier_logits, weights),
-                      torch::zeros({outlier_logits.size(0)}, torch::kBool), phi->weight, phi->bias);
-  const auto count = known.sum() + outlier_logits.size(0);
-  return (reduce_rows(id, known, "sum") + out.sum()) / count;
+  const auto rows = torch::cat({logits.index({known}), outlier_logits});
+  const auto labels = torch::cat(
+      {target.index({known}), torch::full({outlier_logits.size(0)}, -1, target.options())});
+  return vos_reduced_regularizer(rows, labels, weights, phi->weight, phi->bias, false, "mean");
 }
 
 at::Tensor VirtualOutlierSynthesizingRegLossImpl::forward(
     const at::Tensor& logits, const at::Tensor& features, const at::Tensor& target,
     const std::function<at::Tensor(const at::Tensor&)>& last) {
-  const auto outliers = draw(features, target);
-  return cross_entropy_of(logits, target) +
-         alpha * regularizer(logits, target, outliers.defined() ? last(outliers) : outliers);
+  // Synthesis wants queues that were full before this batch.
+  const bool full = queues_full();
+  enqueue(features, target);
+  const auto outlier_logits = full ? last(draw()) : at::Tensor();
+  return cross_entropy(logits, target) + alpha * regularizer(logits, target, outlier_logits);
 }
 
 EnergyMarginLossImpl::EnergyMarginLossImpl(double initial_cross_entropy, double margin_,

@@ -51,9 +51,10 @@ class VirtualOutlierSynthesizingRegLossImpl : public torch::nn::Module {
                                         double alpha = 0.1);
   /// Whether outliers can be drawn.
   bool queues_full() const;
-  /// The outliers of this step [K * select, D], or an undefined tensor while the queues fill; then
-  /// takes the features in.
-  at::Tensor draw(const at::Tensor& features, const at::Tensor& target);
+  /// Takes the features [N, D] of ID rows in.
+  void enqueue(const at::Tensor& features, const at::Tensor& target);
+  /// Outliers [K * select, D]; the queues must be full.
+  at::Tensor draw() const;
   /// The regularizer of ID logits [N, C] and of the outliers' logits (undefined: 0).
   at::Tensor regularizer(const at::Tensor& logits, const at::Tensor& target,
                          const at::Tensor& outlier_logits);

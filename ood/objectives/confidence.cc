@@ -28,9 +28,7 @@ std::pair<at::Tensor, at::Tensor> confidence_terms(const at::Tensor& logits,
   TORCH_CHECK_VALUE(!hint.has_value() || hint->sym_sizes() == target.sym_sizes(),
                     "confidence: expected hint of the target's shape ", target.sym_sizes(),
                     ", got another");
-  const double no_smoothing[] = {0};
-  const auto nll = loss(logits, target, "cross_entropy", no_smoothing, std::nullopt, std::nullopt,
-                        "none", "default", std::nullopt);
+  const auto nll = cross_entropy(logits, target, "none");
   const auto u = confidence_logit.to(nll.scalar_type());
   // log(c p_y + 1 - c) without forming c, which rounds to 0 or 1.
   const auto log_c = at::log_sigmoid(u);

@@ -24,8 +24,7 @@ at::Tensor energy_gap_pairwise(const at::Tensor& logits_in, const at::Tensor& ta
   TORCH_CHECK_VALUE(logits_in.sym_sizes() == logits_out.sym_sizes(),
                     "energy_gap, pairwise: expected as many outliers as ID rows, got logits ",
                     logits_in.sym_sizes(), " and ", logits_out.sym_sizes());
-  const auto ce = loss(logits_in, target_in, "cross_entropy", std::vector<double>{0}, std::nullopt,
-                       std::nullopt, "mean", "default", std::nullopt);
+  const auto ce = cross_entropy(logits_in, target_in);
   const auto pairs = (logits_out.logsumexp(1) - logits_in.logsumexp(1) + margin).relu();
   return ce + lambda * pairs.mean();
 }

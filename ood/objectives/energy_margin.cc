@@ -24,11 +24,9 @@ EnergyMarginMeans energy_margin_means(const at::Tensor& logits, const at::Tensor
   TORCH_CHECK_VALUE(phi_weight.sym_numel() == 1 && phi_bias.sym_numel() == 1,
                     "energy_margin: expected a logistic layer of one weight and one bias, got ",
                     phi_weight.sym_sizes(), " and ", phi_bias.sym_sizes());
-  const double no_smoothing[] = {0};
   EnergyMarginMeans m;
   m.known = target.ge(0);
-  m.cross_entropy = loss(logits, target, "cross_entropy", no_smoothing, std::nullopt, std::nullopt,
-                         "mean", "default", std::nullopt);
+  m.cross_entropy = cross_entropy(logits, target);
   const auto s = at::logsumexp(logits.to(ops::computing_type(logits)), 1);
   const auto w = phi_weight.reshape({}), b = phi_bias.reshape({});
   const auto phi = w * s + b, is_known = m.known.to(phi.scalar_type());
@@ -43,19 +41,31 @@ at::Tensor augmented_lagrangian(const at::Tensor& c, const at::Tensor& l, const 
   return ((b * c + l).relu().square() - l.square()) / (2 * b);
 }
 
+EnergyMarginTerms energy_margin_terms(const EnergyMarginMeans& m, const at::Tensor& state,
+                                      double false_alarm, double tau, double out_weight) {
+  TORCH_CHECK_VALUE(state.sym_numel() == 5, "energy_margin: expected a state of 5 numbers, got ",
+                    state.sym_sizes());
+  // A copy, since an update in place may come before the backward pass.
+  const auto now = state.to(m.inside.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+  const auto of = [&](std::int64_t i) { return now.select(0, i); };
+  // Without ID rows there is no violation, which is not the same as a violation of -false_alarm.
+  const auto any = m.known.any();
+  const auto psi = [&](const at::Tensor& violation, std::int64_t i) {
+    const auto value = augmented_lagrangian(violation, of(i), of(i + 1));
+    return at::where(any, value, at::zeros_like(value));
+  };
+  return {psi(m.cross_entropy - tau * of(4), 2), out_weight * m.outside,
+          psi(m.inside - false_alarm, 0)};
+}
+
 at::Tensor energy_margin_loss(const at::Tensor& logits, const at::Tensor& target,
                               const at::Tensor& phi_weight, const at::Tensor& phi_bias,
                               const at::Tensor& state, double margin, double false_alarm,
                               double tau, double out_weight) {
-  TORCH_CHECK_VALUE(state.sym_numel() == 5, "energy_margin: expected a state of 5 numbers, got ",
-                    state.sym_sizes());
-  const auto m = energy_margin_means(logits, target, phi_weight, phi_bias, margin);
-  const auto of = [&](std::int64_t i) { return state.select(0, i).to(m.inside.scalar_type()); };
-  const auto inside = augmented_lagrangian(m.inside - false_alarm, of(0), of(1));
-  const auto ce = augmented_lagrangian(m.cross_entropy - tau * of(4), of(2), of(3));
-  // Without ID rows there is no violation, which is not the same as a violation of -false_alarm.
-  const auto any = m.known.any();
-  return at::where(any, inside + ce, at::zeros_like(inside)) + out_weight * m.outside;
+  const auto terms =
+      energy_margin_terms(energy_margin_means(logits, target, phi_weight, phi_bias, margin), state,
+                          false_alarm, tau, out_weight);
+  return terms.classification + terms.outside + terms.inside;
 }
 
 void energy_margin_update_(at::Tensor& state, double inside_violation, double ce_violation,
@@ -79,6 +89,8 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "Tensor state, float margin=10, float false_alarm=0.05, float tau=2, float out_weight=1) -> "
       "Tensor",
       energy_margin_loss, {at::Tag::pt2_compliant_tag});
+  m.def("augmented_lagrangian(Tensor violation, Tensor multiplier, Tensor penalty) -> Tensor",
+        augmented_lagrangian, {at::Tag::pt2_compliant_tag});
   m.def(
       "energy_margin_means(Tensor logits, Tensor target, Tensor phi_weight, Tensor phi_bias, "
       "float margin=10) -> (Tensor inside, Tensor outside, Tensor cross_entropy)",

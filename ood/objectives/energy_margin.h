@@ -88,8 +88,15 @@ EnergyMarginMeans energy_margin_means(const at::Tensor& logits, const at::Tensor
 at::Tensor augmented_lagrangian(const at::Tensor& violation, const at::Tensor& multiplier,
                                 const at::Tensor& penalty);
 
-/// logits [N, C], target [N]. state [5]: multiplier and penalty of the false alarms, of the
-/// cross-entropy, and L_0. A missing population contributes exactly 0.
+/// The three terms of the loss from those means. state [5]: multiplier and penalty of the false
+/// alarms, of the cross-entropy, and L_0. A missing population contributes exactly 0.
+struct EnergyMarginTerms {
+  at::Tensor classification, outside, inside;
+};
+EnergyMarginTerms energy_margin_terms(const EnergyMarginMeans& means, const at::Tensor& state,
+                                      double false_alarm, double tau, double out_weight);
+
+/// The sum of the terms for logits [N, C], target [N].
 at::Tensor energy_margin_loss(const at::Tensor& logits, const at::Tensor& target,
                               const at::Tensor& phi_weight, const at::Tensor& phi_bias,
                               const at::Tensor& state, double margin, double false_alarm,

@@ -48,21 +48,26 @@ at::Tensor vos_regularizer(const at::Tensor& energy, const at::Tensor& known,
   return at::softplus(at::where(known, -margin, margin));
 }
 
+at::Tensor vos_reduced_regularizer(const at::Tensor& logits, const at::Tensor& target,
+                                   const at::Tensor& weights, const at::Tensor& phi_weight,
+                                   const at::Tensor& phi_bias, bool balance,
+                                   std::string_view reduction) {
+  const auto known = target.ge(0);
+  const auto rows = vos_regularizer(vos_energy(logits, weights), known, phi_weight, phi_bias);
+  if (reduction == "none") return rows;
+  if (reduction == "sum") return rows.sum();
+  return balance ? reduce_rows(rows, known, reduction) +
+                       reduce_rows(rows, known.logical_not(), reduction)
+                 : rows.sum().div(c10::Scalar(rows.sym_numel().max(1)));
+}
+
 at::Tensor vos_reg_loss(const at::Tensor& logits, const at::Tensor& target,
                         const at::Tensor& weights, const at::Tensor& phi_weight,
                         const at::Tensor& phi_bias, double alpha, bool balance,
                         std::string_view reduction) {
-  const double no_smoothing[] = {0};
-  const auto nll = loss(logits, target, "cross_entropy", no_smoothing, std::nullopt, std::nullopt,
-                        reduction, "default", std::nullopt);
-  const auto known = target.ge(0);
-  const auto rows = vos_regularizer(vos_energy(logits, weights), known, phi_weight, phi_bias);
-  if (reduction == "none") return nll + alpha * rows;
-  if (reduction == "sum") return nll + alpha * rows.sum();
-  const auto regularizer = balance ? reduce_rows(rows, known, reduction) +
-                                         reduce_rows(rows, known.logical_not(), reduction)
-                                   : rows.sum().div(c10::Scalar(rows.sym_numel().max(1)));
-  return nll + alpha * regularizer;
+  return cross_entropy(logits, target, reduction) +
+         alpha * vos_reduced_regularizer(logits, target, weights, phi_weight, phi_bias, balance,
+                                         reduction);
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {

@@ -52,6 +52,13 @@ at::Tensor vos_energy(const at::Tensor& logits, const at::Tensor& weights);
 at::Tensor vos_regularizer(const at::Tensor& energy, const at::Tensor& known,
                            const at::Tensor& phi_weight, const at::Tensor& phi_bias);
 
+/// The regularizer of logits [N, C] or [N, C, ...], reduced; `mean` over all rows, or with
+/// `balance` over either population.
+at::Tensor vos_reduced_regularizer(const at::Tensor& logits, const at::Tensor& target,
+                                   const at::Tensor& weights, const at::Tensor& phi_weight,
+                                   const at::Tensor& phi_bias, bool balance,
+                                   std::string_view reduction);
+
 /// logits [N, C] or [N, C, ...], target [N, ...]; `none` gives CE + alpha CE(l) a row.
 at::Tensor vos_reg_loss(const at::Tensor& logits, const at::Tensor& target,
                         const at::Tensor& weights, const at::Tensor& phi_weight,

@@ -172,37 +172,26 @@ Tensor weighted_differences(const Tensor& x, const Tensor& c, const Tensor& weig
     const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
     const F* w = weight.const_data_ptr<F>();
     F* to = out.mutable_data_ptr<F>();
-    const auto directly = [&](std::int64_t i) {
-      F* row = to + i * d;
-      std::fill(row, row + d, F{0});
-      for (std::int64_t j = 0; j < k; ++j)
-        if (const F v = w[i * k + j]; v != 0)
-          for (std::int64_t e = 0; e < d; ++e) row[e] += v * (px[i * d + e] - pc[j * d + e]);
+    const auto directly = [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = begin; i < end; ++i)
+        kernels::weighted_differences(px + i * d, pc, k, d, w + i * k, 1, to + i * d);
     };
     if (!product_pays(n, k, d)) {
-      at::parallel_for(0, n, rows_per_task(k * d), [&](std::int64_t begin, std::int64_t end) {
-        for (auto i = begin; i < end; ++i)
-          kernels::weighted_differences(px + i * d, pc, k, d, w + i * k, 1, to + i * d);
-      });
+      at::parallel_for(0, n, rows_per_task(k * d), directly);
       return;
     }
     const Centred centred(x, c);
     const F* ax = centred.x.const_data_ptr<F>();
-    at::parallel_for(0, (n + kBlock - 1) / kBlock, 1, [&](std::int64_t first, std::int64_t last) {
-      for (auto b = first; b < last; ++b) {
-        const auto begin = b * kBlock, end = std::min(begin + kBlock, n);
-        const auto used = std::count_if(w + begin * k, w + end * k, [](F v) { return v != 0; });
-        if (static_cast<double>(used) < kSparse * static_cast<double>((end - begin) * k)) {
-          for (auto i = begin; i < end; ++i) directly(i);
-          continue;
-        }
-        auto block = out.slice(0, begin, end);
-        at::mm_out(block, weight.slice(0, begin, end), centred.c);
-        for (auto i = begin; i < end; ++i) {
-          F sum = 0;
-          for (std::int64_t j = 0; j < k; ++j) sum += w[i * k + j];
-          for (std::int64_t e = 0; e < d; ++e) to[i * d + e] = sum * ax[i * d + e] - to[i * d + e];
-        }
+    for_each_block(n, [&](std::int64_t begin, std::int64_t end) {
+      const auto used = std::count_if(w + begin * k, w + end * k, [](F v) { return v != 0; });
+      if (static_cast<double>(used) < kSparse * static_cast<double>((end - begin) * k))
+        return directly(begin, end);
+      auto block = out.slice(0, begin, end);
+      at::mm_out(block, weight.slice(0, begin, end), centred.c);
+      for (auto i = begin; i < end; ++i) {
+        F sum = 0;
+        for (std::int64_t j = 0; j < k; ++j) sum += w[i * k + j];
+        for (std::int64_t e = 0; e < d; ++e) to[i * d + e] = sum * ax[i * d + e] - to[i * d + e];
       }
     });
   });

@@ -22,4 +22,10 @@ at::Tensor own_center_distances(const at::Tensor& embedding, const at::Tensor& c
 std::pair<at::Tensor, at::Tensor> class_means(const at::Tensor& embedding, const at::Tensor& target,
                                               std::int64_t classes);
 
+/// Running means of classes, without gradient: means [K, D], counts [K] int64 of the rows seen.
+/// momentum 0: exact means of all rows; else means += momentum (batch mean - means), from the
+/// second batch of a class on. Rows with a target below 0 take no part.
+void running_means_update_(const at::Tensor& means, const at::Tensor& counts,
+                           const at::Tensor& embedding, const at::Tensor& target, double momentum);
+
 }  // namespace ood

@@ -215,6 +215,13 @@ at::Tensor loss(const at::Tensor& logits, const at::Tensor& target, std::string_
   return ops::loss_op().call(OOD_LOSS_PASS);
 }
 
+at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target,
+                         std::string_view reduction) {
+  const double no_smoothing[] = {0};
+  return loss(logits, target, "cross_entropy", no_smoothing, std::nullopt, std::nullopt, reduction,
+              "default", std::nullopt);
+}
+
 TORCH_LIBRARY_FRAGMENT(ood, m) {
   const std::string row =
       "Tensor logits, Tensor target, str objective, float[] parameters, Tensor? extras=None, "

@@ -233,13 +233,14 @@ class BlockPass {
   }
 
   void compute_scale(const F* sqnorm) {
-    if constexpr (std::is_same_v<F, double>) {
-      if (in_.entry.row.scaled)
-        in_.entry.row.scale_f64(in_.args.parameters.data(), block_.n, sqnorm, s_.scale.data());
-    } else {
-      if (in_.entry.row.scaled)
-        in_.entry.row.scale_f32(in_.args.parameters.data(), block_.n, sqnorm, s_.scale.data());
-    }
+    if (!in_.entry.row.scaled) return;
+    const auto scale = [&] {
+      if constexpr (std::is_same_v<F, double>)
+        return in_.entry.row.scale_f64;
+      else
+        return in_.entry.row.scale_f32;
+    }();
+    scale(in_.args.parameters.data(), block_.n, sqnorm, s_.scale.data());
   }
 
   /// The formula's view of the block.

@@ -44,6 +44,10 @@ at::Tensor loss(const at::Tensor& logits, const at::Tensor& target, std::string_
                 const std::optional<at::Tensor>& weight, std::string_view reduction,
                 std::string_view balance, std::optional<std::int64_t> ignore_index);
 
+/// Cross-entropy of the rows with a label from 0 on, as other objectives are built on it.
+at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target,
+                         std::string_view reduction = "mean");
+
 namespace ops {
 
 /// The same by ordinary tensor operations: any device, any order of derivative, functorch.

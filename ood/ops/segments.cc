@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -290,8 +291,25 @@ std::pair<Tensor, Tensor> class_means(const Tensor& x, const Tensor& target, std
   return {segment_sum(x, target, classes) / divisor, counts};
 }
 
+void running_means_update_(const Tensor& means, const Tensor& counts, const Tensor& embedding,
+                           const Tensor& target, double momentum) {
+  const at::NoGradGuard no_grad;
+  const auto [batch, fresh] =
+      class_means(embedding.detach().to(means.scalar_type()), target, means.size(0));
+  const auto total = counts + fresh;
+  auto step = fresh.to(means.scalar_type()) / total.clamp_min(1).to(means.scalar_type());
+  if (momentum > 0) step = at::where(counts.gt(0), at::full_like(step, momentum), step);
+  step = at::where(fresh.gt(0), step, at::zeros_like(step));
+  means.add_(step.unsqueeze(1) * (batch - means));
+  counts.copy_(total);
+}
+
 TORCH_LIBRARY_FRAGMENT(ood, m) {
   const auto def = [&](const char* schema) { m.def(schema, {at::Tag::pt2_compliant_tag}); };
+  m.def(
+      "running_means_update_(Tensor(a!) means, Tensor(b!) counts, Tensor embedding, "
+      "Tensor target, float momentum=0) -> ()",
+      running_means_update_);
   def("segment_sum(Tensor rows, Tensor target, int classes) -> Tensor");
   def("own_center_distances(Tensor embedding, Tensor centers, Tensor target) -> Tensor");
   def("_own_center_distances_forward(Tensor embedding, Tensor centers, Tensor target) -> Tensor");

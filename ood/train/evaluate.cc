@@ -55,21 +55,39 @@ std::vector<double> score_numbers(const at::Tensor& scores, const std::string& w
   return v;
 }
 
-at::Tensor outlier_score(const Objective& objective, std::string_view score,
+namespace {
+
+at::Tensor general_score(const Objective& objective, std::string_view score,
                          const NetworkOutput& output) {
-  if (const auto own = objective.own_score(output); own.defined()) return own;
   return get_score(score).compute({objective.class_logits(output.logits), output.features});
 }
 
-std::vector<double> validation_scores(Classifier& network, const Objective& objective,
-                                      const Task& task, const std::string& score) {
+std::optional<double> accuracy_of(const Objective& objective, const NetworkOutput& output,
+                                  const Samples& samples) {
+  const auto evidence = objective.class_evidence(output);
+  if (!evidence.defined()) return std::nullopt;
+  return accuracy(evidence, samples.labels);
+}
+
+json or_null(const std::optional<double>& v) { return v ? json(*v) : json(nullptr); }
+
+}  // namespace
+
+at::Tensor outlier_score(const Objective& objective, std::string_view score,
+                         const NetworkOutput& output) {
+  const auto own = objective.own_score(output);
+  return own.defined() ? own : general_score(objective, score, output);
+}
+
+HeldOut test_held_out(Classifier& network, const Objective& objective, const Task& task,
+                      const std::string& score) {
   if (task.validation.size() == 0) return {};
   const torch::NoGradGuard no_grad;
-  auto scores =
-      score_numbers(outlier_score(objective, score, run_network(network, task, task.validation)),
-                    "held-out data");
-  std::sort(scores.begin(), scores.end());
-  return scores;
+  const auto output = run_network(network, task, task.validation);
+  HeldOut h{accuracy_of(objective, output, task.validation),
+            score_numbers(outlier_score(objective, score, output), "held-out data")};
+  std::sort(h.scores.begin(), h.scores.end());
+  return h;
 }
 
 NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
@@ -93,32 +111,24 @@ double accuracy(const at::Tensor& evidence, const at::Tensor& labels) {
 }
 
 json evaluate(Classifier& network, const Objective& objective, const Task& task,
-              const std::string& own_score, std::uint64_t seed) {
+              const std::string& own_score, const HeldOut& held_out, std::uint64_t seed) {
   const torch::NoGradGuard no_grad;
   json result;
   const auto id = run_network(network, task, task.test);
   std::vector<std::pair<std::string, NetworkOutput>> sets;
   for (const auto& [name, samples] : task.ood)
     sets.emplace_back(name, run_network(network, task, samples));
-  const auto accuracy_of = [&](const NetworkOutput& output, const Samples& samples) -> json {
-    const auto evidence = objective.class_evidence(output);
-    if (!evidence.defined()) return nullptr;
-    return accuracy(evidence, samples.labels);
-  };
   // The objective's own score, or one of the general ones.
   const auto score_of = [&](std::string_view name, const NetworkOutput& output) {
-    return name == own_score
-               ? outlier_score(objective, name, output)
-               : get_score(name).compute({objective.class_logits(output.logits), output.features});
+    return name == own_score ? outlier_score(objective, name, output)
+                             : general_score(objective, name, output);
   };
 
-  result["accuracy"] = accuracy_of(id, task.test);
+  result["accuracy"] = or_null(accuracy_of(objective, id, task.test));
   result["test_samples"] = task.test.size();
-  if (task.validation.size() > 0) {
-    const auto held_out = run_network(network, task, task.validation);
-    result["validation_accuracy"] = accuracy_of(held_out, task.validation);
-    result["threshold"] =
-        threshold_at(score_numbers(score_of(own_score, held_out), "held-out data"), 0.95);
+  if (!held_out.scores.empty()) {
+    result["validation_accuracy"] = or_null(held_out.accuracy);
+    result["threshold"] = threshold_at(held_out.scores, 0.95);
   }
   std::vector<std::string> names;
   for (const Score& score : scores()) names.emplace_back(score.name);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 
 #include "ood/data/task.h"
 #include "ood/models/classifier.h"
@@ -25,16 +26,21 @@ std::vector<double> score_numbers(const at::Tensor& scores, const std::string& w
 /// Share of rows whose largest evidence is that of the label; evidence must be defined.
 double accuracy(const at::Tensor& evidence, const at::Tensor& labels);
 
+/// What a network says of the held-out ID data.
+struct HeldOut {
+  std::optional<double> accuracy;  ///< none for an objective that does not classify
+  std::vector<double> scores;      ///< ascending; empty where nothing is held out
+};
+HeldOut test_held_out(Classifier& network, const Objective& objective, const Task& task,
+                      const std::string& score);
+
 /// Tests the network: accuracy, and for every OOD test set how well each score detects it.
 ///   accuracy (null for an objective that does not classify), threshold (95 % of the held-out ID
 ///   data accepted by `score`), ood: {set: {auroc, auroc_low, auroc_high, aupr_in, aupr_out,
 ///   fpr95}} by `score`, scores: {score: {set: {auroc, aupr_in, aupr_out, fpr95}}}, curves: {set:
 ///   {roc, histogram}} by `score`
 nlohmann::ordered_json evaluate(Classifier& network, const Objective& objective, const Task& task,
-                                const std::string& score, std::uint64_t seed);
-
-/// The scores of the held-out ID data, ascending; empty where none is held out.
-std::vector<double> validation_scores(Classifier& network, const Objective& objective,
-                                      const Task& task, const std::string& score);
+                                const std::string& score, const HeldOut& held_out,
+                                std::uint64_t seed);
 
 }  // namespace ood

@@ -41,11 +41,9 @@ class Objective : public torch::nn::Module {
   /// Before the first step, for centers that are initialised from the data.
   virtual void begin(const TrainingPass&) {}
   /// After each step, without gradient.
-  virtual void after_step(const NetworkOutput&, const at::Tensor& /*target*/, double /*epoch*/) {}
+  virtual void after_step(const NetworkOutput&, const at::Tensor& /*target*/) {}
   /// At the end of each epoch.
   virtual void after_epoch(const TrainingPass&) {}
-  /// Instead of begin(), where a training goes on after `epoch` epochs.
-  virtual void resume(double /*epoch*/) {}
   /// After the last step, for state that the test needs.
   virtual void finish(const TrainingPass&) {}
 
@@ -57,6 +55,13 @@ class Objective : public torch::nn::Module {
   virtual at::Tensor class_logits(const at::Tensor& logits) const { return logits; }
   /// The objective's own score [N], higher for OOD; undefined: the score of that name in scores.h.
   virtual at::Tensor own_score(const NetworkOutput&) const { return {}; }
+
+  /// Epochs of the training that are done, also in fractions; the training loop keeps it.
+  double epoch() const { return epoch_; }
+  void set_epoch(double epoch) { epoch_ = epoch; }
+
+ private:
+  double epoch_ = 0;
 };
 
 /// The objective of that entry with these parameters, in the order of the entry's table.

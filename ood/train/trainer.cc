@@ -66,6 +66,13 @@ class Precision {
   bool on_, before_;
 };
 
+// With new weights, or, where a run is named, with its weights as far as they fit.
+Model initial_model(const ModelDescription& description, const std::string& init) {
+  Model model = make_model(description);
+  if (!init.empty()) initialise_network(*model.network, description, init);
+  return model;
+}
+
 // One training: the loop and what belongs to it.
 class Training {
  public:
@@ -73,10 +80,11 @@ class Training {
       : o_(options),
         task_(task),
         out_(out),
-        model_(make_model(describe(options, task))),
+        description_(describe(options, task)),
+        model_(initial_model(description_, start == Start::kResume ? "" : options.init)),
         inputs_(o_, task, outliers_per_step(options, task)),
         checkpoints_(out),
-        optimizer_((prepare_network(start), o_), trainable(model_)),
+        optimizer_(o_, trainable(model_)),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
         progress_(o_.objective, total_),
@@ -95,10 +103,8 @@ class Training {
     log_ = std::make_unique<MetricsLog>(out, at_.step);
     warn(setup_warnings(get_objective(o_.objective), *model_.network, *model_.objective,
                         trainable(model_)));
-    if (at_.step == 0)
-      model_.objective->begin(pass());
-    else
-      model_.objective->resume(epochs_done());
+    model_.objective->set_epoch(epochs_done());
+    if (at_.step == 0) model_.objective->begin(pass());
   }
 
   json run() {
@@ -117,7 +123,9 @@ class Training {
                           std::to_string(total_) + "; go on with: ood train --resume " +
                           out_.string());
       }
-      if (due && at_.step < total_) save();
+      // The best step's weights are wanted at the end, also if it is the last one.
+      const bool best = epoch_ends && o_.patience > 0 && at_.best_step == at_.step;
+      if ((due && at_.step < total_) || best) save();
     }
     return finish();
   }
@@ -135,11 +143,6 @@ class Training {
   // Epochs that are complete after that many steps.
   std::int64_t epoch_of(std::int64_t step) const {
     return step * o_.accumulate / inputs_.steps_per_epoch();
-  }
-
-  void prepare_network(Start start) const {
-    if (!o_.init.empty() && start != Start::kResume)
-      initialise_network(*model_.network, describe(o_, task_), o_.init);
   }
 
   // All ID training data through the network as it is, for objectives with centers.
@@ -212,7 +215,8 @@ class Training {
     ++at_.step;
     at_.epoch_loss += loss;
     ++at_.epoch_steps;
-    model_.objective->after_step(output, step.target, epochs_done());
+    model_.objective->set_epoch(epochs_done());
+    model_.objective->after_step(output, step.target);
     char note[48];
     std::snprintf(note, sizeof note, "loss %.3f", loss);
     progress_.update(at_.step, note);
@@ -239,7 +243,6 @@ class Training {
         if (now > at_.best_accuracy) {
           at_.best_accuracy = now;
           at_.best_step = at_.step;
-          if (o_.patience > 0) save();
         }
         stop = o_.patience > 0 && at_.epochs_without_gain >= o_.patience;
       }
@@ -265,9 +268,8 @@ class Training {
     const double seconds = elapsed();
     const ObjectiveEntry& entry = get_objective(o_.objective);
     const std::string score(entry.score);
-    save_trained(out_ / "model.safetensors",
-                 {describe(o_, task_), model_,
-                  validation_scores(*model_.network, *model_.objective, task_, score)});
+    const HeldOut held_out = test_held_out(*model_.network, *model_.objective, task_, score);
+    save_trained(out_ / "model.safetensors", {description_, model_, held_out.scores});
     json result;
     result["objective"] = o_.objective;
     result["score"] = entry.score;
@@ -275,7 +277,7 @@ class Training {
     result["seconds"] = seconds;
     result["steps"] = steps;
     if (best) result["best_step"] = at_.best_step;
-    result.update(evaluate(*model_.network, *model_.objective, task_, score, seed()));
+    result.update(evaluate(*model_.network, *model_.objective, task_, score, held_out, seed()));
     result["training"] = training_curves(read_metrics(out_));
     json file = results_header(o_, task_);
     file["objectives"] = {result};
@@ -287,6 +289,7 @@ class Training {
   const RunOptions& o_;
   const Task& task_;
   fs::path out_;
+  ModelDescription description_;
   Model model_;
   StepInputs inputs_;
   Checkpoints checkpoints_;

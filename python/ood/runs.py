@@ -105,10 +105,7 @@ class Run(torch.nn.Module):
         if name == "cac":
             return nn.CACLoss.score(nn.functional.distances(logits, state["loss.anchors"], squared=False))
         if name == "center_distance":
-            if "norm.running_mean" in state:  # II normalises the embedding
-                logits = torch.nn.functional.batch_norm(logits, state["norm.running_mean"], state["norm.running_var"])
-            centers = next(state[k] for k in ("loss.running.centers", "loss.centers.centers", "loss.center") if k in state)
-            return nn.functional.distances(logits, centers.view(-1, centers.shape[-1])).amin(1)
+            return self._center_distances(logits).amin(1)
         raise ValueError(f"{self.path}: its score {name} is not known to this version")
 
     def threshold(self, tpr: float = 0.95) -> float:
@@ -132,11 +129,17 @@ class Run(torch.nn.Module):
             d = nn.functional.distances(logits, state["loss.anchors"], squared=False)
             return (d * (1 - torch.nn.functional.softmin(d, dim=1))).argmin(1)
         if name in ("ii", "mchad"):
-            if name == "ii":
-                logits = torch.nn.functional.batch_norm(logits, state["norm.running_mean"], state["norm.running_var"])
-            key = "loss.running.centers" if name == "ii" else "loss.centers.centers"
-            return nn.functional.distances(logits, state[key]).argmin(1)
+            return self._center_distances(logits).argmin(1)
         return self.class_logits(logits).argmax(1)
+
+    def _center_distances(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Squared distances to the objective's centers."""
+        from ood import nn
+        state = self.objective_state
+        if "norm.running_mean" in state:  # II normalises the embedding
+            embedding = torch.nn.functional.batch_norm(embedding, state["norm.running_mean"], state["norm.running_var"])
+        centers = next(state[k] for k in ("loss.running.centers", "loss.centers.centers", "loss.center") if k in state)
+        return nn.functional.distances(embedding, centers.view(-1, centers.shape[-1]))
 
     def save_network(self, path: Union[str, pathlib.Path]) -> None:
         """Writes the run's file with the network's present weights, for the program (`ood train --init`)."""

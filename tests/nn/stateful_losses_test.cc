@@ -59,13 +59,20 @@ TEST(StatefulLosses, SynthesisWaitsForFullQueuesAndLeavesTheFeaturesAlone) {
   torch::nn::Linear last(4, 3);
   const auto target = torch::tensor({0, 0, 1, 1, 2, 2});
   const auto features = torch::randn({6, 4}).requires_grad_();
-  EXPECT_FALSE(criterion->draw(features, target).defined());
+  EXPECT_FALSE(criterion->queues_full());
+  const auto plain = torch::randn({6, 3});
+  EXPECT_EQ(criterion(plain, features, target,
+                      [&](const at::Tensor&) -> at::Tensor {
+                        ADD_FAILURE() << "drew before the queues were full";
+                        return {};
+                      })
+                .item<double>(),
+            torch::nn::functional::cross_entropy(plain, target).item<double>());
   EXPECT_TRUE(criterion->queues_full());
-  const auto outliers = criterion->draw(features, target);
+  const auto outliers = criterion->draw();
   EXPECT_EQ(outliers.sizes(), (std::vector<std::int64_t>{6, 4}));
   EXPECT_FALSE(outliers.requires_grad());
   last->zero_grad();
-  const auto plain = torch::randn({6, 3});
   criterion->regularizer(plain, target, last(outliers)).backward();
   EXPECT_GT(last->weight.grad().abs().sum().item<double>(), 0);
   EXPECT_FALSE(features.grad().defined());

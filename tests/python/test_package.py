@@ -277,7 +277,6 @@ def test_docstrings_of_modules_have_an_example_that_runs():
     import doctest
     from ood import augment, metrics
     from ood.nn import centers, distance, stateful
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     names = {"torch": torch, "ood": ood}
     examples = 0
     for module in (augment, metrics, centers, distance, stateful):
@@ -285,7 +284,7 @@ def test_docstrings_of_modules_have_an_example_that_runs():
             for e in test.examples:
                 exec(compile(e.source, test.name, "single"), test.globs)  # runs; values are random
                 examples += 1
-    assert examples > 15 and runner is not None
+    assert examples > 15
 
 
 def test_the_examples_of_the_readme_run(tmp_path):

@@ -308,11 +308,8 @@ def test_synthesis_trains_as_the_peer_with_its_draws(monkeypatch):
                 return drawn[-1][0]
 
             theirs[0]._sample_virtual_outliers = remember
-        if len(drawn) == 0 and not theirs[0]._queues_full():
-            drawn_before.append(0)
         return theirs[0](z, f, y)
 
-    drawn_before, phi_theirs = [], None
     a = train(peers, weights.parameters())
     weights.weight.data = start
     own, phi = torch.nn.Parameter(start[0].clone()), linear(2)
@@ -356,7 +353,8 @@ def test_opcheck_of_every_op_of_the_library():
         "energy_margin_loss": (x, y, w[:1], b[:1], scone_state), "energy_margin_means": (x, y, w[:1], b[:1]),
         "energy_margin_update_": (scone_state.clone(), .1, .2), "mean_weights": (torch.tensor([3, 0]), 2, False, 6),
         "msp_score": (x,), "max_logit_score": (x,), "energy_score": (x,),
-        "mixup_with": (x, y, .3, torch.randperm(6)),
+        "mixup_with": (x, y, .3, torch.randperm(6)), "augmented_lagrangian": (x[:, 0], one, one * 2),
+        "running_means_update_": (c.detach().clone(), torch.tensor([1, 0, 2]), x.detach(), y),
     }
     # Of numbers, not of tensors; or random, so that two calls may not be compared; or checked through another op.
     without = {"objectives_json", "cut_box", "detection", "auroc_interval", "threshold_at"} | {

@@ -40,21 +40,9 @@ class RunningCenters(torch.nn.Module):
         self.centers.zero_()
         self.counts.zero_()
 
-    @torch.no_grad()
     def update(self, embedding: torch.Tensor, target: torch.Tensor) -> None:
         """embedding [N, D], target [N]; rows with a label below 0 take no part."""
-        classes = len(self.counts)
-        known = target[(target >= 0) & (target < classes)]
-        fresh = torch.bincount(known, minlength=classes)
-        sums = ops.segment_sum(embedding.detach().to(self.centers.dtype), target, classes)
-        total = self.counts + fresh
-        means = sums / fresh.clamp(min=1).unsqueeze(1)
-        step = fresh / total.clamp(min=1)
-        if self.momentum > 0:
-            step = torch.where(self.counts > 0, torch.full_like(step, self.momentum), step)
-        step = torch.where(fresh > 0, step, torch.zeros_like(step))
-        self.centers += step.unsqueeze(1).to(self.centers.dtype) * (means - self.centers)
-        self.counts.copy_(total)
+        ops.running_means_update_(self.centers, self.counts, embedding, target, self.momentum)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """embedding [N, D] -> squared distances [N, K], infinite to classes that were not seen."""

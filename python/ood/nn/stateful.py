@@ -95,6 +95,18 @@ class VosQueues(torch.nn.Module):
         covariance = ops.vos_covariance(self.queue, self.counts, self.sums, self.moment)
         return ops.vos_sample(means, covariance, self.sample_from, self.select)
 
+    def with_outliers(self, logits: torch.Tensor, features: torch.Tensor, target: torch.Tensor,
+                      last: Callable[[torch.Tensor], torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor, int]:
+        """The ID rows of a batch and, once the queues were full before it, outliers through the last layer:
+        logits, labels (-1 for an outlier), and how many outliers there are."""
+        outliers = self.draw(features, target)
+        known = target >= 0
+        logits, target = logits[known], target[known]
+        if outliers is None or len(target) == 0:
+            return logits, target, 0
+        return (torch.cat([logits, last(outliers).to(logits.dtype)]),
+                torch.cat([target, target.new_full((len(outliers),), -1)]), len(outliers))
+
 
 class VirtualOutlierSynthesizingRegLoss(torch.nn.Module):
     """VOS without outliers (Du et al. 2022): they are drawn from the rim of Gaussians of the features.
@@ -118,13 +130,9 @@ class VirtualOutlierSynthesizingRegLoss(torch.nn.Module):
     def forward(self, logits: torch.Tensor, features: torch.Tensor, target: torch.Tensor,
                 last: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """logits [N, C], features [N, D], target [N] -> scalar; rows with a label below 0 are left out."""
-        outliers = self.queues.draw(features, target)
-        known = target >= 0
-        logits, target = logits[known], target[known]
-        if outliers is None or len(target) == 0:
-            return loss("cross_entropy", [0.0], logits, target)
-        rows = torch.cat([logits, last(outliers).to(logits.dtype)])
-        labels = torch.cat([target, target.new_full((len(outliers),), -1)])
+        rows, labels, drawn = self.queues.with_outliers(logits, features, target, last)
+        if not drawn:
+            return loss("cross_entropy", [0.0], rows, labels)
         return ops.vos_reg_loss(rows, labels, self.weights, self.phi.weight, self.phi.bias, self.alpha)
 
 

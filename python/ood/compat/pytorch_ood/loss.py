@@ -57,11 +57,11 @@ class RunningCenters(nn.Module):
         self.num_classes, self.n_embedding = n_classes, n_embedding
         self.register_buffer("running_centers", torch.zeros(n_classes, n_embedding))
         self.register_buffer("num_batches_tracked", torch.zeros(1))
-        self.register_buffer("counts", torch.zeros(n_classes))
+        self.register_buffer("counts", torch.zeros(n_classes, dtype=torch.long))
 
     def _load_from_state_dict(self, state, prefix, *rest):
         # A checkpoint of pytorch-ood has no counts; its centers then weigh as much as one row.
-        state.setdefault(prefix + "counts", torch.ones(self.num_classes))
+        state.setdefault(prefix + "counts", torch.ones(self.num_classes, dtype=torch.long))
         super()._load_from_state_dict(state, prefix, *rest)
 
     @property
@@ -72,13 +72,8 @@ class RunningCenters(nn.Module):
         for buffer in self.buffers():
             buffer.zero_()
 
-    @torch.no_grad()
     def update(self, x: Tensor, target: Tensor) -> None:
-        fresh = torch.bincount(target[target >= 0], minlength=self.num_classes).to(self.counts.dtype)
-        sums = ops.segment_sum(x.detach().to(self.running_centers.dtype), target, self.num_classes)
-        self.counts += fresh
-        step = sums - fresh.unsqueeze(1) * self.running_centers
-        self.running_centers += step / self.counts.clamp(min=1).unsqueeze(1)
+        ops.running_means_update_(self.running_centers, self.counts, x, target)
         self.num_batches_tracked += 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -437,14 +432,11 @@ class VirtualOutlierSynthesizingRegLoss(VOSRegLoss):
     def forward(self, logits: Tensor, features: Tensor, y: Tensor) -> Tensor:
         if y.dim() != 1:
             raise NotImplementedError("VirtualOutlierSynthesizingRegLoss: segmentation is not supported")
-        outliers = self.queues.draw(features, y)
-        known = y >= 0
-        logits, y = logits[known], y[known]
-        if outliers is None or len(y) == 0:
-            return loss("cross_entropy", [0.0], logits, y, reduction=self.reduction)
-        rows = torch.cat([logits, self.fc(outliers).to(logits.dtype)])
-        value = self._loss(rows, torch.cat([y, y.new_full((len(outliers),), -1)]))
-        return value[:len(y)] if self.reduction in ("none", None) else value
+        rows, labels, drawn = self.queues.with_outliers(logits, features, y, self.fc)
+        if not drawn:
+            return loss("cross_entropy", [0.0], rows, labels, reduction=self.reduction)
+        value = self._loss(rows, labels)
+        return value[:-drawn] if self.reduction in ("none", None) else value
 
 
 class EnergyMarginLoss(nn.Module):
@@ -479,11 +471,6 @@ class EnergyMarginLoss(nn.Module):
 
         return mean(inside, known), mean(outside, ~known), loss("cross_entropy", [0.0], logits, targets)
 
-    @staticmethod
-    def _psi(c: Tensor, multiplier: Tensor, penalty: Tensor) -> Tensor:
-        return torch.where(penalty * c + multiplier >= 0, multiplier * c + penalty * c.square() / 2,
-                           -multiplier.square() / (2 * penalty))
-
     def forward(self, logits: Tensor, targets: Tensor, logistic_regression: Callable[[Tensor], Tensor]) -> Tensor:
         if logits.dim() != 2:
             raise ValueError(f"EnergyMarginLoss: expected logits [N, C], got {tuple(logits.shape)}")
@@ -494,10 +481,11 @@ class EnergyMarginLoss(nn.Module):
             bias = phi.bias if phi.bias is not None else phi.weight.new_zeros(1)
             return ops.energy_margin_loss(logits, targets, phi.weight, bias, state, *self._numbers())
         inside, outside, ce = self._means(logits, targets, logistic_regression)
-        constraints = (self._psi(ce - self.ce_tol * self.full_train_loss, self.lam2.clone(),
-                                 self.ce_constraint_weight.clone())
-                       + self._psi(inside - self.false_alarm_cutoff, self.lam.clone(),
-                                   self.in_constraint_weight.clone()))
+        constraints = (
+            ops.augmented_lagrangian(ce - self.ce_tol * self.full_train_loss, self.lam2.clone(),
+                                     self.ce_constraint_weight.clone())
+            + ops.augmented_lagrangian(inside - self.false_alarm_cutoff, self.lam.clone(),
+                                       self.in_constraint_weight.clone()))
         any_known = (targets >= 0).any()
         return torch.where(any_known, constraints, 0 * inside) + self.out_constraint_weight * outside
 
