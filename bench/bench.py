@@ -125,7 +125,9 @@ def main():
         mean = math.exp(sum(math.log(c["ratio"]) for c in mine) / len(mine))
         print(f"{name:20} {'geom. mean':>10} {'':29} {mean:9.1f}")
         cells += mine
-    result = {"threads": a.threads, "torch": torch.__version__, "python": cells,
+    import compat
+    classes = compat.measure(block, max(3, a.blocks // 2), a.seconds)
+    result = {"threads": a.threads, "torch": torch.__version__, "python": cells, "compat": classes,
               "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     if a.cpp:
         result["cpp"] = cpp_rows(a.cpp)

@@ -52,6 +52,10 @@ struct Center {
 at::Tensor center_loss(const at::Tensor& embedding, const at::Tensor& target,
                        const at::Tensor& centers, double radius, std::string_view reduction);
 
+/// The same of distances [N, K] that are squared: the mean of max(0, d_y - radius^2) over ID rows.
+at::Tensor center_loss_of_distances(const at::Tensor& distances, const at::Tensor& target,
+                                    double radius, std::string_view reduction);
+
 /// The paper's own update, without gradient: c_j += alpha sum_{i in j} (x_i - c_j) / (1 + n_j).
 void center_update_(at::Tensor& centers, const at::Tensor& embedding, const at::Tensor& target,
                     double alpha);

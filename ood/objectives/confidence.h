@@ -58,6 +58,12 @@ at::Tensor confidence_loss(const at::Tensor& logits, const at::Tensor& confidenc
                            const at::Tensor& target, const at::Tensor& lambda,
                            const std::optional<at::Tensor>& hint, std::string_view reduction);
 
+/// The mean of the same over ID rows, of a confidence after the sigmoid that is kept at least eps
+/// off 0. Without hints.
+at::Tensor confidence_loss_of_probability(const at::Tensor& logits, const at::Tensor& confidence,
+                                          const at::Tensor& target, const at::Tensor& lambda,
+                                          double eps);
+
 /// The terms of it, [N] each: nll and -log c, 0 for rows without a label.
 std::pair<at::Tensor, at::Tensor> confidence_terms(const at::Tensor& logits,
                                                    const at::Tensor& confidence_logit,

@@ -63,6 +63,12 @@ at::Tensor svdd_center(const at::Tensor& mean);
 /// The (1 - nu) quantile of the square roots of the distances, linearly interpolated.
 at::Tensor svdd_radius(const at::Tensor& distances, double nu);
 
+/// max(0, ||f - c||^2 - R^2) over ID rows, "mean" or "sum": embedding [N, D], center [D], target
+/// [N], radius a scalar tensor without gradient.
+at::Tensor svdd_hinge_loss(const at::Tensor& embedding, const at::Tensor& center,
+                           const at::Tensor& target, const at::Tensor& radius,
+                           std::string_view reduction);
+
 /// Deep SAD: as the one-class objective, and labelled outliers are pushed away, one mean over all
 /// rows.
 ///
@@ -108,5 +114,10 @@ struct DeepSad {
 /// distances [N] = ||f - c||^2; semi_target [N] of 0, +1, -1.
 at::Tensor sad_loss(const at::Tensor& distances, const at::Tensor& semi_target, double eta,
                     double eps, std::string_view reduction);
+
+/// The same, "mean" or "sum", from embedding [N, D] and center [D].
+at::Tensor sad_embedding_loss(const at::Tensor& embedding, const at::Tensor& center,
+                              const at::Tensor& semi_target, double eta, double eps,
+                              std::string_view reduction);
 
 }  // namespace ood

@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/stack.h>
@@ -10,20 +11,39 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
+#include <array>
+#include <cmath>
+
 #include "ood/objectives/register.h"
+#include "ood/ops/by_type.h"
+#include "ood/ops/direct_loss.h"
+#include "ood/ops/row_numbers.h"
 #include "ood/ops/row_terms.h"
 
 namespace ood {
 OOD_REGISTER_DESCRIPTION(EnergyMargin);
 
-EnergyMarginMeans energy_margin_means(const at::Tensor& logits, const at::Tensor& target,
-                                      const at::Tensor& phi_weight, const at::Tensor& phi_bias,
-                                      double margin) {
+namespace {
+
+void check(const at::Tensor& logits, const at::Tensor& phi_weight, const at::Tensor& phi_bias) {
   TORCH_CHECK_VALUE(logits.dim() >= 2, "energy_margin: expected logits [N, C], got ",
                     logits.sym_sizes());
   TORCH_CHECK_VALUE(phi_weight.sym_numel() == 1 && phi_bias.sym_numel() == 1,
                     "energy_margin: expected a logistic layer of one weight and one bias, got ",
                     phi_weight.sym_sizes(), " and ", phi_bias.sym_sizes());
+}
+
+void check_state(const at::Tensor& state) {
+  TORCH_CHECK_VALUE(state.sym_numel() == 5, "energy_margin: expected a state of 5 numbers, got ",
+                    state.sym_sizes());
+}
+
+}  // namespace
+
+EnergyMarginMeans energy_margin_means(const at::Tensor& logits, const at::Tensor& target,
+                                      const at::Tensor& phi_weight, const at::Tensor& phi_bias,
+                                      double margin) {
+  check(logits, phi_weight, phi_bias);
   EnergyMarginMeans m;
   m.known = target.ge(0);
   m.cross_entropy = cross_entropy(logits, target);
@@ -43,8 +63,7 @@ at::Tensor augmented_lagrangian(const at::Tensor& c, const at::Tensor& l, const 
 
 EnergyMarginTerms energy_margin_terms(const EnergyMarginMeans& m, const at::Tensor& state,
                                       double false_alarm, double tau, double out_weight) {
-  TORCH_CHECK_VALUE(state.sym_numel() == 5, "energy_margin: expected a state of 5 numbers, got ",
-                    state.sym_sizes());
+  check_state(state);
   // A copy, since an update in place may come before the backward pass.
   const auto now = state.to(m.inside.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
   const auto of = [&](std::int64_t i) { return now.select(0, i); };
@@ -58,14 +77,112 @@ EnergyMarginTerms energy_margin_terms(const EnergyMarginMeans& m, const at::Tens
           psi(m.inside - false_alarm, 0)};
 }
 
+namespace {
+
+using Inputs = ops::DirectLoss::Inputs;
+using Numbers = ops::DirectLoss::Numbers;
+enum { kLogits, kTarget, kPhiWeight, kPhiBias, kState };  // of the inputs
+enum { kMargin, kFalseAlarm, kTau, kOutWeight };          // of the numbers
+
+at::Tensor composite(Inputs in, Numbers n) {
+  const auto terms = energy_margin_terms(
+      energy_margin_means(in[kLogits], in[kTarget], in[kPhiWeight], in[kPhiBias], n[kMargin]),
+      in[kState], n[kFalseAlarm], n[kTau], n[kOutWeight]);
+  return terms.classification + terms.outside + terms.inside;
+}
+
+// With phi = w s + b for a row's log-sum s, and t = max(0, B c + L):
+//
+//   d psi(c) / dc = t     d sigmoid(phi) / ds = w sigmoid(phi) sigmoid(-phi)
+template <class F>
+std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted) {
+  const auto target = in[kTarget].to(at::kLong).contiguous();
+  const auto state = in[kState].contiguous();
+  const ops::RowNumbers rows(in[kLogits], target);
+  const std::int64_t n = target.numel();
+  const F *s = rows.lse.const_data_ptr<F>(), *nll = rows.nll.const_data_ptr<F>(),
+          *now = state.const_data_ptr<F>();
+  const auto* y = target.const_data_ptr<std::int64_t>();
+  const double w = in[kPhiWeight].const_data_ptr<F>()[0], b = in[kPhiBias].const_data_ptr<F>()[0];
+  const double shares[2] = {1.0 / static_cast<double>(std::max<std::int64_t>(n - rows.known, 1)),
+                            1.0 / static_cast<double>(std::max<std::int64_t>(rows.known, 1))};
+  // Means over a population: sigmoid(sign phi), and its derivatives by w and b.
+  struct {
+    double value = 0, by_w = 0, by_b = 0;
+  } means[2];
+  double ce = 0;
+  std::vector<double> slope(static_cast<std::size_t>(n));  // of a row's sigmoid by its log-sum
+  for (std::int64_t i = 0; i < n; ++i) {
+    const bool known = y[i] >= 0;
+    const double sign = known ? 1 : -1, at = known ? s[i] : s[i] + numbers[kMargin];
+    const double phi = sign * (w * at + b), e = std::exp(-std::abs(phi));
+    const double g = sign * e / ((1 + e) * (1 + e)) * shares[known];
+    auto& mean = means[known];
+    mean.value += (phi >= 0 ? 1 : e) / (1 + e) * shares[known];
+    mean.by_w += g * at;
+    mean.by_b += g;
+    slope[static_cast<std::size_t>(i)] = g * w;
+    ce += known ? nll[i] * shares[1] : 0;
+  }
+  // Of the two constraints.
+  double loss = numbers[kOutWeight] * means[0].value, to_inside = 0, to_ce = 0;
+  const auto psi = [&](double violation, const F* multiplier, double& derivative) {
+    const double l = multiplier[0], penalty = multiplier[1];
+    derivative = std::max(0.0, penalty * violation + l);
+    loss += (derivative * derivative - l * l) / (2 * penalty);
+  };
+  if (rows.known > 0) {
+    psi(means[1].value - numbers[kFalseAlarm], now, to_inside);
+    psi(ce - numbers[kTau] * now[4], now + 2, to_ce);
+  }
+  const double to_mean[2] = {numbers[kOutWeight], to_inside};
+  const auto upstream = at::empty({2, n}, rows.nll.options());
+  F *to_nll = upstream.mutable_data_ptr<F>(), *to_lse = to_nll + n;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const bool known = y[i] >= 0;
+    to_nll[i] = known ? static_cast<F>(to_ce * shares[1]) : F{0};
+    to_lse[i] = static_cast<F>(to_mean[known] * slope[static_cast<std::size_t>(i)]);
+  }
+  const auto asked = [&](int input) { return (wanted >> input & 1) != 0; };
+  const auto number = [&](double v, at::IntArrayRef shape) {
+    auto t = at::empty(shape, rows.nll.options());
+    *t.mutable_data_ptr<F>() = static_cast<F>(v);
+    return t;
+  };
+  std::vector<at::Tensor> parts(6);
+  parts[0] = number(loss, {});
+  if (asked(kLogits)) parts[1 + kLogits] = rows.gradient(upstream);
+  if (asked(kPhiWeight))
+    parts[1 + kPhiWeight] =
+        number(to_mean[0] * means[0].by_w + to_mean[1] * means[1].by_w, in[kPhiWeight].sizes());
+  if (asked(kPhiBias))
+    parts[1 + kPhiBias] =
+        number(to_mean[0] * means[0].by_b + to_mean[1] * means[1].by_b, in[kPhiBias].sizes());
+  return parts;
+}
+
+std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
+  return ops::with_type(in[kLogits], "energy_margin_loss",
+                        [&](auto zero) { return parts_of<decltype(zero)>(in, numbers, wanted); });
+}
+
+constexpr ops::DirectLoss kDirect{"energy_margin_loss", composite, parts};
+[[maybe_unused]] const bool direct_registered = ops::register_direct_loss(kDirect);
+
+}  // namespace
+
 at::Tensor energy_margin_loss(const at::Tensor& logits, const at::Tensor& target,
                               const at::Tensor& phi_weight, const at::Tensor& phi_bias,
                               const at::Tensor& state, double margin, double false_alarm,
                               double tau, double out_weight) {
-  const auto terms =
-      energy_margin_terms(energy_margin_means(logits, target, phi_weight, phi_bias, margin), state,
-                          false_alarm, tau, out_weight);
-  return terms.classification + terms.outside + terms.inside;
+  check(logits, phi_weight, phi_bias);
+  check_state(state);
+  // Of a copy of the state: it may be updated before the backward pass.
+  const std::vector<at::Tensor> inputs{logits, target, phi_weight, phi_bias,
+                                       state.detach().clone()};
+  const std::array numbers{margin, false_alarm, tau, out_weight};
+  return logits.dim() == 2 ? ops::direct_loss(kDirect, inputs, numbers)
+                           : composite(inputs, numbers);
 }
 
 void energy_margin_update_(at::Tensor& state, double inside_violation, double ce_violation,

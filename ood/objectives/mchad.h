@@ -1,5 +1,7 @@
 #pragma once
 
+#include <c10/util/ArrayRef.h>
+
 #include "ood/nn/loss_options.h"
 
 namespace ood {
@@ -55,6 +57,9 @@ struct Mchad {
                        "the authors' CIFAR-10 configuration"},
   };
 
+  /// Outliers keep that far from a center.
+  double reach() const { return radius + margin; }
+
   template <class Row, class Known>
   auto operator()(const Row& row, const Known& known) const {
     return terms(where(known, weight_center * relu(-row.target() - radius * radius), 0.0),
@@ -62,5 +67,10 @@ struct Mchad {
                  where(known, 0.0, weight_oe * row.extra(0)));
   }
 };
+
+/// The loss of squared distances [N, K], "mean" or "sum", by the parameters in their order: in one
+/// step what the formula and its hinge give in several.
+at::Tensor mchad_loss(const at::Tensor& distances, const at::Tensor& target,
+                      c10::ArrayRef<double> parameters, std::string_view reduction);
 
 }  // namespace ood

@@ -17,4 +17,10 @@ at::Tensor reduce_rows(const at::Tensor& values, const at::Tensor& taken,
   return rows.sum() / taken.sum().clamp_min(1).to(values.scalar_type());
 }
 
+double reduction_is_sum(std::string_view reduction) {
+  TORCH_CHECK_VALUE(reduction == "mean" || reduction == "sum",
+                    "expected reduction none, mean or sum, got ", reduction);
+  return reduction == "sum";
+}
+
 }  // namespace ood

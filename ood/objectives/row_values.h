@@ -12,4 +12,7 @@ namespace ood {
 at::Tensor reduce_rows(const at::Tensor& values, const at::Tensor& taken,
                        std::string_view reduction);
 
+/// 1 for "sum", 0 for "mean", as one of the numbers of a loss; another reduction is a ValueError.
+double reduction_is_sum(std::string_view reduction);
+
 }  // namespace ood

@@ -44,27 +44,26 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   const auto* label = target.const_data_ptr<std::int64_t>();
   bool all_full = true;
   for (std::int64_t k = 0; k < classes; ++k) all_full = all_full && count[k] >= length;
+  std::vector<std::int64_t> to_come(static_cast<std::size_t>(classes), 0);
+  for (std::int64_t i = 0; i < target.size(0); ++i) {
+    TORCH_CHECK_INDEX(label[i] < classes, "virtual_outlier_synthesis: expected labels below ",
+                      classes, ", got ", label[i], " in row ", i);
+    if (label[i] >= 0) ++to_come[static_cast<std::size_t>(label[i])];
+  }
   // Of a class with more rows than its queue only the last ones stay, as if taken one by one.
-  std::vector<std::int64_t> rows, places, at_place(static_cast<std::size_t>(classes * length), -1);
+  std::vector<std::int64_t> rows, places;
   for (std::int64_t i = 0; i < target.size(0); ++i) {
     const std::int64_t k = label[i];
-    TORCH_CHECK_INDEX(k < classes, "virtual_outlier_synthesis: expected labels below ", classes,
-                      ", got ", k, " in row ", i);
     if (k < 0 || (!all_full && count[k] >= length)) continue;
     const std::int64_t place = k * length + count[k]++ % length;
-    auto& earlier = at_place[static_cast<std::size_t>(place)];
-    if (earlier >= 0) {
-      rows[static_cast<std::size_t>(earlier)] = i;
-      continue;
-    }
-    earlier = static_cast<std::int64_t>(rows.size());
+    if (all_full && to_come[static_cast<std::size_t>(k)]-- > length) continue;
     rows.push_back(i);
     places.push_back(place);
   }
   if (!counts.is_same(s.counts)) s.counts.copy_(counts);
   if (rows.empty()) return;
-  const auto row = at::tensor(rows, at::kLong), place = at::tensor(places, at::kLong);
-  const auto fresh = features.index_select(0, row);
+  const auto place = at::tensor(places, at::kLong);
+  const auto fresh = features.index_select(0, at::tensor(rows, at::kLong));
   auto flat = s.queue.view({classes * length, -1});
   const auto old = flat.index_select(0, place);  // zeros where nothing was
   flat.index_copy_(0, place, fresh);

@@ -3,12 +3,14 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/dot.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/log.h>
 #include <ATen/ops/logaddexp.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/softplus.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -16,31 +18,50 @@
 #include "ood/formula/tensor_row.h"
 #include "ood/objectives/register.h"
 #include "ood/objectives/row_values.h"
+#include "ood/ops/by_type.h"
+#include "ood/ops/direct_loss.h"
+#include "ood/ops/row_numbers.h"
 #include "ood/ops/row_terms.h"
 
 namespace ood {
 OOD_REGISTER_DESCRIPTION(VosReg);
 
-at::Tensor vos_energy(const at::Tensor& logits, const at::Tensor& weights) {
+namespace {
+
+const double kLogFloor = std::log(1e-30);
+constexpr double kLeastWeight = 1e-38;
+// The logarithm of a weight at or below 0: far below any logit, but finite, so that a row without
+// positive weights has no gradient rather than NaN.
+constexpr double kAbsent = -1e30;
+
+void check_weights(const at::Tensor& logits, const at::Tensor& weights) {
   TORCH_CHECK_VALUE(
       logits.dim() >= 2 && weights.dim() == 1 && weights.sym_size(0) == logits.sym_size(1),
       "vos: expected logits [N, C, ...] and energy weights [C], got ", logits.sym_sizes(), " and ",
       weights.sym_sizes());
+}
+
+void check_layer(const at::Tensor& phi_weight, const at::Tensor& phi_bias) {
+  TORCH_CHECK_VALUE(phi_weight.sym_numel() == 2 && phi_bias.sym_numel() == 2,
+                    "vos: expected a logistic layer with weight [2] and bias [2], got ",
+                    phi_weight.sym_sizes(), " and ", phi_bias.sym_sizes());
+}
+
+}  // namespace
+
+at::Tensor vos_energy(const at::Tensor& logits, const at::Tensor& weights) {
+  check_weights(logits, weights);
   const auto x = logits.to(ops::computing_type(logits));
-  // Far below any logit, but finite: a row without positive weights has no gradient rather than
-  // NaN.
-  const auto log_weight = where(weights.gt(0), weights.clamp_min(1e-38).log(), -1e30);
+  const auto log_weight = where(weights.gt(0), weights.clamp_min(kLeastWeight).log(), kAbsent);
   std::vector<std::int64_t> shape(static_cast<std::size_t>(logits.dim()), 1);
   shape[1] = -1;
   const auto s = at::logsumexp(x + log_weight.to(x.scalar_type()).view(shape), 1);
-  return at::logaddexp(s, at::full({}, std::log(1e-30), s.options()));
+  return at::logaddexp(s, at::full({}, kLogFloor, s.options()));
 }
 
 at::Tensor vos_regularizer(const at::Tensor& energy, const at::Tensor& known,
                            const at::Tensor& phi_weight, const at::Tensor& phi_bias) {
-  TORCH_CHECK_VALUE(phi_weight.sym_numel() == 2 && phi_bias.sym_numel() == 2,
-                    "vos: expected a logistic layer with weight [2] and bias [2], got ",
-                    phi_weight.sym_sizes(), " and ", phi_bias.sym_sizes());
+  check_layer(phi_weight, phi_bias);
   // Of the two outputs only the difference matters.
   const auto sign = at::arange(2, phi_weight.options()).mul(2).sub(1);
   const auto margin =
@@ -61,13 +82,119 @@ at::Tensor vos_reduced_regularizer(const at::Tensor& logits, const at::Tensor& t
                  : rows.sum().div(c10::Scalar(rows.sym_numel().max(1)));
 }
 
+namespace {
+
+using Inputs = ops::DirectLoss::Inputs;
+using Numbers = ops::DirectLoss::Numbers;
+enum { kLogits, kTarget, kWeights, kPhiWeight, kPhiBias };  // of the inputs
+enum { kAlpha, kBalance, kSum };                            // of the numbers
+
+at::Tensor composite(Inputs in, Numbers n) {
+  const std::string_view reduction = n[kSum] != 0 ? "sum" : "mean";
+  return cross_entropy(in[kLogits], in[kTarget], reduction) +
+         n[kAlpha] * vos_reduced_regularizer(in[kLogits], in[kTarget], in[kWeights], in[kPhiWeight],
+                                             in[kPhiBias], n[kBalance] != 0, reduction);
+}
+
+// With t = log(e^s + floor), m = W t + b and the softmax q of the weighted row:
+//
+//   d softplus(-+m) / dm = -+sigmoid(-+m)   d t / ds = e^s / (e^s + floor)
+//   d s / dx_k = q_k                        d s / dw_k = q_k / w_k where w_k > 0, else 0
+template <class F>
+std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted) {
+  const auto logits = in[kLogits].contiguous(), target = in[kTarget].to(at::kLong).contiguous();
+  const auto weights = in[kWeights].contiguous(), phi = in[kPhiWeight].contiguous(),
+             bias = in[kPhiBias].contiguous();
+  const auto asked = [&](int input) { return (wanted >> input & 1) != 0; };
+  const std::int64_t n = logits.size(0), classes = logits.size(1);
+  const double no_smoothing[] = {0};
+  const std::optional<at::Tensor> none;
+  const ops::LossParts ce = ops::row_loss_cpu(
+      {logits, target, none, none, "cross_entropy", no_smoothing, false, std::nullopt},
+      numbers[kSum] != 0 ? ops::Reduction::kSum : ops::Reduction::kMeanPerPopulation,
+      {asked(kLogits), false, false});
+
+  // x_k + log w_k: its plain log-sum is the weighted one.
+  auto log_weights = at::empty({classes}, logits.options());
+  const F* w = weights.const_data_ptr<F>();
+  F* log_weight = log_weights.mutable_data_ptr<F>();
+  for (std::int64_t k = 0; k < classes; ++k)
+    log_weight[k] =
+        w[k] > 0 ? std::log(std::max(w[k], static_cast<F>(kLeastWeight))) : static_cast<F>(kAbsent);
+  const ops::RowNumbers rows(logits + log_weights, target);
+
+  const auto* y = target.const_data_ptr<std::int64_t>();
+  const F* s = rows.lse.const_data_ptr<F>();
+  const auto upstream = at::zeros({2, n}, logits.options());
+  F* to_s = upstream.mutable_data_ptr<F>() + n;
+  const F *pw = phi.const_data_ptr<F>(), *pb = bias.const_data_ptr<F>();
+  const double slope = static_cast<double>(pw[1]) - pw[0],
+               offset = static_cast<double>(pb[1]) - pb[0];
+  double sums[2] = {0, 0}, to_slope = 0, to_offset = 0;
+  double scale[2];
+  for (int known = 0; known < 2; ++known) {
+    const std::int64_t rows_there = known != 0 ? rows.known : n - rows.known;
+    const std::int64_t count = numbers[kSum] != 0 ? 1 : numbers[kBalance] != 0 ? rows_there : n;
+    scale[known] = numbers[kAlpha] / static_cast<double>(std::max<std::int64_t>(count, 1));
+  }
+  for (std::int64_t i = 0; i < n; ++i) {
+    const bool known = y[i] >= 0;
+    const double e = std::exp(-std::abs(s[i] - kLogFloor));
+    const double t = std::max<double>(s[i], kLogFloor) + std::log1p(e);
+    const double inside = (s[i] >= kLogFloor ? 1 : e) / (1 + e);
+    const double sign = known ? -1 : 1, m = sign * (slope * t + offset), g = std::exp(-std::abs(m));
+    sums[known] += std::max(m, 0.0) + std::log1p(g);
+    const double to_margin = scale[known] * sign * (m >= 0 ? 1 : g) / (1 + g);
+    to_slope += to_margin * t;
+    to_offset += to_margin;
+    to_s[i] = static_cast<F>(to_margin * slope * inside);
+  }
+  std::vector<at::Tensor> parts(6);
+  parts[0] = at::empty({}, logits.options());
+  *parts[0].mutable_data_ptr<F>() =
+      static_cast<F>(*ce.loss.const_data_ptr<F>() + scale[0] * sums[0] + scale[1] * sums[1]);
+  const auto pair = [&](double difference, const at::Tensor& like) {
+    auto g = at::empty(like.sizes(), like.options());
+    g.mutable_data_ptr<F>()[0] = static_cast<F>(-difference);
+    g.mutable_data_ptr<F>()[1] = static_cast<F>(difference);
+    return g;
+  };
+  if (asked(kPhiWeight)) parts[1 + kPhiWeight] = pair(to_slope, phi);
+  if (asked(kPhiBias)) parts[1 + kPhiBias] = pair(to_offset, bias);
+  if (!asked(kLogits) && !asked(kWeights)) return parts;
+  const auto to_shifted = rows.gradient(upstream);
+  if (asked(kWeights)) {
+    auto to_weights = to_shifted.sum(0);
+    F* g = to_weights.mutable_data_ptr<F>();
+    for (std::int64_t k = 0; k < classes; ++k) g[k] = w[k] > 0 ? g[k] / w[k] : F{0};
+    parts[1 + kWeights] = to_weights;
+  }
+  if (asked(kLogits)) parts[1 + kLogits] = ce.logits.add_(to_shifted);
+  return parts;
+}
+
+std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
+  return ops::with_type(in[kLogits], "vos_reg_loss",
+                        [&](auto zero) { return parts_of<decltype(zero)>(in, numbers, wanted); });
+}
+
+constexpr ops::DirectLoss kDirect{"vos_reg_loss", composite, parts};
+[[maybe_unused]] const bool direct_registered = ops::register_direct_loss(kDirect);
+
+}  // namespace
+
 at::Tensor vos_reg_loss(const at::Tensor& logits, const at::Tensor& target,
                         const at::Tensor& weights, const at::Tensor& phi_weight,
                         const at::Tensor& phi_bias, double alpha, bool balance,
                         std::string_view reduction) {
-  return cross_entropy(logits, target, reduction) +
-         alpha * vos_reduced_regularizer(logits, target, weights, phi_weight, phi_bias, balance,
-                                         reduction);
+  if (reduction == "none" || logits.dim() != 2)
+    return cross_entropy(logits, target, reduction) +
+           alpha * vos_reduced_regularizer(logits, target, weights, phi_weight, phi_bias, balance,
+                                           reduction);
+  check_weights(logits, weights);
+  check_layer(phi_weight, phi_bias);
+  return ops::direct_loss(kDirect, {logits, target, weights, phi_weight, phi_bias},
+                          {alpha, balance ? 1.0 : 0.0, reduction_is_sum(reduction)});
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {

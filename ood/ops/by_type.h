@@ -19,4 +19,12 @@ void by_type(const at::Tensor& t, const char* op, const Body& body) {
   t.scalar_type() == at::kDouble ? body(double{}) : body(float{});
 }
 
+/// The same for a body that returns something.
+template <class Body>
+auto with_type(const at::Tensor& t, const char* op, const Body& body) {
+  decltype(body(float{})) out;
+  by_type(t, op, [&](auto zero) { out = body(zero); });
+  return out;
+}
+
 }  // namespace ood::ops

@@ -6,8 +6,12 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -28,6 +32,17 @@ constexpr double kSparse = 0.05;  // share of weights below which a block is sum
 
 std::int64_t rows_per_task(std::int64_t work) {
   return std::max<std::int64_t>(1, 32768 / std::max<std::int64_t>(work, 1));
+}
+
+template <class F>
+F sum_of(const F* values, std::int64_t n) {
+  std::array<F, 8> lanes{};
+  std::int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (std::size_t l = 0; l < 8; ++l) lanes[l] += values[i + static_cast<std::int64_t>(l)];
+  for (; i < n; ++i) lanes[0] += values[i];
+  return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+         ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
 struct Centred {
@@ -58,13 +73,18 @@ class ProductRows {
     const F *nx = norm_x_.const_data_ptr<F>(), *nc = norm_c_.const_data_ptr<F>();
     const F *px = x_.const_data_ptr<F>(), *pc = c_.const_data_ptr<F>();
     F* to = out.mutable_data_ptr<F>();
-    for (auto i = begin; i < end; ++i)
-      for (auto j = first; j < k; ++j, ++to) {
-        const F both = nx[i] + nc[j], square = both - 2 * *to;
-        *to = square;
-        if (!(square >= static_cast<F>(kNear) * both))
-          kernels::square_distances(px + i * d, 1, pc + j * d, 1, d, to, 1);
+    for (auto i = begin; i < end; ++i, to += k - first) {
+      // Without a branch, so that it becomes vector code; few rows have a center that is near.
+      int near = 0;
+      for (auto j = first; j < k; ++j) {
+        const F both = nx[i] + nc[j], square = both - 2 * to[j - first];
+        to[j - first] = square;
+        near |= !(square >= static_cast<F>(kNear) * both);
       }
+      for (auto j = first; near != 0 && j < k; ++j)
+        if (!(to[j - first] >= static_cast<F>(kNear) * (nx[i] + nc[j])))
+          kernels::square_distances(px + i * d, 1, pc + j * d, 1, d, to + j - first, 1);
+    }
   }
 
  private:
@@ -82,6 +102,53 @@ void for_each_block(std::int64_t rows, const Body& body) {
     for (auto i = first; i < last; ++i) {
       const auto b = i % 2 == 0 ? i / 2 : blocks - 1 - i / 2;
       body(b * kBlock, std::min((b + 1) * kBlock, rows));
+    }
+  });
+}
+
+// Anchors on the axes, m times the identity: what class anchor clustering starts with. All
+// distances of a row are then O(K) work. Returns m, or 0 for other centers; those end the search at
+// once.
+template <class F>
+F axis_anchors(const Tensor& centers) {
+  const auto k = centers.size(0);
+  if (k != centers.size(1)) return 0;
+  const F* c = centers.const_data_ptr<F>();
+  const F m = c[0];
+  const auto is_anchor = [&](std::int64_t i) {
+    const auto all_zero = [&](std::int64_t begin, std::int64_t end) {
+      int others = 0;  // without a branch, so that it becomes vector code
+      for (std::int64_t j = begin; j < end; ++j) others |= c[i * k + j] != 0;
+      return others == 0;
+    };
+    return c[i * k + i] == m && all_zero(0, i) && all_zero(i + 1, k);
+  };
+  std::atomic<bool> all{is_anchor(0)};
+  if (all)
+    at::parallel_for(1, k, kBlock, [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = begin; i < end && all; ++i)
+        if (!is_anchor(i)) all = false;
+    });
+  return all ? m : F{0};
+}
+
+// ||x - m e_k||^2 = ||x||^2 + m^2 - 2 m x_k
+template <class F>
+void anchor_distances(const Tensor& x, const Tensor& centers, F m, Tensor& out) {
+  const auto k = centers.size(0);
+  const F *px = x.const_data_ptr<F>(), *pc = centers.const_data_ptr<F>();
+  F* to = out.mutable_data_ptr<F>();
+  at::parallel_for(0, x.size(0), kBlock, [&](std::int64_t begin, std::int64_t end) {
+    const std::vector<F> zero(static_cast<std::size_t>(k), F{0});
+    for (auto i = begin; i < end; ++i) {
+      const F* row = px + i * k;
+      F norm = 0;
+      kernels::square_distances(row, 1, zero.data(), 1, k, &norm, 1);
+      const F both = norm + m * m;
+      for (std::int64_t j = 0; j < k; ++j) to[i * k + j] = both - 2 * m * row[j];
+      for (std::int64_t j = 0; j < k; ++j)
+        if (!(to[i * k + j] >= static_cast<F>(kNear) * both))
+          kernels::square_distances(row, 1, pc + j * k, 1, k, to + i * k + j, 1);
     }
   });
 }
@@ -105,6 +172,7 @@ Tensor square_distances(const Tensor& x, const Tensor& c) {
       });
       return;
     }
+    if (const F m = axis_anchors<F>(c); m != 0) return anchor_distances(x, c, m, out);
     const ProductRows<F> rows(x, c);
     for_each_block(n, [&](std::int64_t begin, std::int64_t end) {
       auto block = out.slice(0, begin, end);
@@ -164,6 +232,42 @@ std::pair<std::int64_t, std::int64_t> closest_pair(const Tensor& all, const Tens
   return pair;
 }
 
+std::optional<std::pair<Tensor, Tensor>> sparse_gradients(const Tensor& x, const Tensor& c,
+                                                          const Tensor& weight) {
+  const auto n = x.size(0), k = c.size(0), d = x.size(1);
+  if (n * k < kProduct / 16) return std::nullopt;
+  std::optional<std::pair<Tensor, Tensor>> out;
+  by_type(x, "center_distances", [&](auto zero) {
+    using F = decltype(zero);
+    const F* w = weight.const_data_ptr<F>();
+    struct Entry {
+      std::int64_t i, j;
+    };
+    std::vector<Entry> entries;
+    constexpr std::int64_t kRun = 64;
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int64_t first = 0; first < k; first += kRun) {
+        const auto last = std::min(first + kRun, k);
+        int any = 0;
+        for (auto j = first; j < last; ++j) any |= w[i * k + j] != 0;
+        for (auto j = first; any != 0 && j < last; ++j)
+          if (w[i * k + j] != 0) entries.push_back({i, j});
+        if (static_cast<std::int64_t>(entries.size()) > 2 * n) return;
+      }
+    auto to_x = at::zeros_like(x), to_c = at::zeros_like(c);
+    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
+    F *gx = to_x.mutable_data_ptr<F>(), *gc = to_c.mutable_data_ptr<F>();
+    for (const Entry& e : entries)
+      for (std::int64_t l = 0; l < d; ++l) {
+        const F g = w[e.i * k + e.j] * (px[e.i * d + l] - pc[e.j * d + l]);
+        gx[e.i * d + l] += g;
+        gc[e.j * d + l] -= g;
+      }
+    out.emplace(to_x, to_c);
+  });
+  return out;
+}
+
 Tensor weighted_differences(const Tensor& x, const Tensor& c, const Tensor& weight) {
   const auto n = x.size(0), k = c.size(0), d = x.size(1);
   auto out = at::empty({n, d}, x.options());
@@ -180,6 +284,17 @@ Tensor weighted_differences(const Tensor& x, const Tensor& c, const Tensor& weig
       at::parallel_for(0, n, rows_per_task(k * d), directly);
       return;
     }
+    if (const F m = axis_anchors<F>(c); m != 0) {
+      // sum_k w_k (x - m e_k) = x sum_k w_k - m w
+      at::parallel_for(0, n, kBlock, [&](std::int64_t begin, std::int64_t end) {
+        for (auto i = begin; i < end; ++i) {
+          const F sum = sum_of(w + i * k, k);
+          for (std::int64_t e = 0; e < d; ++e)
+            to[i * d + e] = sum * px[i * d + e] - m * w[i * k + e];
+        }
+      });
+      return;
+    }
     const Centred centred(x, c);
     const F* ax = centred.x.const_data_ptr<F>();
     for_each_block(n, [&](std::int64_t begin, std::int64_t end) {
@@ -189,8 +304,7 @@ Tensor weighted_differences(const Tensor& x, const Tensor& c, const Tensor& weig
       auto block = out.slice(0, begin, end);
       at::mm_out(block, weight.slice(0, begin, end), centred.c);
       for (auto i = begin; i < end; ++i) {
-        F sum = 0;
-        for (std::int64_t j = 0; j < k; ++j) sum += w[i * k + j];
+        const F sum = sum_of(w + i * k, k);
         for (std::int64_t e = 0; e < d; ++e) to[i * d + e] = sum * ax[i * d + e] - to[i * d + e];
       }
     });

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <utility>
 
 /// Squared distances and their gradients: by direct differences where there is little to do, else
@@ -16,6 +17,12 @@ at::Tensor square_distances(const at::Tensor& x, const at::Tensor& c);
 /// out_i = sum_j w_ij (x_i - c_j): [N, D] for weight [N, K]. Rows of w that are mostly 0, as those
 /// of a loss that looks at one center, are summed directly, without loss of digits near a center.
 at::Tensor weighted_differences(const at::Tensor& x, const at::Tensor& c, const at::Tensor& weight);
+
+/// Both gradients, out and minus its sums over i, where at most two weights a row are not 0 and the
+/// matrix is large; else nothing.
+std::optional<std::pair<at::Tensor, at::Tensor>> sparse_gradients(const at::Tensor& x,
+                                                                  const at::Tensor& c,
+                                                                  const at::Tensor& weight);
 
 /// The closest two of the rows [N, D] that have counts [N] above 0, as (i, j) with i < j, lowest
 /// indices first on ties; (0, 0) where there are fewer than two.

@@ -61,6 +61,8 @@ std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_
                : at::where(distances.eq(0), at::zeros_like(distances), upstream / distances))
           .contiguous();
   const auto none = at::empty({0}, x.options());
+  if (const auto sparse = ops::sparse_gradients(x, c, weight))
+    return {want_x ? sparse->first : none, want_c ? sparse->second : none};
   return {want_x ? ops::weighted_differences(x, c, weight) : none,
           want_c ? ops::weighted_differences(c, x, weight.t().contiguous()) : none};
 }

@@ -1,11 +1,10 @@
 // Schema and dispatch of loss: the terms of row_terms, reduced.
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/engine.h>
-#include <torch/csrc/autograd/graph_task.h>
 #include <torch/library.h>
 
 #include "ood/ops/functorch.h"
+#include "ood/ops/gradient_factor.h"
 #include "ood/ops/row_arguments.h"
 
 namespace ood {
@@ -105,17 +104,6 @@ Tensor loss_of_terms(OOD_LOSS_ARGS) {
   return reduced(terms, counts, reduction == "sum" ? Reduction::kSum : mean);
 }
 
-// Whether `t` is the number 1, as it is for loss.backward(). Not known while a graph is traced.
-bool is_one(const Tensor& t) {
-  if (!t.is_cpu() || t.dim() != 0 || !t.has_storage() || t.const_data_ptr() == nullptr ||
-      t.key_set().has_any(
-          c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::Functionalize,
-                               c10::DispatchKey::ZeroTensor})))
-    return false;
-  return t.scalar_type() == at::kDouble ? *t.const_data_ptr<double>() == 1
-                                        : *t.const_data_ptr<float>() == 1;
-}
-
 // The gradient is computed with the loss and waits for its factor.
 struct LossFunction : ag::Function<LossFunction> {
   static Tensor forward(ag::AutogradContext* ctx, OOD_PARTS_ARGS) {
@@ -154,10 +142,9 @@ struct LossFunction : ag::Function<LossFunction> {
           },
           upstream, OOD_ROW_CALL, want);
     } else {
-      // With retain_graph the saved gradient is needed again; what is given away may be changed.
-      const bool give_away = is_one(upstream) && !ag::get_current_graph_task_keep_graph();
+      const GradientFactor factor(upstream);
       const auto scaled = [&](bool wanted_here, const Tensor& g) {
-        return !wanted_here ? Tensor() : give_away ? g : g.mul(upstream);
+        return wanted_here ? factor.times(g) : Tensor();
       };
       to = {scaled(want.logits, saved[4]), scaled(want.extras, saved[5]),
             scaled(want.weight, saved[6])};

@@ -15,7 +15,7 @@ using Forward = std::tuple<Tensor, Tensor, Tensor>;
 using Backward = std::tuple<Tensor, Tensor, Tensor>;
 
 Forward forward_cpu(OOD_ROW_ARGS) {
-  auto parts = row_terms_cpu(OOD_ROW_CALL);
+  auto parts = row_terms_cpu(get_objective(objective), OOD_ROW_CALL);
   return {parts.terms, parts.counts, parts.statistics};
 }
 
@@ -33,8 +33,8 @@ Forward forward_meta(OOD_ROW_ARGS) {
 
 Backward backward_cpu(const Tensor& upstream, const Tensor& statistics, OOD_ROW_ARGS,
                       bool want_extras, bool want_weight) {
-  const auto parts =
-      row_terms_backward_cpu(upstream, OOD_ROW_CALL, statistics, want_extras, want_weight);
+  const auto parts = row_terms_backward_cpu(get_objective(objective), upstream, OOD_ROW_CALL,
+                                            statistics, want_extras, want_weight);
   return {parts.logits, or_empty(parts.extras, upstream), or_empty(parts.weight, upstream)};
 }
 

@@ -56,14 +56,14 @@ std::tuple<at::Tensor, at::Tensor> row_terms_composite(const RowTermsArguments& 
 struct ForwardParts {
   at::Tensor terms, counts, statistics;
 };
-ForwardParts row_terms_cpu(const RowTermsArguments& a);
+ForwardParts row_terms_cpu(const ObjectiveEntry& entry, const RowTermsArguments& a);
 
 struct BackwardParts {
   at::Tensor logits, extras, weight;  ///< undefined where not wanted
 };
-BackwardParts row_terms_backward_cpu(const at::Tensor& upstream, const RowTermsArguments& a,
-                                     const at::Tensor& statistics, bool want_extras,
-                                     bool want_weight);
+BackwardParts row_terms_backward_cpu(const ObjectiveEntry& entry, const at::Tensor& upstream,
+                                     const RowTermsArguments& a, const at::Tensor& statistics,
+                                     bool want_extras, bool want_weight);
 
 /// How the terms of a batch become one loss.
 enum class Reduction : std::int64_t { kSum, kMeanPerPopulation, kMeanWholeBatch };

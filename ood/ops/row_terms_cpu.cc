@@ -81,17 +81,15 @@ BackwardParts backward(const at::Tensor& upstream_in, const ObjectiveEntry& entr
 
 }  // namespace
 
-ForwardParts row_terms_cpu(const RowTermsArguments& a) {
-  const ObjectiveEntry& entry = get_objective(a.objective);
+ForwardParts row_terms_cpu(const ObjectiveEntry& entry, const RowTermsArguments& a) {
   check_inputs(entry, a.logits, a.target, a.extras, a.weight);
   check_parameters(entry, a.parameters.data(), a.parameters.size());
   return by_logits_type(a.logits, [&](auto s) { return forward<decltype(s)>(entry, a); });
 }
 
-BackwardParts row_terms_backward_cpu(const at::Tensor& upstream, const RowTermsArguments& a,
-                                     const at::Tensor& statistics, bool want_extras,
-                                     bool want_weight) {
-  const ObjectiveEntry& entry = get_objective(a.objective);
+BackwardParts row_terms_backward_cpu(const ObjectiveEntry& entry, const at::Tensor& upstream,
+                                     const RowTermsArguments& a, const at::Tensor& statistics,
+                                     bool want_extras, bool want_weight) {
   return by_logits_type(a.logits, [&](auto s) {
     return backward<decltype(s)>(upstream, entry, a, statistics, want_extras, want_weight);
   });

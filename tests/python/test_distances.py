@@ -310,3 +310,38 @@ def test_energy_gap_golden(golden):
     near(one_sided, golden["CE.mean"])
     with pytest.raises(ValueError, match="function of the whole batch"):
         loss("energy_gap", Z, Y, reduction="none")
+
+
+@pytest.mark.parametrize("dtype,tolerance", [(torch.float32, 3e-6), (torch.float64, 1e-13)])
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_anchors_on_the_axes_take_a_shorter_way_to_the_same_numbers(dtype, tolerance, spoilt):
+    g = torch.Generator().manual_seed(0)
+    n, k, m = 120, 160, 3.
+    x = torch.randn(n, k, generator=g).to(dtype)
+    x[:40] = x[:40] * 1e-3 + m * torch.eye(k, dtype=dtype)[:40]  # near an anchor, where a product would lose digits
+    c = m * torch.eye(k, dtype=dtype)
+    if spoilt:  # no longer such anchors, by one number
+        c[77, 3] = .5
+    w = torch.randn(n, k, generator=g).to(dtype)
+    a = x.clone().requires_grad_()
+    (w * ops.center_distances(a, c, True)).sum().backward()
+    b = x.double().requires_grad_()
+    right = (b.unsqueeze(1) - c.double()).square().sum(2)
+    (w.double() * right).sum().backward()
+    torch.testing.assert_close(ops.center_distances(x, c, True).double(), right, rtol=5 * tolerance, atol=0)
+    torch.testing.assert_close(a.grad.double(), b.grad, rtol=20 * tolerance, atol=100 * tolerance)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_a_loss_that_looks_at_one_center_a_row_has_the_gradient_of_all(squared):
+    g = torch.Generator().manual_seed(0)
+    x, c = torch.randn(512, 8, generator=g), torch.randn(300, 8, generator=g)
+    y = torch.randint(0, 300, (512,), generator=g)
+    gradients = []
+    for dtype, distances in ((torch.float32, ops.center_distances),
+                             (torch.float64, lambda a, b, s: torch.cdist(a, b).square() if s else torch.cdist(a, b))):
+        a, b = x.to(dtype).requires_grad_(), c.to(dtype).requires_grad_()
+        d = distances(a, b, squared)
+        gradients.append(torch.autograd.grad(d[torch.arange(512), y].mean(), (a, b)))
+    for ours, right in zip(*gradients):
+        torch.testing.assert_close(ours.double(), right, rtol=1e-5, atol=1e-7)

@@ -104,9 +104,8 @@ class MCHADLoss(torch.nn.Module):
         return self.loss_of(self.distance(embedding), target)
 
     def loss_of(self, distances: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        hinge = ((self.radius + self.margin) ** 2 - distances).relu().sum(1)
         weights = [self.weight_center, self.weight_nll, self.weight_oe, self.radius, self.margin]
-        return loss("mchad", weights, -distances, target, extras=hinge.unsqueeze(0))
+        return ops.mchad_loss(distances, target, weights)
 
 
 class DeepSVDDLoss(torch.nn.Module):

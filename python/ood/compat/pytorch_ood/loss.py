@@ -150,7 +150,7 @@ class BackgroundClassLoss(nn.Module):
         if logits.shape[1] != self.num_classes + 1:
             raise ValueError(f"BackgroundClassLoss: expected logits with {self.num_classes + 1} columns, "
                              f"got {tuple(logits.shape)}")
-        if bool((targets >= self.num_classes).any()):
+        if targets.numel() and int(targets.max()) >= self.num_classes:
             raise ValueError(f"BackgroundClassLoss: expected targets below {self.num_classes}, got {int(targets.max())}")
         return loss("background_class", [], logits, targets, reduction=self.reduction)
 
@@ -188,9 +188,8 @@ class ConfidenceLoss(nn.Module):
         if c.shape != target.shape:
             raise ValueError(f"ConfidenceLoss: expected confidence [N, 1] or [N] for target {tuple(target.shape)}, "
                              f"got {tuple(confidence.shape)}")
-        tiny = torch.finfo(c.dtype).tiny
-        u = c.clamp(min=max(self.eps, tiny)).log() - (1 - c).clamp(min=tiny).log()
-        return ops.confidence_loss(logits, u, target, torch.tensor(self.alpha, dtype=u.dtype, device=u.device))
+        weight = torch.tensor(self.alpha, dtype=c.dtype, device=c.device)
+        return ops.confidence_loss_of_probability(logits, c, target, weight, self.eps)
 
 
 class CACLoss(nn.Module):
@@ -240,9 +239,7 @@ class CenterLoss(nn.Module):
         return self.centers(z)
 
     def forward(self, distmat: Tensor, target: Tensor) -> Tensor:
-        known = target >= 0
-        own = distmat.gather(1, target.clamp(min=0).unsqueeze(1)).squeeze(1)
-        return ((own - self.radius ** 2).relu() * known).sum() / known.sum().clamp(min=1)
+        return ops.center_loss_of_distances(distmat, target, float(self.radius))
 
 
 class IILoss(nn.Module):
@@ -310,10 +307,8 @@ class DeepSVDDLoss(nn.Module):
     def forward(self, x: Tensor, y: Optional[Tensor] = None) -> Tensor:
         if self.reduction in ("none", None):
             return self.svdd_loss(x if y is None else x[y >= 0], self.center, self.radius)
-        total = self.svdd_loss(x, self.center, self.radius, y).sum()
-        if self.reduction == "sum":
-            return total
-        return total / (max(len(x), 1) if y is None else (y >= 0).sum().clamp(min=1))
+        y = torch.zeros(len(x), dtype=torch.long, device=x.device) if y is None else y
+        return ops.svdd_hinge_loss(x, self.center.params, y, self.radius, self.reduction)
 
     @staticmethod
     def svdd_loss(x: Tensor, center: ClassCenters, radius: Tensor = 0.0, y: Optional[Tensor] = None) -> Tensor:
@@ -338,7 +333,10 @@ class DeepSADLoss(nn.Module):
         return self._center(x).squeeze(1)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return ops.sad_loss(self.distance(x), y.clamp(min=-1, max=0), self.eta, self.eps, self.reduction or "none")
+        y = y.clamp(min=-1, max=0)
+        if self.reduction in ("none", None):
+            return ops.sad_loss(self.distance(x), y, self.eta, self.eps, "none")
+        return ops.sad_embedding_loss(x, self.center.params, y, self.eta, self.eps, self.reduction)
 
 
 class MCHADLoss(nn.Module):
@@ -362,9 +360,7 @@ class MCHADLoss(nn.Module):
 
     def forward(self, distmat: Tensor, y: Tensor) -> Tensor:
         radius, margin = float(self.center_loss.radius), float(self.regu_loss.margin)
-        hinge = ((radius + margin) ** 2 - distmat).relu().sum(1)
-        return loss("mchad", [self.weight_center, self.weight_nll, self.weight_oe, radius, margin], -distmat, y,
-                    extras=hinge.unsqueeze(0))
+        return ops.mchad_loss(distmat, y, [self.weight_center, self.weight_nll, self.weight_oe, radius, margin])
 
 
 def _energy_weights(layer: nn.Linear) -> Tensor:
