@@ -126,8 +126,10 @@ def main():
         print(f"{name:20} {'geom. mean':>10} {'':29} {mean:9.1f}")
         cells += mine
     import compat
+    import large
     classes = compat.measure(block, max(3, a.blocks // 2), a.seconds)
-    result = {"threads": a.threads, "torch": torch.__version__, "python": cells, "compat": classes,
+    cells_large = large.measure(peer)
+    result = {"threads": a.threads, "torch": torch.__version__, "python": cells, "compat": classes, "large": cells_large,
               "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     if a.cpp:
         result["cpp"] = cpp_rows(a.cpp)

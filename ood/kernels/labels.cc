@@ -6,6 +6,7 @@
 #define HWY_TARGET_INCLUDE "ood/kernels/labels.cc"
 #include <hwy/foreach_target.h>  // compiles this file once per instruction set
 // Highway wants its other headers after that one.
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
@@ -27,6 +28,9 @@ LabelCounts Count(const Labels& l) {
 
 template <bool kIgnoring>
 HWY_INLINE void MarkAny(const Labels& l, bool uses_ood, std::int32_t* of_row) {
+  // The next block's labels come from memory while this block is computed.
+  constexpr std::int64_t kLine = 64 / sizeof(std::int64_t);
+  for (std::int64_t i = 0; i < l.count; i += kLine) hwy::Prefetch(l.label + l.count + i);
   const std::int64_t outside = uses_ood ? kNoClass : kNoPart;
   for (std::int64_t i = 0; i < l.count; ++i) {
     const std::int64_t label = l.label[i];

@@ -1,5 +1,6 @@
 #include "ood/objectives/ii.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
@@ -8,8 +9,13 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include <numeric>
+
+#include "ood/kernels/distance.h"
 #include "ood/objectives/register.h"
 #include "ood/objectives/row_values.h"
+#include "ood/ops/by_type.h"
+#include "ood/ops/direct_loss.h"
 #include "ood/ops/distance_products.h"
 #include "ood/ops/distances.h"
 
@@ -64,11 +70,97 @@ IiParts ii_parts(const at::Tensor& embedding, const at::Tensor& target, std::int
   return {intra, (pair.select(0, 0) - pair.select(0, 1)).square().sum()};
 }
 
+namespace {
+
+using Inputs = ops::DirectLoss::Inputs;
+using Numbers = ops::DirectLoss::Numbers;
+enum { kEmbedding, kTarget };                      // of the inputs
+enum { kClasses, kAlpha, kNormalizeByDim, kSum };  // of the numbers
+
+at::Tensor composite(Inputs in, Numbers n) {
+  const auto parts = ii_parts(in[kEmbedding], in[kTarget], static_cast<std::int64_t>(n[kClasses]),
+                              n[kNormalizeByDim] != 0);
+  return reduce_rows(parts.intra, in[kTarget].ge(0), n[kSum] != 0 ? "sum" : "mean") -
+         n[kAlpha] * parts.inter;
+}
+
+// The differences of a class to its mean sum to 0, so what a row does to the mean does not matter:
+//
+//   d intra / dx_i = 2 scale (x_i - mu_y)
+//   d -alpha inter / dx_i = -+(2 alpha / n_y) (mu_a - mu_b) for the rows of the closest classes a,
+//   b
+template <class F>
+std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, bool want) {
+  const auto x = in[kEmbedding].contiguous(), target = in[kTarget].contiguous();
+  const auto n = x.size(0), width = x.size(1);
+  const auto [means_in, counts] =
+      class_means(x, target, static_cast<std::int64_t>(numbers[kClasses]));
+  const auto means = means_in.contiguous();
+  const auto [a, b] = ops::closest_pair(means, counts.contiguous());
+  const auto* y = target.template const_data_ptr<std::int64_t>();
+  const auto known = std::count_if(y, y + n, [](std::int64_t label) { return label >= 0; });
+  const double scale =
+      1.0 / (static_cast<double>(numbers[kSum] != 0 ? 1 : std::max<std::int64_t>(known, 1)) *
+             (numbers[kNormalizeByDim] != 0 ? static_cast<double>(width) : 1.0));
+  auto gradient = want ? at::empty({n, width}, x.options()) : at::Tensor();
+  const F *px = x.template const_data_ptr<F>(), *mean = means.template const_data_ptr<F>();
+  F* to = want ? gradient.template mutable_data_ptr<F>() : nullptr;
+  std::vector<double> distances(static_cast<std::size_t>(n), 0.0);
+  const F weight = static_cast<F>(2 * scale);
+  const auto* count = counts.template const_data_ptr<std::int64_t>();
+  const F *mean_a = mean + a * width, *mean_b = mean + b * width;
+  const auto pull = [&](std::int64_t label) {
+    const double size = static_cast<double>(std::max<std::int64_t>(count[label], 1));
+    return static_cast<F>((label == a ? -2 : 2) * numbers[kAlpha] / size);
+  };
+  at::parallel_for(0, n, std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(width, 1)),
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (auto i = begin; i < end; ++i) {
+                       const F* row = px + i * width;
+                       F* g = want ? to + i * width : nullptr;
+                       if (y[i] < 0) {
+                         if (want) std::fill(g, g + width, F{0});
+                         continue;
+                       }
+                       const F* own = mean + y[i] * width;
+                       F distance = 0;
+                       kernels::square_distances(row, 1, own, 1, width, &distance, 1);
+                       distances[static_cast<std::size_t>(i)] = distance;
+                       if (!want) continue;
+                       kernels::weighted_differences(row, own, 1, width, &weight, 1, g);
+                       if (a == b || (y[i] != a && y[i] != b)) continue;
+                       const F by = pull(y[i]);
+                       for (std::int64_t k = 0; k < width; ++k)
+                         g[k] += by * (mean_a[k] - mean_b[k]);
+                     }
+                   });
+  F inter = 0;
+  kernels::square_distances(mean_a, 1, mean_b, 1, width, &inter, 1);
+  auto loss = at::empty({}, x.options());
+  *loss.template mutable_data_ptr<F>() = static_cast<F>(
+      scale * std::accumulate(distances.begin(), distances.end(), 0.0) - numbers[kAlpha] * inter);
+  return {loss, gradient, at::Tensor()};
+}
+
+std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
+  return ops::with_type(in[kEmbedding], "ii_loss", [&](auto zero) {
+    return parts_of<decltype(zero)>(in, numbers, (wanted >> kEmbedding & 1) != 0);
+  });
+}
+
+constexpr ops::DirectLoss kDirect{"ii_loss", composite, parts};
+[[maybe_unused]] const bool direct_registered = ops::register_direct_loss(kDirect);
+
+}  // namespace
+
 at::Tensor ii_loss(const at::Tensor& embedding, const at::Tensor& target, std::int64_t classes,
                    double alpha, bool normalize_by_dim, std::string_view reduction) {
-  const auto parts = ii_parts(embedding, target, classes, normalize_by_dim);
-  const auto intra = reduce_rows(parts.intra, target.ge(0), reduction);
-  return reduction == "none" ? intra : intra - alpha * parts.inter;
+  if (reduction == "none")
+    return reduce_rows(ii_parts(embedding, target, classes, normalize_by_dim).intra, target.ge(0),
+                       reduction);
+  return ops::direct_loss(kDirect, {embedding, target},
+                          {static_cast<double>(classes), alpha, normalize_by_dim ? 1.0 : 0.0,
+                           reduction_is_sum(reduction)});
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ood/objectives/register.h"
+#include "ood/ops/by_type.h"
 
 namespace ood {
 OOD_REGISTER_DESCRIPTION(VirtualOutlierSynthesis);
@@ -37,7 +38,7 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   TORCH_CHECK_VALUE(target_in.dim() == 1 && target_in.size(0) == features_in.size(0),
                     "virtual_outlier_synthesis: expected target [", features_in.size(0), "], got ",
                     target_in.sizes());
-  const auto features = features_in.detach().to(s.queue.scalar_type());
+  const auto features = features_in.detach().to(s.queue.scalar_type()).contiguous();
   const auto target = target_in.to(at::kLong).contiguous();
   auto counts = s.counts.contiguous();
   auto* count = counts.mutable_data_ptr<std::int64_t>();
@@ -62,16 +63,37 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   }
   if (!counts.is_same(s.counts)) s.counts.copy_(counts);
   if (rows.empty()) return;
-  const auto place = at::tensor(places, at::kLong);
-  const auto fresh = features.index_select(0, at::tensor(rows, at::kLong));
-  auto flat = s.queue.view({classes * length, -1});
-  const auto old = flat.index_select(0, place);  // zeros where nothing was
-  flat.index_copy_(0, place, fresh);
+  // [in; out] and [in; -out]: their product is in' in - out' out.
+  const auto taken = static_cast<std::int64_t>(rows.size()), width = features.size(1);
+  const auto wide = s.moment.options();
+  const auto both = at::empty({2 * taken, width}, wide), signed_both = at::empty_like(both);
+  auto queue = s.queue.contiguous(), sums = s.sums.contiguous();
+  ops::by_type(queue, "virtual_outlier_synthesis", [&](auto zero) {
+    using F = decltype(zero);
+    const F* from = features.const_data_ptr<F>();
+    F* stored = queue.mutable_data_ptr<F>();
+    double *plus = both.mutable_data_ptr<double>(), *minus = signed_both.mutable_data_ptr<double>(),
+           *sum = sums.mutable_data_ptr<double>();
+    for (std::int64_t r = 0; r < taken; ++r) {
+      const auto at = static_cast<std::size_t>(r);
+      const F* fresh = from + rows[at] * width;
+      F* old = stored + places[at] * width;  // zeros where nothing was
+      double *in = plus + r * width, *out = plus + (taken + r) * width;
+      double *in_too = minus + r * width, *less = minus + (taken + r) * width;
+      double* own = sum + places[at] / length * width;
+      for (std::int64_t k = 0; k < width; ++k) {
+        in[k] = in_too[k] = fresh[k];
+        out[k] = old[k];
+        less[k] = -out[k];
+        own[k] += in[k] - out[k];
+        old[k] = fresh[k];
+      }
+    }
+  });
+  if (!queue.is_same(s.queue)) s.queue.copy_(queue);
   if ((step + 1) % kVosRecompute == 0) return recompute(s);
-  const auto in = fresh.to(at::kDouble), out = old.to(at::kDouble);
-  s.sums.index_add_(0, place.div(length, "floor"), in - out);
-  // in' in - out' out in one product
-  s.moment.addmm_(at::cat({in, out}).t(), at::cat({in, -out}));
+  if (!sums.is_same(s.sums)) s.sums.copy_(sums);
+  s.moment.addmm_(both.t(), signed_both);
 }
 
 at::Tensor vos_covariance(const VosQueues& s) {
@@ -125,10 +147,18 @@ at::Tensor vos_sample(const at::Tensor& means, const at::Tensor& covariance,
   const auto options = s.options();
   const auto r =
       vos_order_radii(at::empty({classes, select}, options).exponential_(), sample_from, d).sqrt();
+  // mu + L (r u / ||u||) for a standard normal u.
   const auto direction = at::randn({classes * select, d}, options);
-  const auto length = direction.norm(2, 1, true).clamp_min(1e-300);
-  const auto offsets = at::mm(direction / length * r.view({-1, 1}), factor.t());
-  return means.to(at::kDouble).repeat_interleave(select, 0).add(offsets).to(means.scalar_type());
+  double* u = direction.mutable_data_ptr<double>();
+  const double* radius = r.const_data_ptr<double>();
+  for (std::int64_t i = 0; i < classes * select; ++i, u += d) {
+    double square = 0;
+    for (std::int64_t k = 0; k < d; ++k) square += u[k] * u[k];
+    const double scale = radius[i] / std::max(std::sqrt(square), 1e-300);
+    for (std::int64_t k = 0; k < d; ++k) u[k] *= scale;
+  }
+  const auto centers = select == 1 ? means : means.repeat_interleave(select, 0);
+  return at::mm(direction, factor.t()).add_(centers).to(means.scalar_type());
 }
 
 namespace {

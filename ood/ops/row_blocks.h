@@ -11,6 +11,7 @@
 #include "ood/kernels/columns.h"
 #include "ood/kernels/labels.h"
 #include "ood/kernels/simd_level.h"
+#include "ood/ops/huge_pages.h"
 #include "ood/ops/layout.h"
 #include "ood/ops/row_terms.h"
 
@@ -341,6 +342,7 @@ struct Gradients {
     const auto& a = in.args;
     logits = empty_like_layout(a.logits);
     layout = lay_out(logits).layout;
+    prefer_huge_pages(logits);
     to_logits = logits.mutable_data_ptr<S>();
     if (want_extras && in.extras != nullptr) {
       extras = at::empty(a.extras->sizes(), a.extras->options());

@@ -202,3 +202,16 @@ def test_half_types_compute_in_float32_and_round_the_gradient_once(name, dtype, 
             g, = torch.autograd.grad(a.sum(), got)
             h, = torch.autograd.grad(b.sum(), want)
             assert g.dtype == dtype and torch.equal(g, h.to(dtype)), (classes, reduction)
+
+
+def test_a_gradient_of_many_megabytes():
+    """From 16 MiB on the gradient lies on huge pages where the system has them."""
+    g = torch.Generator().manual_seed(0)
+    y = torch.randint(0, 9, (2, 512, 512), generator=g)
+    for shape in ((2, 9, 512, 512), (2 * 512 * 512, 9)):
+        x = torch.randn(shape, generator=g)
+        target = y if len(shape) == 4 else y.flatten()
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        ops.loss(a, target, "cross_entropy", [0.]).backward()
+        torch.nn.functional.cross_entropy(b, target).backward()
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-10)
