@@ -20,7 +20,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Samples that are worked on at a time: class by class, so that memory is read in long runs, with
 // sums that stay in the first cache.
-constexpr std::int64_t kRun = 512;
+constexpr std::int64_t kRun = 256;
 // Classes of the next run that are fetched while this one is computed. Images have sides that are
 // powers of two, so classes share a set of the cache, which holds 8 to 16 lines.
 constexpr std::int64_t kAhead = 12;
@@ -142,14 +142,22 @@ HWY_INLINE void StatisticsRun(const T* data, const T* scale, const RunLabels<T>&
   const auto lowest = hn::Set(d, -std::numeric_limits<T>::infinity());
   ForEachVector(d, samples,
                 [&](std::int64_t i, std::size_t) HWY_ATTR { hn::StoreU(lowest, d, max + i); });
-  for (std::int64_t j = 0; j < c.classes; ++j) {
+  // Two classes at a time: half as many trips of the maxima through memory.
+  for (std::int64_t j = 0; j < c.classes; j += 2) {
+    const std::int64_t other =
+        std::min(j + 1, c.classes - 1) - j;  // 0 for the last of an odd number
     const T* x = data + j * c.class_stride;
     T* copy = out.exp + j * out.exp_stride;
+    const bool fetch = j + 2 >= kAhead && j + 3 < c.classes;
     ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
-      if (j + 1 >= kAhead && j + 1 < c.classes) hwy::Prefetch(x + c.class_stride + i);
-      const auto v = LoadN(d, x + i, n);
-      hn::StoreU(hn::Max(hn::LoadU(d, max + i), v), d, max + i);
+      if (fetch) {
+        hwy::Prefetch(x + 2 * c.class_stride + i);
+        hwy::Prefetch(x + 3 * c.class_stride + i);
+      }
+      const auto v = LoadN(d, x + i, n), w = LoadN(d, x + other * c.class_stride + i, n);
+      hn::StoreU(hn::Max(hn::Max(hn::LoadU(d, max + i), v), w), d, max + i);
       StoreN(d, v, copy + i, n);
+      StoreN(d, w, copy + other * out.exp_stride + i, n);
     });
   }
   const Run<T> run{data + samples, c.class_stride, scale, samples, c.classes, out, labels, max};

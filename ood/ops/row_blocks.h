@@ -20,7 +20,7 @@
 namespace ood::ops {
 
 inline constexpr std::int64_t kBlockBytes = 256 * 1024;
-inline constexpr std::int64_t kMaxBlockRows = 512;
+inline constexpr std::int64_t kMaxBlockRows = 256;
 inline constexpr std::int64_t kGrain = 16 * 1024;  // numbers below which a second thread costs more
 
 /// What numbers of type S are computed in.
@@ -209,8 +209,12 @@ class BlockPass {
       convert(stored, room);
       x_ = {room.data, room.n, room.classes, room.sample_stride, room.class_stride, room.columns};
     }
-    kernels::mark_rows(in.labels(block.begin, block.n), in.entry.uses_ood, s_.label.data());
+    no_class_ =
+        kernels::mark_rows(in.labels(block.begin, block.n), in.entry.uses_ood, s_.label.data());
   }
+
+  /// Whether a label of the block is no class; its row takes no part then.
+  bool has_label_of_no_class() const { return no_class_; }
 
   /// Fills `to`. `gradient`: where the gradient will be, or nullptr where none is wanted.
   void statistics(const BlockStatistics<F>& to, const Numbers<F>* gradient) {
@@ -307,6 +311,7 @@ class BlockPass {
   Numbers<const F> x_{};
   F* exp_ = nullptr;
   std::int64_t exp_stride_ = 0;
+  bool no_class_;
 };
 
 /// Calls body(b, block, scratch) for every block.

@@ -1,5 +1,7 @@
 // The reduced loss and its gradient in one pass over the logits. What reaches a reduced loss from
 // above is one number, so its gradient is known up to that factor as soon as the loss is.
+#include <atomic>
+
 #include "ood/ops/row_blocks.h"
 
 namespace ood::ops {
@@ -26,7 +28,12 @@ LossParts loss_parts(const ObjectiveEntry& entry, const RowTermsArguments& a, Re
   const Input<S> in(entry, a);
   const StatisticsLayout layout(entry.row);
   const auto terms = static_cast<std::int64_t>(entry.terms.size());
-  const auto weights = population_weights<F>(count_rows(in), reduction, entry.terms.size());
+  // Counting is a pass over the labels of its own; a sum, or a mean over all rows, can do without.
+  const bool known_count = reduction == Reduction::kSum ||
+                           (reduction == Reduction::kMeanWholeBatch && !a.ignore_index.has_value());
+  const auto counts = known_count ? std::array<std::int64_t, 2>{in.rows, 0} : count_rows(in);
+  std::atomic<bool> no_class{false};
+  const auto weights = population_weights<F>(counts, reduction, entry.terms.size());
   std::vector<double> sums(static_cast<std::size_t>(in.blocks.count * 2 * terms), 0.0);
   LossParts out;
   if (want.any()) {
@@ -36,6 +43,7 @@ LossParts loss_parts(const ObjectiveEntry& entry, const RowTermsArguments& a, Re
       BlockPass<S> pass(in, block, scratch);
       const auto stored = gradients.part(in, b);
       const auto room = pass.gradient_room(stored);
+      if (pass.has_label_of_no_class()) no_class = true;
       pass.statistics(statistics, &room);
       pass.coefficients(statistics, {weights.data(), 0, false}, gradients.to_weight,
                         gradients.to_extras, sums.data() + b * 2 * terms);
@@ -48,12 +56,14 @@ LossParts loss_parts(const ObjectiveEntry& entry, const RowTermsArguments& a, Re
     for_each_block(in, [&](std::int64_t b, const Block& block, Scratch<F>& scratch) {
       const auto statistics = scratch.own_statistics(layout);
       BlockPass<S> pass(in, block, scratch);
+      if (pass.has_label_of_no_class()) no_class = true;
       pass.statistics(statistics, nullptr);
       evaluator<F>(entry.row).forward(
           a.parameters.data(), pass.formula(statistics),
           ForwardResult<F>{sums.data() + b * 2 * terms, nullptr, in.rows});
     });
   }
+  if (no_class) count_rows(in);  // says which
   double loss = 0;
   const auto total = add_up(sums, 2 * terms);
   for (std::size_t i = 0; i < total.size(); ++i) loss += total[i] * static_cast<double>(weights[i]);

@@ -205,7 +205,7 @@ def test_half_types_compute_in_float32_and_round_the_gradient_once(name, dtype, 
 
 
 def test_a_gradient_of_many_megabytes():
-    """From 16 MiB on the gradient lies on huge pages where the system has them."""
+    """From 8 MiB on the gradient lies on huge pages where the system has them."""
     g = torch.Generator().manual_seed(0)
     y = torch.randint(0, 9, (2, 512, 512), generator=g)
     for shape in ((2, 9, 512, 512), (2 * 512 * 512, 9)):
