@@ -126,7 +126,7 @@ def main():
         print(f"{name:20} {'geom. mean':>10} {'':29} {mean:9.1f}")
         cells += mine
     import compat
-    import large
+    import large  # after the library is loaded
     classes = compat.measure(block, max(3, a.blocks // 2), a.seconds)
     cells_large = large.measure(peer)
     result = {"threads": a.threads, "torch": torch.__version__, "python": cells, "compat": classes, "large": cells_large,

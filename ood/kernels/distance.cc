@@ -48,7 +48,8 @@ HWY_INLINE void SquareDistances(const T* a, std::int64_t n, const T* b, std::int
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t block = std::max<std::int64_t>(
-      4, 128 * 1024 / (width * static_cast<std::int64_t>(sizeof(T))) / 4 * 4);
+      4, 128 * 1024 / (std::max<std::int64_t>(width, 1) * static_cast<std::int64_t>(sizeof(T))) /
+             4 * 4);
   for (std::int64_t first = 0; first < m; first += block) {
     const std::int64_t last = std::min(first + block, m);
     for (std::int64_t i = 0; i < n; ++i) {

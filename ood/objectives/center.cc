@@ -34,8 +34,7 @@ at::Tensor composite(Inputs in, Numbers n) {
 }
 
 std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
-  const auto distances = in[kDistances].contiguous(),
-             target = in[kTarget].to(at::kLong).contiguous();
+  const auto distances = in[kDistances].contiguous(), target = in[kTarget].contiguous();
   return ops::with_type(distances, "center_loss_of_distances", [&](auto zero) {
     using F = decltype(zero);
     const auto n = distances.size(0), classes = distances.size(1);
@@ -48,11 +47,10 @@ std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
       known += y[i] >= 0;
     }
     const F square = static_cast<F>(numbers[0]);
-    const F scale = F{1} / static_cast<F>(numbers[1] != 0 ? 1 : std::max<std::int64_t>(known, 1));
+    const double scale = ops::mean_factor(numbers[1] != 0, known);
     std::vector<at::Tensor> out(3);
-    out[0] = at::empty({}, distances.options());
     F* to = nullptr;
-    if ((wanted & 1) != 0) {
+    if (ops::wants(wanted, kDistances)) {
       out[1] = at::zeros({n, classes}, distances.options());
       to = out[1].template mutable_data_ptr<F>();
     }
@@ -60,14 +58,14 @@ std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
     for (std::int64_t i = 0; i < n; ++i) {
       if (y[i] < 0 || d[i * classes + y[i]] <= square) continue;
       sum += d[i * classes + y[i]] - square;
-      if (to != nullptr) to[i * classes + y[i]] = scale;
+      if (to != nullptr) to[i * classes + y[i]] = static_cast<F>(scale);
     }
-    *out[0].template mutable_data_ptr<F>() = scale * static_cast<F>(sum);
+    out[0] = ops::scalar<F>(scale * sum, distances);
     return out;
   });
 }
 
-constexpr ops::DirectLoss kOfDistances{"center_loss_of_distances", composite, parts};
+constexpr ops::DirectLoss kOfDistances{"center_loss_of_distances", 2, 2, composite, parts};
 [[maybe_unused]] const bool registered = ops::register_direct_loss(kOfDistances);
 
 }  // namespace
@@ -78,7 +76,8 @@ at::Tensor center_loss_of_distances(const at::Tensor& distances, const at::Tenso
       distances.dim() == 2 && target.dim() == 1 && target.sym_size(0) == distances.sym_size(0),
       "center: expected distances [N, K] and target [N], got ", distances.sym_sizes(), " and ",
       target.sym_sizes());
-  return ops::direct_loss(kOfDistances, {distances, target},
+  return ops::direct_loss(kOfDistances,
+                          {ops::widened(distances), ops::class_labels(target, Center::kName)},
                           {radius * radius, reduction_is_sum(reduction)});
 }
 

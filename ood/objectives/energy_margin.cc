@@ -17,6 +17,7 @@
 #include "ood/objectives/register.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/direct_loss.h"
+#include "ood/ops/logistic.h"
 #include "ood/ops/row_numbers.h"
 #include "ood/ops/row_terms.h"
 
@@ -96,16 +97,16 @@ at::Tensor composite(Inputs in, Numbers n) {
 //   d psi(c) / dc = t     d sigmoid(phi) / ds = w sigmoid(phi) sigmoid(-phi)
 template <class F>
 std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted) {
-  const auto target = in[kTarget].to(at::kLong).contiguous();
+  const auto target = in[kTarget].contiguous();
   const auto state = in[kState].contiguous();
-  const ops::RowNumbers rows(in[kLogits], target);
+  const ops::RowNumbers rows(in[kLogits], target, EnergyMargin::kName, /*uses_ood=*/true);
   const std::int64_t n = target.numel();
   const F *s = rows.lse.const_data_ptr<F>(), *nll = rows.nll.const_data_ptr<F>(),
           *now = state.const_data_ptr<F>();
   const auto* y = target.const_data_ptr<std::int64_t>();
   const double w = in[kPhiWeight].const_data_ptr<F>()[0], b = in[kPhiBias].const_data_ptr<F>()[0];
-  const double shares[2] = {1.0 / static_cast<double>(std::max<std::int64_t>(n - rows.known, 1)),
-                            1.0 / static_cast<double>(std::max<std::int64_t>(rows.known, 1))};
+  const double shares[2] = {ops::mean_factor(false, n - rows.known),
+                            ops::mean_factor(false, rows.known)};
   // Means over a population: sigmoid(sign phi), and its derivatives by w and b.
   struct {
     double value = 0, by_w = 0, by_b = 0;
@@ -115,10 +116,10 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
   for (std::int64_t i = 0; i < n; ++i) {
     const bool known = y[i] >= 0;
     const double sign = known ? 1 : -1, at = known ? s[i] : s[i] + numbers[kMargin];
-    const double phi = sign * (w * at + b), e = std::exp(-std::abs(phi));
-    const double g = sign * e / ((1 + e) * (1 + e)) * shares[known];
+    const ops::Logistic phi(sign * (w * at + b));
+    const double g = sign * phi.sigmoid * phi.sigmoid_minus * shares[known];
     auto& mean = means[known];
-    mean.value += (phi >= 0 ? 1 : e) / (1 + e) * shares[known];
+    mean.value += phi.sigmoid * shares[known];
     mean.by_w += g * at;
     mean.by_b += g;
     slope[static_cast<std::size_t>(i)] = g * w;
@@ -128,7 +129,7 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
   double loss = numbers[kOutWeight] * means[0].value, to_inside = 0, to_ce = 0;
   const auto psi = [&](double violation, const F* multiplier, double& derivative) {
     const double l = multiplier[0], penalty = multiplier[1];
-    derivative = std::max(0.0, penalty * violation + l);
+    derivative = std::max(penalty * violation + l, 0.0);
     loss += (derivative * derivative - l * l) / (2 * penalty);
   };
   if (rows.known > 0) {
@@ -143,21 +144,17 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
     to_nll[i] = known ? static_cast<F>(to_ce * shares[1]) : F{0};
     to_lse[i] = static_cast<F>(to_mean[known] * slope[static_cast<std::size_t>(i)]);
   }
-  const auto asked = [&](int input) { return (wanted >> input & 1) != 0; };
-  const auto number = [&](double v, at::IntArrayRef shape) {
-    auto t = at::empty(shape, rows.nll.options());
-    *t.mutable_data_ptr<F>() = static_cast<F>(v);
-    return t;
+  const auto of_layer = [&](double by_outside, double by_inside, int input) {
+    return ops::scalar<F>(to_mean[0] * by_outside + to_mean[1] * by_inside, rows.nll)
+        .view(in[input].sizes());
   };
   std::vector<at::Tensor> parts(6);
-  parts[0] = number(loss, {});
-  if (asked(kLogits)) parts[1 + kLogits] = rows.gradient(upstream);
-  if (asked(kPhiWeight))
-    parts[1 + kPhiWeight] =
-        number(to_mean[0] * means[0].by_w + to_mean[1] * means[1].by_w, in[kPhiWeight].sizes());
-  if (asked(kPhiBias))
-    parts[1 + kPhiBias] =
-        number(to_mean[0] * means[0].by_b + to_mean[1] * means[1].by_b, in[kPhiBias].sizes());
+  parts[0] = ops::scalar<F>(loss, rows.nll);
+  if (ops::wants(wanted, kLogits)) parts[1 + kLogits] = rows.gradient(upstream);
+  if (ops::wants(wanted, kPhiWeight))
+    parts[1 + kPhiWeight] = of_layer(means[0].by_w, means[1].by_w, kPhiWeight);
+  if (ops::wants(wanted, kPhiBias))
+    parts[1 + kPhiBias] = of_layer(means[0].by_b, means[1].by_b, kPhiBias);
   return parts;
 }
 
@@ -166,7 +163,7 @@ std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
                         [&](auto zero) { return parts_of<decltype(zero)>(in, numbers, wanted); });
 }
 
-constexpr ops::DirectLoss kDirect{"energy_margin_loss", composite, parts};
+constexpr ops::DirectLoss kDirect{"energy_margin_loss", 5, 4, composite, parts};
 [[maybe_unused]] const bool direct_registered = ops::register_direct_loss(kDirect);
 
 }  // namespace
@@ -178,8 +175,8 @@ at::Tensor energy_margin_loss(const at::Tensor& logits, const at::Tensor& target
   check(logits, phi_weight, phi_bias);
   check_state(state);
   // Of a copy of the state: it may be updated before the backward pass.
-  const std::vector<at::Tensor> inputs{logits, target, phi_weight, phi_bias,
-                                       state.detach().clone()};
+  const std::vector<at::Tensor> inputs{logits, ops::class_labels(target, EnergyMargin::kName),
+                                       phi_weight, phi_bias, state.detach().clone()};
   const std::array numbers{margin, false_alarm, tau, out_weight};
   return logits.dim() == 2 ? ops::direct_loss(kDirect, inputs, numbers)
                            : composite(inputs, numbers);

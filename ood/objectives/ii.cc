@@ -25,6 +25,9 @@ OOD_REGISTER_DESCRIPTION(Ii);
 namespace {
 
 at::Tensor closest_pair_cpu(const at::Tensor& rows, const at::Tensor& counts_in) {
+  TORCH_CHECK_VALUE(rows.dim() == 2 && counts_in.dim() == 1 && counts_in.size(0) == rows.size(0),
+                    "closest_pair: expected rows [K, D] and counts [K], got ", rows.sizes(),
+                    " and ", counts_in.sizes());
   const auto counts = counts_in.contiguous();
   const auto [i, j] = ops::closest_pair(rows.detach().contiguous(), counts);
   auto pair = at::empty({2}, counts.options());
@@ -60,8 +63,21 @@ at::Tensor find_closest_pair(const at::Tensor& rows, const at::Tensor& counts) {
 
 }  // namespace
 
+namespace {
+
+void check(const at::Tensor& embedding, const at::Tensor& target, std::int64_t classes) {
+  TORCH_CHECK_VALUE(
+      embedding.dim() == 2 && target.dim() == 1 && target.sym_size(0) == embedding.sym_size(0),
+      "ii: expected embedding [N, D] and target [N], got ", embedding.sym_sizes(), " and ",
+      target.sym_sizes());
+  TORCH_CHECK_VALUE(classes >= 1, "ii: expected at least 1 class, got ", classes);
+}
+
+}  // namespace
+
 IiParts ii_parts(const at::Tensor& embedding, const at::Tensor& target, std::int64_t classes,
                  bool normalize_by_dim) {
+  check(embedding, target, classes);
   const auto [means, counts] = class_means(embedding, target, classes);
   auto intra = own_center_distances(embedding, means, target);
   if (normalize_by_dim) intra = intra / static_cast<double>(embedding.size(1));
@@ -99,9 +115,8 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, bool want) {
   const auto [a, b] = ops::closest_pair(means, counts.contiguous());
   const auto* y = target.template const_data_ptr<std::int64_t>();
   const auto known = std::count_if(y, y + n, [](std::int64_t label) { return label >= 0; });
-  const double scale =
-      1.0 / (static_cast<double>(numbers[kSum] != 0 ? 1 : std::max<std::int64_t>(known, 1)) *
-             (numbers[kNormalizeByDim] != 0 ? static_cast<double>(width) : 1.0));
+  const double scale = ops::mean_factor(numbers[kSum] != 0, known) /
+                       (numbers[kNormalizeByDim] != 0 ? static_cast<double>(width) : 1.0);
   auto gradient = want ? at::empty({n, width}, x.options()) : at::Tensor();
   const F *px = x.template const_data_ptr<F>(), *mean = means.template const_data_ptr<F>();
   F* to = want ? gradient.template mutable_data_ptr<F>() : nullptr;
@@ -136,29 +151,29 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, bool want) {
                    });
   F inter = 0;
   kernels::square_distances(mean_a, 1, mean_b, 1, width, &inter, 1);
-  auto loss = at::empty({}, x.options());
-  *loss.template mutable_data_ptr<F>() = static_cast<F>(
-      scale * std::accumulate(distances.begin(), distances.end(), 0.0) - numbers[kAlpha] * inter);
-  return {loss, gradient, at::Tensor()};
+  const double intra = scale * std::accumulate(distances.begin(), distances.end(), 0.0);
+  return {ops::scalar<F>(intra - numbers[kAlpha] * inter, x), gradient, at::Tensor()};
 }
 
 std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
   return ops::with_type(in[kEmbedding], "ii_loss", [&](auto zero) {
-    return parts_of<decltype(zero)>(in, numbers, (wanted >> kEmbedding & 1) != 0);
+    return parts_of<decltype(zero)>(in, numbers, ops::wants(wanted, kEmbedding));
   });
 }
 
-constexpr ops::DirectLoss kDirect{"ii_loss", composite, parts};
+constexpr ops::DirectLoss kDirect{"ii_loss", 2, 4, composite, parts};
 [[maybe_unused]] const bool direct_registered = ops::register_direct_loss(kDirect);
 
 }  // namespace
 
 at::Tensor ii_loss(const at::Tensor& embedding, const at::Tensor& target, std::int64_t classes,
                    double alpha, bool normalize_by_dim, std::string_view reduction) {
+  check(embedding, target, classes);
+  const auto labels = ops::class_labels(target, Ii::kName);
   if (reduction == "none")
-    return reduce_rows(ii_parts(embedding, target, classes, normalize_by_dim).intra, target.ge(0),
+    return reduce_rows(ii_parts(embedding, labels, classes, normalize_by_dim).intra, labels.ge(0),
                        reduction);
-  return ops::direct_loss(kDirect, {embedding, target},
+  return ops::direct_loss(kDirect, {ops::widened(embedding), labels},
                           {static_cast<double>(classes), alpha, normalize_by_dim ? 1.0 : 0.0,
                            reduction_is_sum(reduction)});
 }

@@ -37,11 +37,10 @@ at::Tensor composite(Inputs in, Numbers numbers) {
 // The formula with a hinge of 0, and the hinge of OOD rows:  dL/dd = -dL/dx,  -w_o where d <
 // reach^2.
 std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
-  const auto distances = in[kDistances].contiguous(),
-             target = in[kTarget].to(at::kLong).contiguous();
+  const auto distances = in[kDistances].contiguous(), target = in[kTarget].contiguous();
   const auto parameters = numbers.slice(0, kSum);
   const auto formula = with_parameters<Mchad>(parameters.data());
-  const bool want = (wanted >> kDistances & 1) != 0, sum = numbers[kSum] != 0;
+  const bool want = ops::wants(wanted, kDistances), sum = numbers[kSum] != 0;
   const auto n = distances.size(0), classes = distances.size(1);
   const std::optional<at::Tensor> no_hinge = at::zeros({1, n}, distances.options()), none;
   auto row = ops::row_loss_cpu(
@@ -49,8 +48,7 @@ std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
       sum ? ops::Reduction::kSum : ops::Reduction::kMeanPerPopulation, {want, false, false});
   const auto* y = target.const_data_ptr<std::int64_t>();
   const auto others = std::count_if(y, y + n, [](std::int64_t label) { return label < 0; });
-  const double scale =
-      formula.weight_oe / static_cast<double>(sum ? 1 : std::max<std::int64_t>(others, 1));
+  const double scale = formula.weight_oe * ops::mean_factor(sum, others);
   std::vector<double> hinges(static_cast<std::size_t>(n), 0.0);
   ops::by_type(distances, "mchad_loss", [&](auto zero) {
     using F = decltype(zero);
@@ -67,9 +65,8 @@ std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
           continue;
         }
         double hinge = 0;
-        for (std::int64_t j = 0; j < classes; ++j)
-          hinge += from[j] < reach ? reach - from[j] : F{0};
-        for (std::int64_t j = 0; want && j < classes; ++j) to[j] = from[j] < reach ? slope : F{0};
+        for (std::int64_t j = 0; j < classes; ++j) hinge += std::max(reach - from[j], F{0});
+        for (std::int64_t j = 0; want && j < classes; ++j) to[j] = from[j] >= reach ? F{0} : slope;
         hinges[static_cast<std::size_t>(i)] = hinge;
       }
     });
@@ -79,7 +76,7 @@ std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
   return {row.loss, row.logits, at::Tensor()};
 }
 
-constexpr ops::DirectLoss kDirect{"mchad_loss", composite, parts};
+constexpr ops::DirectLoss kDirect{"mchad_loss", 2, 6, composite, parts};
 [[maybe_unused]] const bool registered = ops::register_direct_loss(kDirect);
 
 }  // namespace
@@ -93,7 +90,8 @@ at::Tensor mchad_loss(const at::Tensor& distances, const at::Tensor& target,
   check_parameters(get_objective(Mchad::kName), parameters.data(), parameters.size());
   auto numbers = parameters.vec();
   numbers.push_back(reduction_is_sum(reduction));
-  return ops::direct_loss(kDirect, {distances, target}, numbers);
+  return ops::direct_loss(
+      kDirect, {ops::widened(distances), ops::class_labels(target, Mchad::kName)}, numbers);
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {

@@ -37,11 +37,12 @@ struct Row {
 
 // sum_i scale f(y_i, d_i) with d_i = ||x_i - c||^2:  dx_i = 2 scale f' (x_i - c),  dc = -sum dx_i
 template <class F, class RowOf>
-std::vector<Tensor> sphere_parts(Inputs in, std::int64_t wanted, F scale, const RowOf& row_of) {
+std::vector<Tensor> sphere_parts(Inputs in, std::int64_t wanted, double scale,
+                                 const RowOf& row_of) {
   const auto x = in[kEmbedding].contiguous(), c = in[kCenter].contiguous(),
-             target = in[kTarget].to(at::kLong).contiguous();
+             target = in[kTarget].contiguous();
   const auto n = x.size(0), width = x.size(1);
-  const bool want_x = (wanted >> kEmbedding & 1) != 0, want_c = (wanted >> kCenter & 1) != 0;
+  const bool want_x = ops::wants(wanted, kEmbedding), want_c = ops::wants(wanted, kCenter);
   auto to_x = want_x || want_c ? at::empty({n, width}, x.options()) : Tensor();
   const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
   const auto* y = target.const_data_ptr<std::int64_t>();
@@ -54,28 +55,21 @@ std::vector<Tensor> sphere_parts(Inputs in, std::int64_t wanted, F scale, const 
       kernels::square_distances(px + i * width, 1, pc, 1, width, &d, 1);
       const Row<F> row = row_of(y[i], d);
       values[static_cast<std::size_t>(i)] = row.value;
-      const F weight = 2 * scale * row.slope;
+      const F weight = static_cast<F>(2 * scale) * row.slope;
       if (g != nullptr)
         kernels::weighted_differences(px + i * width, pc, 1, width, &weight, 1, g + i * width);
     }
   });
   std::vector<Tensor> parts(in.size() + 1);
-  parts[0] = at::empty({}, x.options());
-  *parts[0].mutable_data_ptr<F>() =
-      scale * static_cast<F>(std::accumulate(values.begin(), values.end(), 0.0));
+  parts[0] = ops::scalar<F>(scale * std::accumulate(values.begin(), values.end(), 0.0), x);
   if (want_x) parts[1 + kEmbedding] = to_x;
   if (want_c) parts[1 + kCenter] = to_x.sum(0).neg().view(c.sizes());
   return parts;
 }
 
-template <class F>
-F mean_of(double sum, std::int64_t count) {
-  return F{1} / static_cast<F>(sum != 0 ? 1 : std::max<std::int64_t>(count, 1));
-}
-
 // Deep SVDD: f = max(0, d - R^2) over ID rows.
 Tensor svdd_composite(Inputs in, Numbers n) {
-  const auto rows = (distances_of(in) - in[kRadius].square()).relu();
+  const auto rows = (distances_of(in) - in[kRadius].reshape({}).square()).relu();
   return reduce_rows(rows, in[kTarget].ge(0), reduction_of(n[0]));
 }
 
@@ -84,9 +78,10 @@ std::vector<Tensor> svdd_parts(Inputs in, Numbers n, std::int64_t wanted) {
     using F = decltype(zero);
     const F radius = in[kRadius].const_data_ptr<F>()[0], square = radius * radius;
     const auto known = in[kTarget].ge(0).sum().item<std::int64_t>();
-    return sphere_parts<F>(in, wanted, mean_of<F>(n[0], known), [&](std::int64_t y, F d) -> Row<F> {
-      return y < 0 || d <= square ? Row<F>{} : Row<F>{d - square, 1};
-    });
+    return sphere_parts<F>(in, wanted, ops::mean_factor(n[0] != 0, known),
+                           [&](std::int64_t y, F d) -> Row<F> {
+                             return y < 0 || d <= square ? Row<F>{} : Row<F>{d - square, 1};
+                           });
   });
 }
 
@@ -99,7 +94,7 @@ std::vector<Tensor> sad_parts(Inputs in, Numbers n, std::int64_t wanted) {
   return ops::with_type(in[kEmbedding], "sad_embedding_loss", [&](auto zero) {
     using F = decltype(zero);
     const F eta = static_cast<F>(n[0]), eps = static_cast<F>(n[1]);
-    return sphere_parts<F>(in, wanted, mean_of<F>(n[2], in[kTarget].numel()),
+    return sphere_parts<F>(in, wanted, ops::mean_factor(n[2] != 0, in[kTarget].numel()),
                            [&](std::int64_t y, F d) -> Row<F> {
                              if (y == 0) return {d, 1};
                              if (y > 0) return {eta * (d + eps), eta};
@@ -108,8 +103,8 @@ std::vector<Tensor> sad_parts(Inputs in, Numbers n, std::int64_t wanted) {
   });
 }
 
-constexpr ops::DirectLoss kSvdd{"svdd_hinge_loss", svdd_composite, svdd_parts};
-constexpr ops::DirectLoss kSad{"sad_embedding_loss", sad_composite, sad_parts};
+constexpr ops::DirectLoss kSvdd{"svdd_hinge_loss", 4, 1, svdd_composite, svdd_parts};
+constexpr ops::DirectLoss kSad{"sad_embedding_loss", 3, 3, sad_composite, sad_parts};
 [[maybe_unused]] const bool registered[] = {ops::register_direct_loss(kSvdd),
                                             ops::register_direct_loss(kSad)};
 
@@ -127,15 +122,21 @@ Tensor svdd_hinge_loss(const Tensor& embedding, const Tensor& center, const Tens
                        const Tensor& radius, std::string_view reduction) {
   check("svdd_hinge_loss", embedding, center, target);
   // Of a copy of the radius: it may be updated before the backward pass.
-  return ops::direct_loss(kSvdd, {embedding, center, target, radius.detach().clone()},
-                          {reduction_is_sum(reduction)});
+  const auto x = ops::widened(embedding);
+  return ops::direct_loss(
+      kSvdd,
+      {x, center.to(x.scalar_type()), ops::class_labels(target, DeepSvdd::kName),
+       ops::one_number(radius, x, DeepSvdd::kName, "radius").detach().clone()},
+      {reduction_is_sum(reduction)});
 }
 
 Tensor sad_embedding_loss(const Tensor& embedding, const Tensor& center, const Tensor& semi_target,
                           double eta, double eps, std::string_view reduction) {
   check("sad_embedding_loss", embedding, center, semi_target);
-  return ops::direct_loss(kSad, {embedding, center, semi_target},
-                          {eta, eps, reduction_is_sum(reduction)});
+  const auto x = ops::widened(embedding);
+  return ops::direct_loss(
+      kSad, {x, center.to(x.scalar_type()), ops::class_labels(semi_target, DeepSad::kName)},
+      {eta, eps, reduction_is_sum(reduction)});
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {

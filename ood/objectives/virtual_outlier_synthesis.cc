@@ -10,11 +10,28 @@
 
 #include "ood/objectives/register.h"
 #include "ood/ops/by_type.h"
+#include "ood/ops/direct_loss.h"
 
 namespace ood {
 OOD_REGISTER_DESCRIPTION(VirtualOutlierSynthesis);
 
 namespace {
+
+void check_state(const VosQueues& s) {
+  TORCH_CHECK_VALUE(
+      s.queue.dim() == 3 && s.queue.is_floating_point() && s.queue.size(1) > 0,
+      "virtual_outlier_synthesis: expected a queue [K, length, D] of a floating type, got ",
+      s.queue.sizes(), " of ", s.queue.scalar_type());
+  const auto k = s.queue.size(0), d = s.queue.size(2);
+  TORCH_CHECK_VALUE(
+      s.counts.sizes() == at::IntArrayRef({k}) && s.counts.scalar_type() == at::kLong &&
+          s.sums.sizes() == at::IntArrayRef({k, d}) && s.sums.scalar_type() == at::kDouble &&
+          s.moment.sizes() == at::IntArrayRef({d, d}) && s.moment.scalar_type() == at::kDouble,
+      "virtual_outlier_synthesis: expected counts [", k, "] of int64, sums [", k, ", ", d,
+      "] and moment [", d, ", ", d, "] of float64, got ", s.counts.sizes(), " of ",
+      s.counts.scalar_type(), ", ", s.sums.sizes(), " of ", s.sums.scalar_type(), " and ",
+      s.moment.sizes(), " of ", s.moment.scalar_type());
+}
 
 void recompute(VosQueues& s) {
   const auto n = s.counts.clamp_max(s.queue.size(1));
@@ -38,8 +55,10 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   TORCH_CHECK_VALUE(target_in.dim() == 1 && target_in.size(0) == features_in.size(0),
                     "virtual_outlier_synthesis: expected target [", features_in.size(0), "], got ",
                     target_in.sizes());
-  const auto features = features_in.detach().to(s.queue.scalar_type()).contiguous();
-  const auto target = target_in.to(at::kLong).contiguous();
+  check_state(s);
+  // As the queue holds them: what it later gives up must be what was added.
+  const auto features = ops::widened(features_in.detach().to(s.queue.scalar_type())).contiguous();
+  const auto target = ops::class_labels(target_in, VirtualOutlierSynthesis::kName).contiguous();
   auto counts = s.counts.contiguous();
   auto* count = counts.mutable_data_ptr<std::int64_t>();
   const auto* label = target.const_data_ptr<std::int64_t>();
@@ -67,7 +86,7 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   const auto taken = static_cast<std::int64_t>(rows.size()), width = features.size(1);
   const auto wide = s.moment.options();
   const auto both = at::empty({2 * taken, width}, wide), signed_both = at::empty_like(both);
-  auto queue = s.queue.contiguous(), sums = s.sums.contiguous();
+  auto queue = ops::widened(s.queue).contiguous(), sums = s.sums.contiguous();
   ops::by_type(queue, "virtual_outlier_synthesis", [&](auto zero) {
     using F = decltype(zero);
     const F* from = features.const_data_ptr<F>();
@@ -108,6 +127,10 @@ at::Tensor vos_covariance(const VosQueues& s) {
 
 at::Tensor vos_order_radii(const at::Tensor& exponentials, std::int64_t n, std::int64_t d) {
   const auto e = exponentials.to(at::kDouble).contiguous();
+  TORCH_CHECK_VALUE(e.dim() >= 1 && e.size(-1) >= 1 && d >= 1,
+                    "virtual_outlier_synthesis: expected exponentials [..., select] and a "
+                    "dimension of at least 1, got ",
+                    e.sizes(), " and ", d);
   const std::int64_t k = e.size(-1);
   TORCH_CHECK_VALUE(k <= n, "virtual_outlier_synthesis: expected select at most sample_from ", n,
                     ", got ", k);
@@ -129,6 +152,10 @@ at::Tensor vos_order_radii(const at::Tensor& exponentials, std::int64_t n, std::
 at::Tensor vos_sample(const at::Tensor& means, const at::Tensor& covariance,
                       std::int64_t sample_from, std::int64_t select) {
   const at::NoGradGuard no_grad;
+  TORCH_CHECK_VALUE(means.dim() == 2 && select >= 1 && select <= sample_from,
+                    "virtual_outlier_synthesis: expected means [K, D] and select from 1 to "
+                    "sample_from ",
+                    sample_from, ", got ", means.sizes(), " and ", select);
   const std::int64_t classes = means.size(0), d = means.size(1);
   TORCH_CHECK_VALUE(covariance.dim() == 2 && covariance.size(0) == d && covariance.size(1) == d,
                     "virtual_outlier_synthesis: expected a covariance [", d, ", ", d, "], got ",

@@ -20,6 +20,7 @@
 #include "ood/objectives/row_values.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/direct_loss.h"
+#include "ood/ops/logistic.h"
 #include "ood/ops/row_numbers.h"
 #include "ood/ops/row_terms.h"
 
@@ -102,10 +103,10 @@ at::Tensor composite(Inputs in, Numbers n) {
 //   d s / dx_k = q_k                        d s / dw_k = q_k / w_k where w_k > 0, else 0
 template <class F>
 std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted) {
-  const auto logits = in[kLogits].contiguous(), target = in[kTarget].to(at::kLong).contiguous();
+  const auto logits = in[kLogits].contiguous(), target = in[kTarget].contiguous();
   const auto weights = in[kWeights].contiguous(), phi = in[kPhiWeight].contiguous(),
              bias = in[kPhiBias].contiguous();
-  const auto asked = [&](int input) { return (wanted >> input & 1) != 0; };
+  const auto asked = [&](std::size_t input) { return ops::wants(wanted, input); };
   const std::int64_t n = logits.size(0), classes = logits.size(1);
   const double no_smoothing[] = {0};
   const std::optional<at::Tensor> none;
@@ -121,7 +122,7 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
   for (std::int64_t k = 0; k < classes; ++k)
     log_weight[k] =
         w[k] > 0 ? std::log(std::max(w[k], static_cast<F>(kLeastWeight))) : static_cast<F>(kAbsent);
-  const ops::RowNumbers rows(logits + log_weights, target);
+  const ops::RowNumbers rows(logits + log_weights, target, VosReg::kName, /*uses_ood=*/true);
 
   const auto* y = target.const_data_ptr<std::int64_t>();
   const F* s = rows.lse.const_data_ptr<F>();
@@ -134,25 +135,23 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
   double scale[2];
   for (int known = 0; known < 2; ++known) {
     const std::int64_t rows_there = known != 0 ? rows.known : n - rows.known;
-    const std::int64_t count = numbers[kSum] != 0 ? 1 : numbers[kBalance] != 0 ? rows_there : n;
-    scale[known] = numbers[kAlpha] / static_cast<double>(std::max<std::int64_t>(count, 1));
+    scale[known] = numbers[kAlpha] *
+                   ops::mean_factor(numbers[kSum] != 0, numbers[kBalance] != 0 ? rows_there : n);
   }
   for (std::int64_t i = 0; i < n; ++i) {
     const bool known = y[i] >= 0;
-    const double e = std::exp(-std::abs(s[i] - kLogFloor));
-    const double t = std::max<double>(s[i], kLogFloor) + std::log1p(e);
-    const double inside = (s[i] >= kLogFloor ? 1 : e) / (1 + e);
-    const double sign = known ? -1 : 1, m = sign * (slope * t + offset), g = std::exp(-std::abs(m));
-    sums[known] += std::max(m, 0.0) + std::log1p(g);
-    const double to_margin = scale[known] * sign * (m >= 0 ? 1 : g) / (1 + g);
+    const ops::Logistic above(s[i] - kLogFloor);
+    const double t = kLogFloor + above.softplus, sign = known ? -1 : 1;
+    const ops::Logistic margin(sign * (slope * t + offset));
+    sums[known] += margin.softplus;
+    const double to_margin = scale[known] * sign * margin.sigmoid;
     to_slope += to_margin * t;
     to_offset += to_margin;
-    to_s[i] = static_cast<F>(to_margin * slope * inside);
+    to_s[i] = static_cast<F>(to_margin * slope * above.sigmoid);
   }
   std::vector<at::Tensor> parts(6);
-  parts[0] = at::empty({}, logits.options());
-  *parts[0].mutable_data_ptr<F>() =
-      static_cast<F>(*ce.loss.const_data_ptr<F>() + scale[0] * sums[0] + scale[1] * sums[1]);
+  parts[0] = ops::scalar<F>(*ce.loss.const_data_ptr<F>() + scale[0] * sums[0] + scale[1] * sums[1],
+                            logits);
   const auto pair = [&](double difference, const at::Tensor& like) {
     auto g = at::empty(like.sizes(), like.options());
     g.mutable_data_ptr<F>()[0] = static_cast<F>(-difference);
@@ -166,7 +165,8 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
   if (asked(kWeights)) {
     auto to_weights = to_shifted.sum(0);
     F* g = to_weights.mutable_data_ptr<F>();
-    for (std::int64_t k = 0; k < classes; ++k) g[k] = w[k] > 0 ? g[k] / w[k] : F{0};
+    for (std::int64_t k = 0; k < classes; ++k)
+      g[k] = w[k] >= static_cast<F>(kLeastWeight) ? g[k] / w[k] : F{0};
     parts[1 + kWeights] = to_weights;
   }
   if (asked(kLogits)) parts[1 + kLogits] = ce.logits.add_(to_shifted);
@@ -178,7 +178,7 @@ std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
                         [&](auto zero) { return parts_of<decltype(zero)>(in, numbers, wanted); });
 }
 
-constexpr ops::DirectLoss kDirect{"vos_reg_loss", composite, parts};
+constexpr ops::DirectLoss kDirect{"vos_reg_loss", 5, 3, composite, parts};
 [[maybe_unused]] const bool direct_registered = ops::register_direct_loss(kDirect);
 
 }  // namespace
@@ -187,13 +187,14 @@ at::Tensor vos_reg_loss(const at::Tensor& logits, const at::Tensor& target,
                         const at::Tensor& weights, const at::Tensor& phi_weight,
                         const at::Tensor& phi_bias, double alpha, bool balance,
                         std::string_view reduction) {
+  const auto labels = ops::class_labels(target, VosReg::kName);
   if (reduction == "none" || logits.dim() != 2)
-    return cross_entropy(logits, target, reduction) +
-           alpha * vos_reduced_regularizer(logits, target, weights, phi_weight, phi_bias, balance,
+    return cross_entropy(logits, labels, reduction) +
+           alpha * vos_reduced_regularizer(logits, labels, weights, phi_weight, phi_bias, balance,
                                            reduction);
   check_weights(logits, weights);
   check_layer(phi_weight, phi_bias);
-  return ops::direct_loss(kDirect, {logits, target, weights, phi_weight, phi_bias},
+  return ops::direct_loss(kDirect, {logits, labels, weights, phi_weight, phi_bias},
                           {alpha, balance ? 1.0 : 0.0, reduction_is_sum(reduction)});
 }
 

@@ -10,6 +10,7 @@
 
 #include "ood/ops/functorch.h"
 #include "ood/ops/gradient_factor.h"
+#include "ood/ops/row_terms.h"
 
 namespace ood::ops {
 namespace {
@@ -30,11 +31,13 @@ const DirectLoss& find(std::string_view name) {
   return *found->second;
 }
 
-bool wants(std::int64_t wanted, std::size_t i) { return (wanted >> i & 1) != 0; }
-
 std::vector<Tensor> parts_cpu(std::string_view name, Inputs inputs, Numbers numbers,
                               std::int64_t wanted) {
-  auto parts = find(name).parts(inputs, numbers, wanted);
+  const DirectLoss& loss = find(name);
+  TORCH_CHECK_VALUE(inputs.size() >= loss.inputs && numbers.size() >= loss.numbers, name,
+                    ": expected at least ", loss.inputs, " inputs and ", loss.numbers,
+                    " numbers, got ", inputs.size(), " and ", numbers.size());
+  auto parts = loss.parts(inputs, numbers, wanted);
   for (Tensor& t : parts)
     if (!t.defined()) t = at::empty({0}, inputs[0].options());
   return parts;
@@ -99,13 +102,26 @@ struct DirectLossFunction : ag::Function<DirectLossFunction> {
 
 bool computed_directly(Inputs inputs) {
   const auto type = inputs[0].scalar_type();
-  if ((type != at::kFloat && type != at::kDouble) || !fused(inputs[0])) return false;
+  if (type != at::kFloat && type != at::kDouble) return false;
   for (const Tensor& t : inputs)
-    if (t.is_floating_point() && t.scalar_type() != type) return false;
+    if (!fused(t) || (t.is_floating_point() && t.scalar_type() != type)) return false;
   return true;
 }
 
 }  // namespace
+
+Tensor class_labels(const Tensor& target, std::string_view objective) {
+  TORCH_CHECK_TYPE(at::isIntegralType(target.scalar_type(), false), objective,
+                   ": expected target of an integer type, got ", target.scalar_type());
+  return target.to(at::kLong);
+}
+
+Tensor one_number(const Tensor& t, const Tensor& like, std::string_view objective,
+                  std::string_view argument) {
+  TORCH_CHECK_VALUE(t.sym_numel() == 1, objective, ": expected ", argument, " of one number, got ",
+                    t.sym_sizes());
+  return t.to(computing_type(like));
+}
 
 bool register_direct_loss(const DirectLoss& loss) {
   losses()[loss.name] = &loss;

@@ -291,6 +291,8 @@ Tensor weighted_differences(const Tensor& x, const Tensor& c, const Tensor& weig
           const F sum = sum_of(w + i * k, k);
           for (std::int64_t e = 0; e < d; ++e)
             to[i * d + e] = sum * px[i * d + e] - m * w[i * k + e];
+          // 0 times a NaN of a row that takes no part is not 0.
+          if (!std::isfinite(sum_of(to + i * d, d))) directly(i, i + 1);
         }
       });
       return;
@@ -306,6 +308,7 @@ Tensor weighted_differences(const Tensor& x, const Tensor& c, const Tensor& weig
       for (auto i = begin; i < end; ++i) {
         const F sum = sum_of(w + i * k, k);
         for (std::int64_t e = 0; e < d; ++e) to[i * d + e] = sum * ax[i * d + e] - to[i * d + e];
+        if (!std::isfinite(sum_of(to + i * d, d))) directly(i, i + 1);  // as above
       }
     });
   });

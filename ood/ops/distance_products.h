@@ -15,11 +15,12 @@ namespace ood::ops {
 at::Tensor square_distances(const at::Tensor& x, const at::Tensor& c);
 
 /// out_i = sum_j w_ij (x_i - c_j): [N, D] for weight [N, K]. Rows of w that are mostly 0, as those
-/// of a loss that looks at one center, are summed directly, without loss of digits near a center.
+/// of a loss that looks at one center, are summed directly, without loss of digits near a center. A
+/// weight of 0 takes no part, whatever x_i - c_j is.
 at::Tensor weighted_differences(const at::Tensor& x, const at::Tensor& c, const at::Tensor& weight);
 
-/// Both gradients, out and minus its sums over i, where at most two weights a row are not 0 and the
-/// matrix is large; else nothing.
+/// Both gradients, out and minus its sums over i, where at most 2 N of the N K weights are not 0
+/// and the matrix is large; else nothing.
 std::optional<std::pair<at::Tensor, at::Tensor>> sparse_gradients(const at::Tensor& x,
                                                                   const at::Tensor& c,
                                                                   const at::Tensor& weight);

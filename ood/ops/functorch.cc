@@ -18,6 +18,9 @@ bool functorch_active() {
 
 }  // namespace
 
-bool fused(const at::Tensor& t) { return (t.is_cpu() || t.is_meta()) && !functorch_active(); }
+bool fused(const at::Tensor& t) {
+  constexpr std::uint64_t kForwardLevel = 0;
+  return (t.is_cpu() || t.is_meta()) && !t._fw_grad(kForwardLevel).defined() && !functorch_active();
+}
 
 }  // namespace ood::ops

@@ -5,7 +5,8 @@
 namespace ood::ops {
 
 /// Whether an op may use its fused path and a C++ autograd function here: on the CPU (or its meta
-/// twin), and not under functorch's interpreter, which cannot run one.
+/// twin), with no tangent of forward-mode differentiation, and not under functorch's interpreter:
+/// such a function has neither.
 bool fused(const at::Tensor& t);
 
 }  // namespace ood::ops

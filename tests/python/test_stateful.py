@@ -185,7 +185,7 @@ def test_the_sampler_survives_a_singular_covariance_and_names_a_hopeless_one():
     assert ops.vos_sample(torch.zeros(2, 3), singular, 100, 4).isfinite().all()
     with pytest.raises(ValueError, match="not positive definite"):
         ops.vos_sample(torch.zeros(2, 3), torch.full((3, 3), math.nan, dtype=D), 100, 1)
-    with pytest.raises(ValueError, match="select at most sample_from"):
+    with pytest.raises(ValueError, match="select from 1 to sample_from"):
         ops.vos_sample(torch.zeros(2, 3), torch.eye(3, dtype=D), 2, 3)
 
 

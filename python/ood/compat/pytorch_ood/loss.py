@@ -294,7 +294,7 @@ class DeepSVDDLoss(nn.Module):
                  center: Optional[Tensor] = None):
         super().__init__()
         _sphere(self, n_dim, center, "DeepSVDDLoss")
-        self.register_buffer("radius", torch.tensor(radius))
+        self.register_buffer("radius", torch.tensor(float(radius)))
         self.reduction = reduction
 
     @property
@@ -312,7 +312,7 @@ class DeepSVDDLoss(nn.Module):
 
     @staticmethod
     def svdd_loss(x: Tensor, center: ClassCenters, radius: Tensor = 0.0, y: Optional[Tensor] = None) -> Tensor:
-        rows = (center(x).squeeze(1) - torch.as_tensor(radius, dtype=x.dtype).pow(2)).relu()
+        rows = (center(x).squeeze(1) - torch.as_tensor(radius, dtype=x.dtype, device=x.device).pow(2)).relu()
         return rows if y is None else torch.where(y >= 0, rows, torch.zeros_like(rows))
 
 
@@ -367,6 +367,14 @@ def _energy_weights(layer: nn.Linear) -> Tensor:
     return layer.weight.reshape(-1)
 
 
+def _bias(layer: nn.Linear) -> Tensor:
+    return layer.bias if layer.bias is not None else layer.weight.new_zeros(layer.out_features)
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+
+
 class VOSRegLoss(nn.Module):
     """VOS with given outliers (Du et al. 2022). The energies enter the logistic layer as in pytorch-ood: negative."""
 
@@ -386,7 +394,7 @@ class VOSRegLoss(nn.Module):
 
     def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
         phi = self.logistic_regression
-        return ops.vos_reg_loss(logits, y, _energy_weights(self.weights_energy), -phi.weight, phi.bias, self.alpha,
+        return ops.vos_reg_loss(logits, y, _energy_weights(self.weights_energy), -phi.weight, _bias(phi), self.alpha,
                                 False, self.reduction or "none")
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -470,12 +478,11 @@ class EnergyMarginLoss(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor, logistic_regression: Callable[[Tensor], Tensor]) -> Tensor:
         if logits.dim() != 2:
             raise ValueError(f"EnergyMarginLoss: expected logits [N, C], got {tuple(logits.shape)}")
-        if isinstance(logistic_regression, nn.Linear):
+        if type(logistic_regression) is nn.Linear and not _has_hooks(logistic_regression):
             state = torch.stack([self.lam, self.in_constraint_weight, self.lam2, self.ce_constraint_weight,
                                  self.full_train_loss])
             phi = logistic_regression
-            bias = phi.bias if phi.bias is not None else phi.weight.new_zeros(1)
-            return ops.energy_margin_loss(logits, targets, phi.weight, bias, state, *self._numbers())
+            return ops.energy_margin_loss(logits, targets, phi.weight, _bias(phi), state, *self._numbers())
         inside, outside, ce = self._means(logits, targets, logistic_regression)
         constraints = (
             ops.augmented_lagrangian(ce - self.ce_tol * self.full_train_loss, self.lam2.clone(),
