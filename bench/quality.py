@@ -130,10 +130,11 @@ def main():
     parser.add_argument("--ours", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--objectives", default="cross_entropy,logit_norm,center,cac,ii,deep_svdd")
     options = parser.parse_args()
     seeds = [int(s) for s in options.seeds.split(",")]
-    print("| objective | program, mean of seeds | Python | difference |\n|---|---|---|---|")
-    for name in ("cross_entropy", "logit_norm", "center", "cac", "ii", "deep_svdd"):
+    print("| objective | program, mean of seeds | Python | difference, standard error |\n|---|---|---|---|")
+    for name in options.objectives.split(","):
         ours = []
         for s in seeds:
             results = json.loads((options.ours / str(s) / "results.json").read_text())["objectives"]
@@ -141,7 +142,8 @@ def main():
         theirs = [train(name, s, options.epochs) for s in seeds]
         a, b = sum(ours) / len(ours), sum(theirs) / len(theirs)
         show = lambda v: " ".join(f"{x:.3f}" for x in v)
-        print(f"| {name} | {a:.3f} ({show(ours)}) | {b:.3f} ({show(theirs)}) | {a - b:+.3f} |", flush=True)
+        error = math.sqrt((np.var(ours, ddof=1) + np.var(theirs, ddof=1)) / len(seeds)) if len(seeds) > 1 else math.nan
+        print(f"| {name} | {a:.3f} ({show(ours)}) | {b:.3f} ({show(theirs)}) | {a - b:+.3f}, {error:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

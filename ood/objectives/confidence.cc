@@ -98,6 +98,18 @@ at::Tensor composite(Inputs in, Numbers numbers) {
                      in[kTarget].ge(0), numbers[kSum] != 0 ? "sum" : "mean");
 }
 
+// Values of a batch that lie in [0, 1] throughout and not near 0, as those of a fresh layer would.
+template <class F>
+bool looks_like_probability(const F* u, std::int64_t n) {
+  constexpr std::int64_t kEnough = 16;
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (!(u[i] >= 0 && u[i] <= 1)) return false;
+    sum += u[i];
+  }
+  return n >= kEnough && sum > 0.3 * static_cast<double>(n);
+}
+
 // With q = sigmoid(u) e^-nll + sigmoid(-u):
 //
 //   -log q = softplus(u) - softplus(u - nll)    d/d nll = sigmoid(u - nll)
@@ -108,6 +120,10 @@ std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
   return ops::with_type(confidence, "confidence_loss", [&](auto zero) {
     using F = decltype(zero);
     const F* u = confidence.const_data_ptr<F>();
+    if (looks_like_probability(u, confidence.numel()))
+      TORCH_WARN_ONCE(
+          "confidence: all confidence logits of the batch lie in [0, 1], as after a sigmoid; they "
+          "are wanted before it: leave the sigmoid out of the network");
     return parts_of<F>(in, numbers[kSum] != 0, wanted,
                        [&](std::int64_t i, double nll, bool hinted) -> Row {
                          const ops::Logistic own(u[i]), less(u[i] - nll);

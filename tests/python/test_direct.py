@@ -160,3 +160,31 @@ def test_a_logistic_layer_of_its_own_kind_is_called():
     plain.register_forward_hook(lambda *a: seen.append(1))
     ours.EnergyMarginLoss(1., -10.)(z, y, plain)
     assert seen
+
+
+@pytest.mark.parametrize("call,says", [
+    (lambda: ops.confidence_loss(R(16, 3), R(16).sigmoid(), torch.arange(16) % 3, T(.1)), "before it: leave the sigmoid out"),
+    (lambda: ops.vos_reg_loss(R(2, 3), T([0, -1]), -torch.ones(3), R(2), R(2)), "all energy weights are at or below 0"),
+    (lambda: ops.energy_margin_loss(R(2, 3), T([0, 1]), R(1), R(1), T([0., 1, 0, 1, 1])), "no OOD rows"),
+    (lambda: ops.energy_margin_loss(R(2, 3), T([-1, -1]), R(1), R(1), T([0., 1, 0, 1, 1])), "no ID rows"),
+])
+def test_what_is_probably_a_mistake_gets_a_line(call, says, capfd):
+    torch.set_warn_always(True)
+    try:
+        assert call().isfinite()
+    finally:
+        torch.set_warn_always(False)
+    assert says in capfd.readouterr().err
+
+
+def test_sound_arguments_get_none(capfd):
+    torch.set_warn_always(True)
+    try:
+        y = T([0, 1] * 8)
+        ops.confidence_loss(R(16, 3), .1 + .05 * torch.rand(16), y, T(.1))
+        ops.confidence_loss(R(16, 3), torch.linspace(-1, 1, 16), y, T(.1))
+        ops.vos_reg_loss(R(2, 3), T([0, -1]), T([-1., 0, 1]), R(2), R(2))
+        ops.energy_margin_loss(R(2, 3), T([0, -1]), R(1), R(1), T([0., 1, 0, 1, 1]))
+    finally:
+        torch.set_warn_always(False)
+    assert "Warning" not in capfd.readouterr().err
