@@ -120,7 +120,7 @@ def train(name, seed, epochs):
         z = all_of(x)
         right = torch.cdist(z, anchors[0]).argmin(1) == y
         anchors[0] = torch.stack([z[right & (y == c)].mean(0) for c in range(k)])
-    score = own or (lambda t: ood.scores.msp(all_of(t)))
+    score = own or (lambda t: ood.scores.msp(all_of(t).double()))
     a, b = score(load("t10k", KNOWN)[0]), score(load("t10k", UNKNOWN)[0])
     return roc_auc_score(np.r_[np.zeros(len(a)), np.ones(len(b))], torch.cat([a, b]).double().numpy())
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iomanip>
 #include <iostream>
 #include <sstream>
 
@@ -35,7 +36,7 @@ struct Score {
     set_threads(threads);
     const Detector detector = Detector::load(run, tpr);
     std::ostringstream csv;
-    csv << "input,class,score,accepted\n";
+    csv << std::setprecision(12) << "input,class,score,accepted\n";
     std::int64_t n = 0, accepted = 0;
     const auto write = [&](const std::string& name, const at::Tensor& inputs) {
       const auto a = detector(inputs);
@@ -44,7 +45,7 @@ struct Score {
         const bool yes = a.accepted[i].item<bool>();
         csv << field(name.empty() ? std::to_string(n) : name) << ","
             << field(c < 0 ? "" : detector.class_names()[static_cast<std::size_t>(c)]) << ","
-            << a.scores[i].item<float>() << "," << (yes ? "accept" : "reject") << "\n";
+            << a.scores[i].item<double>() << "," << (yes ? "accept" : "reject") << "\n";
         ++n;
         accepted += yes;
       }

@@ -12,7 +12,7 @@ int main(int argc, char** argv) try {
     const auto picture = ood::with_channels(ood::read_picture(argv[i]).unsqueeze(0), shape[0]);
     const auto answer = detector(ood::resized(picture, shape[1], shape[2]));
     const auto name = detector.class_names()[answer.classes[0].item<std::int64_t>()];
-    std::printf("%s: %s, score %.4f, %s\n", argv[i], name.c_str(), answer.scores[0].item<float>(),
+    std::printf("%s: %s, score %.4f, %s\n", argv[i], name.c_str(), answer.scores[0].item<double>(),
                 answer.accepted[0].item<bool>() ? "accepted" : "rejected");
   }
   return 0;

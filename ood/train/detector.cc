@@ -51,8 +51,8 @@ Detector::Answer Detector::operator()(const at::Tensor& inputs) const {
   Answer a;
   const auto evidence = state_->model.objective->class_evidence(output);
   a.classes = evidence.defined() ? evidence.argmax(1) : torch::full({x.size(0)}, -1, torch::kLong);
-  a.scores = outlier_score(*state_->model.objective, d.score, output).to(torch::kFloat);
-  a.accepted = a.scores.to(torch::kDouble).le(state_->threshold);
+  a.scores = outlier_score(*state_->model.objective, d.score, output).to(torch::kDouble);
+  a.accepted = a.scores.le(state_->threshold);
   return a;
 }
 

@@ -21,7 +21,7 @@ class Detector {
 
   struct Answer {
     at::Tensor classes;   ///< int64 [N]; -1 where the objective knows one class only
-    at::Tensor scores;    ///< float32 [N], higher for OOD
+    at::Tensor scores;    ///< float64 [N], higher for OOD
     at::Tensor accepted;  ///< bool [N]: score at or below the threshold
   };
   /// inputs: pictures, uint8 [N, C, H, W] as in training, or embeddings, float32 [N, D]. A

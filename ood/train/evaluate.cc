@@ -59,7 +59,9 @@ namespace {
 
 at::Tensor general_score(const Objective& objective, std::string_view score,
                          const NetworkOutput& output) {
-  return get_score(score).compute({objective.class_logits(output.logits), output.features});
+  // In float32 the softmax of a sure network is exactly 1 for many inputs, which then tie.
+  const auto logits = objective.class_logits(output.logits).to(torch::kDouble);
+  return get_score(score).compute({logits, output.features});
 }
 
 std::optional<double> accuracy_of(const Objective& objective, const NetworkOutput& output,

@@ -95,7 +95,8 @@ class Run(torch.nn.Module):
         name, state = self.score_name, self.objective_state
         simple = {"msp": scores.msp, "max_logit": scores.max_logit, "energy": scores.energy}
         if name in simple:
-            return simple[name](self.class_logits(logits))
+            # In float32 the softmax of a sure network is exactly 1 for many inputs, which then tie.
+            return simple[name](self.class_logits(logits).double())
         if name == "background":
             return -logits.softmax(1)[:, :-1].amax(1)
         if name == "objectosphere":
