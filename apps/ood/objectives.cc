@@ -31,7 +31,10 @@ void print_markdown() {
       << "# Objectives\n\nWritten by `ood objectives --markdown`; do not edit. x are the logits of "
          "a sample, y its label,\nF its features before the last layer; ID samples have labels "
          "from "
-         "0 on, OOD samples labels below 0.\n\n| objective | score | OOD labels |\n|---|---|---|\n";
+         "0 on, OOD samples labels below 0. Parameters are the program's flags; a class in C++ "
+         "or\nPython "
+         "has those of the loss itself, not what steers a training (warm-up, start, the weight "
+         "beside\nan added cross-entropy).\n\n| objective | score | OOD labels |\n|---|---|---|\n";
   for (const ObjectiveEntry* e : objectives())
     std::cout << "| [" << e->name << "](#" << e->name << ") | " << e->score << " | "
               << e->ood_labels << " |\n";

@@ -129,6 +129,9 @@ bool register_direct_loss(const DirectLoss& loss) {
 }
 
 Tensor direct_loss(const DirectLoss& loss, Inputs inputs, Numbers numbers) {
+  for (const Tensor& t : inputs)
+    TORCH_CHECK_VALUE(t.device() == inputs[0].device(), loss.name, ": expected all tensors on ",
+                      inputs[0].device(), ", where the first is, got one on ", t.device());
   if (!computed_directly(inputs)) return loss.composite(inputs, numbers);
   std::int64_t wanted = 0;
   for (std::size_t i = 0; i < inputs.size() && at::GradMode::is_enabled(); ++i)

@@ -24,6 +24,9 @@ void check(const Tensor& embedding, const Tensor& centers) {
       embedding.dim() == 2 && centers.dim() == 2 && embedding.sym_size(1) == centers.sym_size(1),
       "center_distances: expected embedding [N, D] and centers [K, D], got ", embedding.sym_sizes(),
       " and ", centers.sym_sizes());
+  TORCH_CHECK_VALUE(embedding.device() == centers.device(),
+                    "center_distances: expected centers on ", embedding.device(),
+                    ", where the embedding is, got ", centers.device());
   TORCH_CHECK_TYPE(
       embedding.scalar_type() == centers.scalar_type() && embedding.is_floating_point(),
       "center_distances: expected embedding and centers of one floating type, got ",

@@ -24,7 +24,8 @@ std::pair<at::Tensor, at::Tensor> class_means(const at::Tensor& embedding, const
 
 /// Running means of classes, without gradient: means [K, D], counts [K] int64 of the rows seen.
 /// momentum 0: exact means of all rows; else means += momentum (batch mean - means), from the
-/// second batch of a class on. Rows with a target below 0 take no part.
+/// second batch of a class on. Rows with a target below 0 take no part. A negative count stands for
+/// that many batches of unknown size, each taken to be as large as the next one.
 void running_means_update_(const at::Tensor& means, const at::Tensor& counts,
                            const at::Tensor& embedding, const at::Tensor& target, double momentum);
 

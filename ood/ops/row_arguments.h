@@ -39,6 +39,11 @@ auto with_computing_types(OOD_ROW_ARGS, const Call& call) {
                    ": expected logits of a floating type, got ", logits.scalar_type());
   TORCH_CHECK_TYPE(at::isIntegralType(target.scalar_type(), false), objective,
                    ": expected target of an integer type, got ", target.scalar_type());
+  for (const Tensor* t :
+       {&target, usable(extras) ? &*extras : nullptr, usable(weight) ? &*weight : nullptr})
+    TORCH_CHECK_VALUE(t == nullptr || t->device() == logits.device(), objective,
+                      ": expected all tensors on ", logits.device(),
+                      ", where the logits are, got one on ", t->device());
   const ObjectiveEntry& entry = get_objective(objective);
   TORCH_CHECK_VALUE(entry.is_formula(), objective, ": expected an objective that is a formula of ",
                     "logits; this one has a module of its own, ", entry.class_name);

@@ -13,6 +13,7 @@
 
 #include "ood/kernels/distance.h"
 #include "ood/ops/by_type.h"
+#include "ood/ops/direct_loss.h"
 #include "ood/ops/distances.h"
 #include "ood/ops/functorch.h"
 
@@ -47,8 +48,8 @@ void check_target(const Tensor& x, const Tensor& target, const char* op) {
   TORCH_CHECK_VALUE(x.dim() == 2 && target.dim() == 1 && target.sym_size(0) == x.sym_size(0), op,
                     ": expected rows [N, D] and target [N], got ", x.sym_sizes(), " and ",
                     target.sym_sizes());
-  TORCH_CHECK_TYPE(target.scalar_type() == at::kLong, op, ": expected int64 target, got ",
-                   target.scalar_type());
+  TORCH_CHECK_VALUE(target.device() == x.device(), op, ": expected target on ", x.device(),
+                    ", where the rows are, got ", target.device());
 }
 
 std::int64_t grain(std::int64_t width) {
@@ -119,8 +120,8 @@ struct SegmentSum : ag::Function<SegmentSum> {
   }
 };
 
-Tensor segment_sum_autograd(const Tensor& x_in, const Tensor& target, std::int64_t classes) {
-  const auto x = ops::widened(x_in);
+Tensor segment_sum_autograd(const Tensor& x_in, const Tensor& target_in, std::int64_t classes) {
+  const auto x = ops::widened(x_in), target = ops::class_labels(target_in, "segment_sum");
   check_target(x, target, "segment_sum");
   if (!ops::fused(x)) return segment_sum_composite(x, target, classes);
   return SegmentSum::apply(x, target, classes);
@@ -133,6 +134,8 @@ void check_centers(const Tensor& x, const Tensor& centers, const Tensor& target)
   TORCH_CHECK_VALUE(centers.dim() == 2 && centers.sym_size(1) == x.sym_size(1),
                     "own_center_distances: expected centers [K, ", x.sym_size(1), "], got ",
                     centers.sym_sizes());
+  TORCH_CHECK_VALUE(centers.device() == x.device(), "own_center_distances: expected centers on ",
+                    x.device(), ", where the embedding is, got ", centers.device());
   TORCH_CHECK_TYPE(centers.scalar_type() == x.scalar_type(),
                    "own_center_distances: expected embedding and centers of one type, got ",
                    x.scalar_type(), " and ", centers.scalar_type());
@@ -251,28 +254,31 @@ struct OwnCenterDistances : ag::Function<OwnCenterDistances> {
   }
 };
 
-Tensor own_autograd(const Tensor& x_in, const Tensor& c_in, const Tensor& target) {
-  const auto x = ops::widened(x_in), c = ops::widened(c_in);
+Tensor own_autograd(const Tensor& x_in, const Tensor& c_in, const Tensor& target_in) {
+  const auto x = ops::widened(x_in), c = ops::widened(c_in),
+             target = ops::class_labels(target_in, "own_center_distances");
   check_centers(x, c, target);
   return ops::fused(x) ? OwnCenterDistances::apply(x, c, target) : own_composite(x, c, target);
 }
 
 Tensor own_below_autograd(const Tensor& x, const Tensor& c, const Tensor& target) {
-  return own_forward_op().call(ops::widened(x), ops::widened(c), target);
+  return own_forward_op().call(ops::widened(x), ops::widened(c),
+                               ops::class_labels(target, "own_center_distances"));
 }
 
 Tensor own_any_device(const Tensor& x, const Tensor& c, const Tensor& target) {
-  return own_composite(ops::widened(x), ops::widened(c), target);
+  return own_composite(ops::widened(x), ops::widened(c),
+                       ops::class_labels(target, "own_center_distances"));
 }
 
-Tensor sum_below_autograd(const Tensor& x, const Tensor& target, std::int64_t classes) {
-  const auto rows = ops::widened(x);
+Tensor sum_below_autograd(const Tensor& x, const Tensor& target_in, std::int64_t classes) {
+  const auto rows = ops::widened(x), target = ops::class_labels(target_in, "segment_sum");
   return rows.is_meta() ? segment_sum_meta(rows, target, classes)
                         : segment_sum_cpu(rows, target, classes);
 }
 
 Tensor sum_any_device(const Tensor& x, const Tensor& target, std::int64_t classes) {
-  return segment_sum_composite(ops::widened(x), target, classes);
+  return segment_sum_composite(ops::widened(x), ops::class_labels(target, "segment_sum"), classes);
 }
 
 }  // namespace
@@ -296,7 +302,8 @@ void running_means_update_(const Tensor& means, const Tensor& counts, const Tens
   const at::NoGradGuard no_grad;
   const auto [batch, fresh] =
       class_means(embedding.detach().to(means.scalar_type()), target, means.size(0));
-  const auto total = counts + fresh;
+  const auto unknown = counts.lt(0).logical_and(fresh.gt(0));
+  const auto total = at::where(unknown, -counts * fresh, counts) + fresh;
   auto step = fresh.to(means.scalar_type()) / total.clamp_min(1).to(means.scalar_type());
   if (momentum > 0) step = at::where(counts.gt(0), at::full_like(step, momentum), step);
   step = at::where(fresh.gt(0), step, at::zeros_like(step));

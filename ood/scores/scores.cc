@@ -7,9 +7,20 @@
 
 namespace ood {
 
-at::Tensor msp_score(const at::Tensor& logits) { return logits.softmax(-1).amax(-1).neg(); }
-at::Tensor max_logit_score(const at::Tensor& logits) { return logits.amax(-1).neg(); }
-at::Tensor energy_score(const at::Tensor& logits) { return logits.logsumexp(-1).neg(); }
+namespace {
+std::int64_t class_dim(const at::Tensor& logits) { return logits.dim() < 2 ? 0 : 1; }
+}  // namespace
+
+at::Tensor msp_score(const at::Tensor& logits) {
+  const auto dim = class_dim(logits);
+  return logits.softmax(dim).amax(dim).neg();
+}
+at::Tensor max_logit_score(const at::Tensor& logits) {
+  return logits.amax(class_dim(logits)).neg();
+}
+at::Tensor energy_score(const at::Tensor& logits) {
+  return logits.logsumexp(class_dim(logits)).neg();
+}
 
 const std::vector<Score>& scores() {
   static const std::vector<Score> all = {

@@ -27,7 +27,8 @@ const std::vector<Score>& scores();
 /// The score of that name, or a c10::ValueError that lists the known ones.
 const Score& get_score(std::string_view name);
 
-/// Minus the maximum softmax probability (Hendrycks and Gimpel 2017). logits [B, C] -> [B].
+/// Minus the maximum softmax probability (Hendrycks and Gimpel 2017). logits [B, C] -> [B], or
+/// [B, C, ...] -> [B, ...]; so for the others.
 at::Tensor msp_score(const at::Tensor& logits);
 /// Minus the maximum logit (Hendrycks et al. 2022).
 at::Tensor max_logit_score(const at::Tensor& logits);

@@ -16,6 +16,8 @@ class Detection(NamedTuple):
 def detection(id_scores: torch.Tensor, ood_scores: torch.Tensor) -> Detection:
     """Figures of scores of ID and OOD samples, [N] and [M].
 
+    fpr95 is the share of OOD samples accepted at the threshold that accepts at least 95 % of the ID samples.
+
         >>> ood.metrics.detection(torch.tensor([0., 1.]), torch.tensor([2., 3.])).auroc
         1.0
     """
@@ -28,5 +30,7 @@ def auroc_interval(id_scores: torch.Tensor, ood_scores: torch.Tensor, seed: int 
 
 
 def threshold_at(scores: torch.Tensor, share: float = 0.95) -> float:
-    """The smallest score at or below which at least that share of `scores` lies."""
+    """The smallest score at or below which at least that share of `scores` lies; share from 0 to 1."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"threshold_at: expected a share from 0 to 1, got {share}")
     return ops.threshold_at(scores, share)

@@ -1,4 +1,4 @@
-"""Outlier scores [N] of logits [N, C]; higher means rather OOD."""
+"""Outlier scores [N] of logits [N, C], or [N, ...] of [N, C, ...]; higher means rather OOD."""
 import torch
 
 from ood._library import ops

@@ -346,7 +346,7 @@ def test_defect_energy_margin_on_one_sided_batches():
 
 
 @pytest.mark.parametrize("call,kind,message", [
-    (lambda: ours.CACLoss(3)(torch.randn(2, 4), torch.tensor([0, 1])), ValueError, "distances to 3 centers.*4"),
+    (lambda: ours.CACLoss(3)(torch.randn(2, 4), torch.tensor([0, 1])), ValueError, "expected distances .N, 3.*4"),
     (lambda: ours.BackgroundClassLoss(3)(torch.randn(2, 3), torch.tensor([0, 1])), ValueError, "4 columns"),
     (lambda: ours.DeepSVDDLoss(3, center=torch.zeros(2)), ValueError, r"center \[3\]"),
     (lambda: ours.ConfidenceLoss()(torch.randn(2, 3), torch.rand(2, 2), torch.tensor([0, 1])), ValueError, "confidence"),
@@ -357,3 +357,65 @@ def test_defect_energy_margin_on_one_sided_batches():
 def test_errors(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_defect_vos_sum_leaves_the_regularizer_a_mean():
+    z, y = torch.randn(4, 3), torch.tensor([0, 1, -1, -1])
+    phi, w = torch.nn.Linear(1, 2), torch.nn.Linear(3, 1)
+    torch.nn.init.uniform_(w.weight, .1)
+    a, b = (m.VOSRegLoss(phi, w, reduction="sum")(z, y) for m in (ours, theirs))
+    ce = torch.nn.functional.cross_entropy(z[:2], y[:2], reduction="sum")
+    torch.testing.assert_close(b, ce + (a - ce) / 4)
+
+
+def test_labels_below_0_of_incertos_id_batch():
+    their_incerto = pytest.importorskip("incerto.ood.training")
+    z, out = torch.randn(5, 3), torch.randn(4, 3)
+    y = torch.tensor([0, 1, -100, 2, 0])
+    for name in ("OutlierExposureLoss", "EnergyRegularizedLoss"):
+        a, b = getattr(our_incerto, name)(), getattr(their_incerto, name)()
+        torch.testing.assert_close(a(z, y), b(z, y))
+    torch.testing.assert_close(our_incerto.OutlierExposureLoss()(z, y, out), their_incerto.OutlierExposureLoss()(z, y, out))
+    y[2] = -1
+    assert our_incerto.OutlierExposureLoss()(z, y, out).isfinite()
+    with pytest.raises(IndexError):
+        their_incerto.OutlierExposureLoss()(z, y, out)
+
+
+def test_checkpoints_of_the_peer():
+    x, y = torch.randn(30, 2) + 5, torch.arange(30) % 3
+    b = theirs.IILoss(3, 2)
+    a = ours.IILoss(3, 2)
+    a.load_state_dict(b.state_dict())  # fresh: nothing seen yet
+    a(x, y), b(x, y)
+    torch.testing.assert_close(a.centers.centers, b.centers.centers)
+    for _ in range(9):
+        b(x, y)
+    a = ours.IILoss(3, 2)
+    a.load_state_dict(b.state_dict())
+    a(x + 1, y), b(x + 1, y)  # ten batches and one more, of the same size
+    torch.testing.assert_close(a.centers.centers, b.centers.centers, rtol=1e-4, atol=1e-4)
+    layers = lambda: (torch.nn.Linear(1, 2), torch.nn.Linear(3, 1), torch.nn.Linear(5, 3))
+    a = ours.VirtualOutlierSynthesizingRegLoss(*layers())
+    a.load_state_dict(theirs.VirtualOutlierSynthesizingRegLoss(*layers()).state_dict())
+    assert a.queues.counts.eq(0).all()
+
+
+def test_the_documented_path_of_vos():
+    from ood.compat.pytorch_ood.loss.vos import VirtualOutlierSynthesizingRegLoss
+    assert VirtualOutlierSynthesizingRegLoss is ours.VirtualOutlierSynthesizingRegLoss
+
+
+def test_embeddings_in_place_of_distances_are_refused():
+    for c in (ours.CenterLoss(4, 5), ours.MCHADLoss(4, 5), ours.CACLoss(4)):
+        with pytest.raises(ValueError, match=r"expected distances \[N, 4\] as its distance\(\) gives them"):
+            c(torch.randn(6, 5), torch.tensor([0, 1, 2, 3, -1, 0]))
+
+
+def test_small_integer_labels_and_maps_without_reduction():
+    y = torch.tensor([0, 1, 2, -1], dtype=torch.int32)
+    assert ours.IILoss(3, 5)(torch.randn(4, 5), y).isfinite()
+    z, labels = torch.randn(2, 3, 4, 5), torch.randint(-1, 3, (2, 4, 5))
+    rows = ours.LogitNorm(.5, reduction="none")(z, labels)
+    assert rows.shape == (int((labels >= 0).sum()),)
+    torch.testing.assert_close(rows.mean(), ours.LogitNorm(.5)(z, labels))

@@ -262,7 +262,8 @@ def test_a_run_of_the_program_gives_the_same_in_python(tmp_path, objective, mode
     rows = [line.split(",") for line in r.stdout.splitlines()[1:]]
     loaded = ood.load_run(tmp_path / "run")
     classes, scores, accepted = loaded.detect(torch.from_numpy(x))
-    torch.testing.assert_close(scores, torch.tensor([float(row[2]) for row in rows]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scores.double(), torch.tensor([float(row[2]) for row in rows], dtype=torch.double), atol=1e-4,
+                               rtol=1e-4)
     assert ["accept" if a else "reject" for a in accepted] == [row[3] for row in rows]
     assert [loaded.class_names[c] if c >= 0 else "" for c in classes] == [row[1] for row in rows]
     # And back: the twin's weights train on in the program.
@@ -276,15 +277,15 @@ def test_a_run_of_the_program_gives_the_same_in_python(tmp_path, objective, mode
 def test_docstrings_of_modules_have_an_example_that_runs():
     import doctest
     from ood import augment, metrics
-    from ood.nn import centers, distance, stateful
+    from ood.nn import centers, distance, formula, objectosphere, stateful
     names = {"torch": torch, "ood": ood}
     examples = 0
-    for module in (augment, metrics, centers, distance, stateful):
+    for module in (augment, metrics, centers, distance, formula, objectosphere, stateful):
         for test in doctest.DocTestFinder().find(module, globs=names):
             for e in test.examples:
                 exec(compile(e.source, test.name, "single"), test.globs)  # runs; values are random
                 examples += 1
-    assert examples > 15
+    assert examples > 30
 
 
 def test_the_examples_of_the_readme_run(tmp_path):
@@ -308,3 +309,65 @@ def test_the_example_trains_and_plots(tmp_path):
     spec.loader.exec_module(example)
     assert example.main(str(tmp_path / "plot.png"), steps=120) > .9
     assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("call", [
+    lambda y: ood.nn.CrossEntropyLoss(reduction="none")(torch.randn(8, 4), y),
+    lambda y: ood.nn.OutlierExposureLoss()(torch.randn(8, 4), y),
+    lambda y: ood.nn.CenterLoss(4, 4)(torch.randn(8, 4), y),
+    lambda y: ood.nn.CenterLoss(4, 4).to("meta")(torch.randn(8, 4), y.to("cpu", copy=True) if not y.is_meta else torch.zeros(8).long()),
+    lambda y: ood.nn.CACLoss(4)(torch.randn(8, 4), y),
+    lambda y: ood.nn.MCHADLoss(4, 4)(torch.randn(8, 4), y),
+    lambda y: ood.nn.VOSRegLoss(4)(torch.randn(8, 4), y),
+    lambda y: ood.nn.EnergyMarginLoss(.3)(torch.randn(8, 4), y),
+    lambda y: ood.nn.ConfidenceLoss()(torch.randn(8, 4), torch.randn(8), y),
+    lambda y: ood.nn.IILoss(4, 4).eval()(torch.randn(8, 4), y),
+])
+def test_tensors_of_two_devices_are_refused(call):
+    with pytest.raises((ValueError, RuntimeError), match="device|on cpu|on meta|meta"):
+        call(torch.zeros(8, dtype=torch.long, device="meta"))
+
+
+def test_scores_of_maps_are_by_class():
+    z = torch.randn(4, 5, 2, 3)
+    for score in (ood.scores.msp, ood.scores.max_logit, ood.scores.energy):
+        rows = score(z.movedim(1, -1).reshape(-1, 5)).view(4, 2, 3)
+        torch.testing.assert_close(score(z), rows)
+        torch.testing.assert_close(score(z[0, :, 0, 0]), rows[0, 0, 0])
+
+
+def test_init_center_takes_a_tensor_batches_and_a_loader():
+    f = torch.randn(20, 5) + 2
+    centers = []
+    for given in (f, [f[:7], f[7:]], torch.utils.data.DataLoader(torch.utils.data.TensorDataset(f), batch_size=8)):
+        for criterion in (ood.nn.DeepSVDDLoss(5), ood.nn.DeepSADLoss(5)):
+            criterion.init_center(given)
+            centers.append(criterion.center)
+    for c in centers:
+        torch.testing.assert_close(c, f.mean(0))
+    with pytest.raises(ValueError, match=r"DeepSADLoss.init_center: expected embeddings \[N, 5\], got \(5,\)"):
+        ood.nn.DeepSADLoss(5).init_center(iter(f))
+
+
+def test_energy_margin_measures_its_start_and_keeps_its_sign():
+    torch.manual_seed(0)
+    z, y = torch.randn(200, 4) * 3, torch.randint(0, 4, (200,))
+    criterion = ood.nn.EnergyMarginLoss(9., margin=5.)
+    model = torch.nn.Dropout(.5)
+    criterion.measure(model, [(z[:90], y[:90]), (z[90:], y[90:])])
+    assert model.training
+    torch.testing.assert_close(criterion.state[4], torch.nn.functional.cross_entropy(z, y))
+    inside = torch.sigmoid(criterion.phi(z.logsumexp(1, keepdim=True)))  # the boundary: as many beyond as may be
+    assert abs(float((inside > .5).float().mean()) - .05) < .01
+    with torch.no_grad():
+        criterion.phi.weight.fill_(3.)
+    x = z.clone().requires_grad_()
+    g, = torch.autograd.grad(criterion(x, torch.full_like(y, -1)), x)
+    assert (g.sum(1) >= 0).all() and g.sum() > 0  # outliers lose log-sum, whatever the weight says
+    with pytest.raises(ValueError, match="expected batches with ID rows"):
+        criterion.measure(model, [(z, torch.full_like(y, -1))])
+
+
+def test_a_threshold_is_at_a_share():
+    with pytest.raises(ValueError, match="share from 0 to 1, got 95"):
+        ood.metrics.threshold_at(torch.rand(5), 95)

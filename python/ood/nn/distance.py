@@ -124,13 +124,20 @@ class DeepSVDDLoss(torch.nn.Module):
 
     @torch.no_grad()
     def init_center(self, embeddings: Iterable[torch.Tensor]) -> None:
-        """The mean of all rows of the batches, entries near 0 moved to +-0.1."""
+        """The mean of all rows of the batches [N, D], or of one such tensor; entries near 0 move to +-0.1.
+
+        A batch may be a tuple or list that starts with the embeddings, as a DataLoader gives it.
+        """
         total, n = torch.zeros_like(self.center, dtype=torch.double), 0
-        for batch in embeddings:
+        for batch in [embeddings] if isinstance(embeddings, torch.Tensor) else embeddings:
+            batch = batch[0] if isinstance(batch, (tuple, list)) else batch
+            if batch.dim() != 2 or batch.shape[1] != len(self.center):
+                raise ValueError(f"{type(self).__name__}.init_center: expected embeddings [N, {len(self.center)}], "
+                                 f"got {tuple(batch.shape)}")
             total += batch.double().sum(0)
             n += len(batch)
         if n == 0:
-            raise ValueError("DeepSVDDLoss.init_center: expected batches of embeddings, got none")
+            raise ValueError(f"{type(self).__name__}.init_center: expected batches of embeddings, got none")
         self.center.copy_(ops.svdd_center(total / n))
 
     def update_radius(self, distances: torch.Tensor) -> None:
@@ -150,6 +157,8 @@ class DeepSVDDLoss(torch.nn.Module):
 
 class DeepSADLoss(torch.nn.Module):
     """Deep SAD (Ruff et al. 2020): unlabelled (0) and normal (+1) rows near the center, outliers (-1) away.
+
+    These are semi-supervised labels, not classes: of a class target pass `target.clamp(max=0)`.
 
         >>> ood.nn.DeepSADLoss(5)(torch.randn(4, 5), torch.tensor([0, 0, 1, -1]))
     """

@@ -45,8 +45,9 @@ def document(objective: Objective) -> str:
     lines = [objective.summary, "", f"    {objective.formula}", "", f"{objective.paper}. "
              f"OOD rows: {objective.ood_labels}. Score: {objective.score}.", ""]
     lines += [f":param {p.python_name}: {p.help} (default {p.default:g}: {p.source})" for p in objective.parameters]
+    features = "torch.randn(4, 5), " if objective.extras else ""
     lines += ["", f"    >>> criterion = ood.nn.{objective.class_name}()",
-              "    >>> criterion(torch.randn(4, 3), torch.tensor([0, 2, -1, -1]))"]
+              f"    >>> criterion(torch.randn(4, 3), {features}torch.tensor([0, 1, -1, -1]))"]
     return "\n".join(lines)
 
 

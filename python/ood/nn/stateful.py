@@ -1,4 +1,5 @@
 """The objectives with state: thin holders of the tensors that the ops work on."""
+import contextlib
 from typing import Callable, Iterable, Optional, Tuple
 
 import torch
@@ -142,7 +143,11 @@ class EnergyMarginLoss(torch.nn.Module):
     :param initial_cross_entropy: of the network on its training data before
     :param margin: energy gap, >= 0 (minus the authors' eta)
 
+    `measure` sets initial_cross_entropy and starts the logistic layer from the data; without it the layer starts at
+    log-sums around 0, where it may saturate. Its slope stays negative: large log-sums are ID.
+
         >>> criterion = ood.nn.EnergyMarginLoss(initial_cross_entropy=0.3)
+        >>> criterion.measure(torch.nn.Identity(), [(torch.randn(20, 3), torch.randint(0, 3, (20,)))])
         >>> criterion(torch.randn(4, 3), torch.tensor([0, 1, -1, -1]))
     """
 
@@ -155,36 +160,73 @@ class EnergyMarginLoss(torch.nn.Module):
         self.margin, self.false_alarm, self.tau, self.out_weight = margin, false_alarm, tau, out_weight
         self.rate, self.growth, self.tolerance, self.shared_multiplier = rate, growth, tolerance, shared_multiplier
         self.phi = torch.nn.Linear(1, 1)
+        self._start_layer(0.0)
         self.register_buffer("state", torch.tensor([0., 1., 0., 1., float(initial_cross_entropy)]))
+
+    @torch.no_grad()
+    def _start_layer(self, boundary: float) -> None:
+        # The margin is two units of the logistic function wide, so that both terms have a gradient.
+        slope = -2 / max(self.margin, 1.0)
+        self.phi.weight.fill_(slope)
+        self.phi.bias.fill_(-slope * boundary)
+
+    def _weight(self) -> torch.Tensor:
+        # With a positive slope large logits would mean OOD. Straight through: a gradient can bring it back.
+        w = self.phi.weight
+        return w + (w.clamp(max=-1 / max(self.margin, 1.0)) - w).detach()
+
+    @torch.no_grad()
+    def measure(self, model: Callable, batches: Iterable[Tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Before training with it: the cross-entropy of `model` over ID batches, and a logistic layer whose boundary
+        rejects `false_alarm` of them."""
+        log_sums, total, rows = [], 0.0, 0
+        with evaluating(model):
+            for x, y in batches:
+                z, known = model(x), y >= 0
+                log_sums.append(-ops.energy_score(z[known]))
+                total += float(loss("cross_entropy", [0.0], z, y, reduction="sum"))
+                rows += int(known.sum())
+        if rows == 0:
+            raise ValueError("EnergyMarginLoss.measure: expected batches with ID rows, got none")
+        s = torch.cat(log_sums).sort().values
+        self._start_layer(float(s[int(self.false_alarm * (rows - 1))]))
+        self.state[4] = total / rows
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """logits [N, C], target [N] -> scalar; a missing population contributes 0."""
-        return ops.energy_margin_loss(logits, target, self.phi.weight, self.phi.bias, self.state.clone(), self.margin,
+        return ops.energy_margin_loss(logits, target, self._weight(), self.phi.bias, self.state.clone(), self.margin,
                                       self.false_alarm, self.tau, self.out_weight)
 
     @torch.no_grad()
     def update_hyperparameters(self, model: Callable, batches: Iterable[Tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Multipliers and penalties after the violations over ID batches; the model's mode stays as it was."""
         inside, ce = mean_constraints(model, batches, lambda z, y: ops.energy_margin_means(
-            z, y, self.phi.weight, self.phi.bias, self.margin))
+            z, y, self._weight(), self.phi.bias, self.margin))
         ops.energy_margin_update_(self.state, inside - self.false_alarm, ce - self.tau * float(self.state[4]),
                                   self.rate, self.growth, self.tolerance, self.shared_multiplier)
 
 
-def mean_constraints(model: Callable, batches, means_of) -> Tuple[float, float]:
-    """Means of sigmoid(phi) and cross-entropy over ID rows of all batches, the model in evaluation mode."""
+@contextlib.contextmanager
+def evaluating(model: Callable):
+    """The model in evaluation mode; afterwards in the mode it was in."""
     was_training = getattr(model, "training", None)
     if was_training:
         model.eval()
     try:
-        inside = ce = rows = 0.0
+        yield
+    finally:
+        if was_training:
+            model.train()
+
+
+def mean_constraints(model: Callable, batches, means_of) -> Tuple[float, float]:
+    """Means of sigmoid(phi) and cross-entropy over ID rows of all batches, the model in evaluation mode."""
+    inside = ce = rows = 0.0
+    with evaluating(model):
         for x, y in batches:
             n = int((y >= 0).sum())
             m = means_of(model(x), y)
             inside, ce, rows = inside + float(m[0]) * n, ce + float(m[2]) * n, rows + n
-    finally:
-        if was_training:
-            model.train()
     if rows == 0:
         raise ValueError("update_hyperparameters: expected batches with ID rows, got none")
     return inside / rows, ce / rows

@@ -14,6 +14,9 @@ from ood.nn.functional import loss
 __all__ = ["CutMix", "EnergyRegularizedLoss", "OutlierExposureLoss", "mixup_criterion", "mixup_data"]
 
 
+IGNORED = -100  # label of rows that take no part, as torch's cross-entropy has it
+
+
 class _TwoBatches(torch.nn.Module):
     """A loss of ID logits with targets and of outlier logits, which may be absent or empty."""
 
@@ -25,13 +28,13 @@ class _TwoBatches(torch.nn.Module):
     def forward(self, logits_in: torch.Tensor, targets_in: torch.Tensor,
                 logits_out: Optional[torch.Tensor] = None) -> torch.Tensor:
         if logits_out is None or len(logits_out) == 0:
-            return loss("cross_entropy", [0.0], logits_in, targets_in)
+            return loss("cross_entropy", [0.0], logits_in, targets_in, ignore_index=IGNORED)
         if logits_out.shape[1:] != logits_in.shape[1:]:
             raise ValueError(f"{type(self).__name__}: expected logits_out [M, {logits_in.shape[1]}] like logits_in, "
                              f"got {tuple(logits_out.shape)}")
         target = torch.cat([targets_in, targets_in.new_full((len(logits_out),), -1)])
         return loss(self.objective, self._parameters_of_op(), torch.cat([logits_in, logits_out]), target,
-                    balance="per_population")
+                    balance="per_population", ignore_index=IGNORED)
 
 
 class OutlierExposureLoss(_TwoBatches):

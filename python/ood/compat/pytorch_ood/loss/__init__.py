@@ -60,8 +60,9 @@ class RunningCenters(nn.Module):
         self.register_buffer("counts", torch.zeros(n_classes, dtype=torch.long))
 
     def _load_from_state_dict(self, state, prefix, *rest):
-        # A checkpoint of pytorch-ood has no counts; its centers then weigh as much as one row.
-        state.setdefault(prefix + "counts", torch.ones(self.num_classes, dtype=torch.long))
+        # A checkpoint of pytorch-ood counts batches, not rows; see running_means_update_.
+        batches = state.get(prefix + "num_batches_tracked", torch.zeros(1))
+        state.setdefault(prefix + "counts", -batches.long().expand(self.num_classes).clone())
         super()._load_from_state_dict(state, prefix, *rest)
 
     @property
@@ -135,7 +136,8 @@ class LogitNorm(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         if self.reduction in ("none", None):  # pytorch-ood drops OOD rows
-            logits, target = logits[target >= 0], target[target >= 0]
+            known = target >= 0
+            logits, target = logits.movedim(1, -1)[known], target[known]
         return loss("logit_norm", [self.t], logits, target, reduction=self.reduction)
 
 
@@ -192,6 +194,12 @@ class ConfidenceLoss(nn.Module):
         return ops.confidence_loss_of_probability(logits, c, target, weight, self.eps)
 
 
+def _check_distances(criterion: nn.Module, distances: Tensor, classes: int) -> None:
+    if distances.dim() != 2 or distances.shape[1] != classes:
+        raise ValueError(f"{type(criterion).__name__}: expected distances [N, {classes}] as its distance() gives them, "
+                         f"got {tuple(distances.shape)}")
+
+
 class CACLoss(nn.Module):
     """Class anchor clustering (Miller et al. 2021), on squared distances, with all true negatives."""
 
@@ -210,8 +218,7 @@ class CACLoss(nn.Module):
         return self.centers(x)
 
     def forward(self, distances: Tensor, target: Tensor) -> Tensor:
-        if distances.shape[1] != self.n_classes:
-            raise ValueError(f"CACLoss: expected distances to {self.n_classes} centers, got {tuple(distances.shape)}")
+        _check_distances(self, distances, self.n_classes)
         return loss("cac", [self.alpha, self.magnitude], -distances, target)
 
     @staticmethod
@@ -239,6 +246,7 @@ class CenterLoss(nn.Module):
         return self.centers(z)
 
     def forward(self, distmat: Tensor, target: Tensor) -> Tensor:
+        _check_distances(self, distmat, self.num_classes)
         return ops.center_loss_of_distances(distmat, target, float(self.radius))
 
 
@@ -359,6 +367,7 @@ class MCHADLoss(nn.Module):
         return self.centers(z)
 
     def forward(self, distmat: Tensor, y: Tensor) -> Tensor:
+        _check_distances(self, distmat, self.centers.num_classes)
         radius, margin = float(self.center_loss.radius), float(self.regu_loss.margin)
         return ops.mchad_loss(distmat, y, [self.weight_center, self.weight_nll, self.weight_oe, radius, margin])
 
@@ -432,6 +441,12 @@ class VirtualOutlierSynthesizingRegLoss(VOSRegLoss):
                                 self.select)
         if device is not None:
             self.to(device)
+
+    def _load_from_state_dict(self, state, prefix, *rest):
+        # A checkpoint of pytorch-ood has no queues: they start empty, as there.
+        for name, buffer in self.queues.named_buffers():
+            state.setdefault(f"{prefix}queues.{name}", torch.zeros_like(buffer))
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, logits: Tensor, features: Tensor, y: Tensor) -> Tensor:
         if y.dim() != 1:
