@@ -111,11 +111,19 @@ EnergyMarginLossImpl::EnergyMarginLossImpl(double initial_cross_entropy, double 
     : margin(margin_), false_alarm(false_alarm_), tau(tau_), out_weight(out_weight_) {
   TORCH_CHECK_VALUE(margin >= 0, "energy_margin: expected margin at least 0, got ", margin);
   phi = register_module("phi", torch::nn::Linear(1, 1));
+  // The margin two units of the logistic function wide, so that both terms have a gradient.
+  const torch::NoGradGuard no_grad;
+  phi->weight.fill_(2 * least_slope());
+  phi->bias.fill_(0);
   state = register_buffer("state", torch::tensor({0.0, 1.0, 0.0, 1.0, initial_cross_entropy}));
 }
 
 at::Tensor EnergyMarginLossImpl::forward(const at::Tensor& logits, const at::Tensor& target) {
-  return energy_margin_loss(logits, target, phi->weight, phi->bias, state, margin, false_alarm, tau,
+  // With a positive slope large logits would mean OOD. Straight through: a gradient can bring it
+  // back.
+  const auto& w = phi->weight;
+  const auto slope = w + (w.clamp_max(least_slope()) - w).detach();
+  return energy_margin_loss(logits, target, slope, phi->bias, state, margin, false_alarm, tau,
                             out_weight);
 }
 

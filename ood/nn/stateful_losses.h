@@ -81,9 +81,14 @@ class EnergyMarginLossImpl : public torch::nn::Module {
   void update(double inside_violation, double ce_violation, double rate = 1, double growth = 1.5,
               double tolerance = 0, bool shared_multiplier = false);
 
-  torch::nn::Linear phi{nullptr};  ///< Linear(1, 1)
-  at::Tensor state;                ///< buffer [5], see energy_margin_loss
+  /// Linear(1, 1) on the log-sum. Its slope counts as at most -1 / max(margin, 1), where it starts
+  /// at twice that; the caller should set its bias so that the boundary lies among the data.
+  torch::nn::Linear phi{nullptr};
+  at::Tensor state;  ///< buffer [5], see energy_margin_loss
   double margin, false_alarm, tau, out_weight;
+
+ private:
+  double least_slope() const { return -1 / std::max(margin, 1.0); }
 };
 TORCH_MODULE(EnergyMarginLoss);
 

@@ -79,6 +79,18 @@ TEST(StatefulLosses, SynthesisWaitsForFullQueuesAndLeavesTheFeaturesAlone) {
   expect_same_after_loading(criterion, nn::VirtualOutlierSynthesizingRegLoss(3, 4, 2, 100, 2));
 }
 
+TEST(StatefulLosses, EnergyMarginTakesLogSumsOfOutliersDownWhateverItsSlope) {
+  nn::EnergyMarginLoss criterion(0.3, 2.0);
+  {
+    const torch::NoGradGuard no_grad;
+    criterion->phi->weight.fill_(3.0);
+  }
+  const auto x = logits();
+  criterion(x, torch::full_like(kTarget, -1)).backward();
+  EXPECT_TRUE(x.grad().sum(1).gt(0).all().item<bool>());
+  EXPECT_GT(criterion->phi->weight.grad().abs().item<double>(), 0);
+}
+
 TEST(StatefulLosses, EnergyMarginKeepsItsMultipliers) {
   nn::EnergyMarginLoss criterion(0.3);
   const auto x = logits();
