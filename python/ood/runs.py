@@ -79,6 +79,11 @@ class Run(torch.nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Pictures uint8 [N, C, H, W] or embeddings [N, D] -> logits and features."""
+        d = self.description
+        shape = (d["channels"],) if d["embeddings"] else (d["channels"], d["height"], d["width"])
+        if tuple(inputs.shape[1:]) != shape or inputs.is_floating_point() != d["embeddings"]:
+            raise ValueError(f"load_run: expected {'floating' if d['embeddings'] else 'uint8'} inputs of shape "
+                             f"[N, {', '.join(map(str, shape))}], got {tuple(inputs.shape)} of {inputs.dtype}")
         if not inputs.is_floating_point():
             x = (inputs.float() / 255 - self.mean) / self.deviation
         else:

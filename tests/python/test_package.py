@@ -261,6 +261,8 @@ def test_a_run_of_the_program_gives_the_same_in_python(tmp_path, objective, mode
     assert r.returncode == 0, r.stderr
     rows = [line.split(",") for line in r.stdout.splitlines()[1:]]
     loaded = ood.load_run(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"load_run: expected (floating|uint8) inputs of shape \[N, .*got \(2, 3\)"):
+        loaded.detect(torch.zeros(2, 3))
     classes, scores, accepted = loaded.detect(torch.from_numpy(x))
     torch.testing.assert_close(scores.double(), torch.tensor([float(row[2]) for row in rows], dtype=torch.double), atol=1e-4,
                                rtol=1e-4)
