@@ -30,7 +30,7 @@ enum { kDistances, kTarget };  // of the inputs
 at::Tensor composite(Inputs in, Numbers n) {
   const auto known = in[kTarget].ge(0);
   const auto own = in[kDistances].gather(1, in[kTarget].clamp_min(0).unsqueeze(1)).squeeze(1);
-  return reduce_rows((own - n[0]).relu(), known, n[1] != 0 ? "sum" : "mean");
+  return reduce_rows((own - n[0]).relu(), known, reduction_name(n[1]));
 }
 
 std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {

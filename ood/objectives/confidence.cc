@@ -95,7 +95,7 @@ at::Tensor rows_of_loss(const at::Tensor& logits, const at::Tensor& confidence_l
 at::Tensor composite(Inputs in, Numbers numbers) {
   const auto hint = in.size() > kHint ? std::optional(in[kHint]) : std::nullopt;
   return reduce_rows(rows_of_loss(in[kLogits], in[kConfidence], in[kTarget], in[kLambda], hint),
-                     in[kTarget].ge(0), numbers[kSum] != 0 ? "sum" : "mean");
+                     in[kTarget].ge(0), reduction_name(numbers[kSum]));
 }
 
 // Values of a batch that lie in [0, 1] throughout and not near 0, as those of a fresh layer would.
@@ -140,7 +140,7 @@ at::Tensor composite_of_probability(Inputs in, Numbers numbers) {
   const auto q = (1.0 - c) + c * at::exp(-nll);
   const double eps = numbers[kEps];
   const auto rows = -q.clamp(eps, 1.0).log() - in[kLambda].reshape({}) * c.clamp(eps, 1.0).log();
-  return reduce_rows(rows, in[kTarget].ge(0), numbers[kSum] != 0 ? "sum" : "mean");
+  return reduce_rows(rows, in[kTarget].ge(0), reduction_name(numbers[kSum]));
 }
 
 // q = (1 - c) + c e^-nll:  d -log q / d nll = c e^-nll / q,  d/dc = (1 - e^-nll) / q

@@ -61,10 +61,6 @@ at::Tensor find_closest_pair(const at::Tensor& rows, const at::Tensor& counts) {
   return op.call(rows.detach(), counts);
 }
 
-}  // namespace
-
-namespace {
-
 void check(const at::Tensor& embedding, const at::Tensor& target, std::int64_t classes) {
   TORCH_CHECK_VALUE(
       embedding.dim() == 2 && target.dim() == 1 && target.sym_size(0) == embedding.sym_size(0),
@@ -96,7 +92,7 @@ enum { kClasses, kAlpha, kNormalizeByDim, kSum };  // of the numbers
 at::Tensor composite(Inputs in, Numbers n) {
   const auto parts = ii_parts(in[kEmbedding], in[kTarget], static_cast<std::int64_t>(n[kClasses]),
                               n[kNormalizeByDim] != 0);
-  return reduce_rows(parts.intra, in[kTarget].ge(0), n[kSum] != 0 ? "sum" : "mean") -
+  return reduce_rows(parts.intra, in[kTarget].ge(0), reduction_name(n[kSum])) -
          n[kAlpha] * parts.inter;
 }
 

@@ -31,7 +31,7 @@ at::Tensor composite(Inputs in, Numbers numbers) {
   const auto reach = with_parameters<Mchad>(parameters.data()).reach();
   return loss(in[kDistances].neg(), in[kTarget], Mchad::kName, parameters,
               (reach * reach - in[kDistances]).relu().sum(1).unsqueeze(0), std::nullopt,
-              numbers[kSum] != 0 ? "sum" : "mean", "default", std::nullopt);
+              reduction_name(numbers[kSum]), "default", std::nullopt);
 }
 
 // The formula with a hinge of 0, and the hinge of OOD rows:  dL/dd = -dL/dx,  -w_o where d <

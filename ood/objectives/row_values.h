@@ -15,4 +15,7 @@ at::Tensor reduce_rows(const at::Tensor& values, const at::Tensor& taken,
 /// 1 for "sum", 0 for "mean", as one of the numbers of a loss; another reduction is a ValueError.
 double reduction_is_sum(std::string_view reduction);
 
+/// The other way round.
+inline std::string_view reduction_name(double is_sum) { return is_sum != 0 ? "sum" : "mean"; }
+
 }  // namespace ood

@@ -27,8 +27,6 @@ Tensor distances_of(Inputs in) {
   return center_distances(in[kEmbedding], in[kCenter].reshape({1, -1}), true).squeeze(1);
 }
 
-std::string_view reduction_of(double sum) { return sum != 0 ? "sum" : "mean"; }
-
 /// A row's value and its derivative by the squared distance.
 template <class F>
 struct Row {
@@ -70,7 +68,7 @@ std::vector<Tensor> sphere_parts(Inputs in, std::int64_t wanted, double scale,
 // Deep SVDD: f = max(0, d - R^2) over ID rows.
 Tensor svdd_composite(Inputs in, Numbers n) {
   const auto rows = (distances_of(in) - in[kRadius].reshape({}).square()).relu();
-  return reduce_rows(rows, in[kTarget].ge(0), reduction_of(n[0]));
+  return reduce_rows(rows, in[kTarget].ge(0), reduction_name(n[0]));
 }
 
 std::vector<Tensor> svdd_parts(Inputs in, Numbers n, std::int64_t wanted) {
@@ -87,7 +85,7 @@ std::vector<Tensor> svdd_parts(Inputs in, Numbers n, std::int64_t wanted) {
 
 // Deep SAD: f = d; labelled normal eta (d + eps); labelled outlier eta / (d + eps).
 Tensor sad_composite(Inputs in, Numbers n) {
-  return sad_loss(distances_of(in), in[kTarget], n[0], n[1], reduction_of(n[2]));
+  return sad_loss(distances_of(in), in[kTarget], n[0], n[1], reduction_name(n[2]));
 }
 
 std::vector<Tensor> sad_parts(Inputs in, Numbers n, std::int64_t wanted) {

@@ -91,7 +91,7 @@ enum { kLogits, kTarget, kWeights, kPhiWeight, kPhiBias };  // of the inputs
 enum { kAlpha, kBalance, kSum };                            // of the numbers
 
 at::Tensor composite(Inputs in, Numbers n) {
-  const std::string_view reduction = n[kSum] != 0 ? "sum" : "mean";
+  const std::string_view reduction = reduction_name(n[kSum]);
   return cross_entropy(in[kLogits], in[kTarget], reduction) +
          n[kAlpha] * vos_reduced_regularizer(in[kLogits], in[kTarget], in[kWeights], in[kPhiWeight],
                                              in[kPhiBias], n[kBalance] != 0, reduction);
