@@ -40,53 +40,89 @@ HWY_INLINE T SquareDistance(const T* a, const T* b, std::size_t width) {
   return hn::GetLane(hn::SumOfLanes(d, hn::Add(s0, s1)));
 }
 
-// Four rows of b at a time share the loads of a; blocks of b stay in the second cache for all rows
-// of a.
+// What a vector register holds is used several times: the loads, not the arithmetic, would be the
+// limit otherwise. Sixteen sums and their operands need 32 registers.
+#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3
+constexpr int kTileRows = 2;
+#else
+constexpr int kTileRows = 4;
+#endif
+constexpr int kTileColumns = 4;
+
+// The distances of kRows (1, 2 or 4) rows of a to 4 rows of b.
+template <int kRows, class T>
+HWY_INLINE void Tile(const T* a, const T* b, std::int64_t width, T* out, std::int64_t out_stride) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const T *a1 = a + (kRows > 1 ? width : 0), *a2 = a + (kRows > 2 ? 2 * width : 0),
+          *a3 = a + (kRows > 2 ? 3 * width : 0);
+  const T *b1 = b + width, *b2 = b1 + width, *b3 = b2 + width;
+  const auto zero = hn::Zero(d);
+  auto s00 = zero, s01 = zero, s02 = zero, s03 = zero;
+  auto s10 = zero, s11 = zero, s12 = zero, s13 = zero;
+  auto s20 = zero, s21 = zero, s22 = zero, s23 = zero;
+  auto s30 = zero, s31 = zero, s32 = zero, s33 = zero;
+  const auto add = [](auto x, auto y, auto& sum) HWY_ATTR {
+    const auto e = hn::Sub(x, y);
+    sum = hn::MulAdd(e, e, sum);
+  };
+  const auto step = [&](auto load) HWY_ATTR {
+    const auto y0 = load(b), y1 = load(b1), y2 = load(b2), y3 = load(b3);
+    const auto row = [&](auto x, auto& t0, auto& t1, auto& t2, auto& t3) HWY_ATTR {
+      add(x, y0, t0);
+      add(x, y1, t1);
+      add(x, y2, t2);
+      add(x, y3, t3);
+    };
+    row(load(a), s00, s01, s02, s03);
+    if constexpr (kRows > 1) row(load(a1), s10, s11, s12, s13);
+    if constexpr (kRows > 2) row(load(a2), s20, s21, s22, s23);
+    if constexpr (kRows > 2) row(load(a3), s30, s31, s32, s33);
+  };
+  std::int64_t k = 0;
+  for (; k + lanes <= width; k += lanes)
+    step([&](const T* from) HWY_ATTR { return hn::LoadU(d, from + k); });
+  if (const auto left = static_cast<std::size_t>(width - k); left > 0)
+    step([&](const T* from) HWY_ATTR { return LoadTail(d, from + k, left); });
+  const auto store = [&](T* to, auto t0, auto t1, auto t2, auto t3) HWY_ATTR {
+    to[0] = hn::GetLane(hn::SumOfLanes(d, t0));
+    to[1] = hn::GetLane(hn::SumOfLanes(d, t1));
+    to[2] = hn::GetLane(hn::SumOfLanes(d, t2));
+    to[3] = hn::GetLane(hn::SumOfLanes(d, t3));
+  };
+  store(out, s00, s01, s02, s03);
+  if constexpr (kRows > 1) store(out + out_stride, s10, s11, s12, s13);
+  if constexpr (kRows > 2) store(out + 2 * out_stride, s20, s21, s22, s23);
+  if constexpr (kRows > 2) store(out + 3 * out_stride, s30, s31, s32, s33);
+}
+
+// Blocks of b stay in the first cache for a block of a, which stays in the second.
 template <class T>
 HWY_INLINE void SquareDistances(const T* a, std::int64_t n, const T* b, std::int64_t m,
                                 std::int64_t width, T* out, std::int64_t out_stride) {
-  const hn::ScalableTag<T> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const std::int64_t block = std::max<std::int64_t>(
-      4, 128 * 1024 / (std::max<std::int64_t>(width, 1) * static_cast<std::int64_t>(sizeof(T))) /
-             4 * 4);
-  for (std::int64_t first = 0; first < m; first += block) {
-    const std::int64_t last = std::min(first + block, m);
-    for (std::int64_t i = 0; i < n; ++i) {
-      const T* x = a + i * width;
-      std::int64_t j = first;
-      for (; j + 4 <= last; j += 4) {
-        const T *p = b + j * width, *q = p + width, *r = q + width, *s = r + width;
-        auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
-        std::int64_t k = 0;
-        for (; k + lanes <= width; k += lanes) {
-          const auto v = hn::LoadU(d, x + k);
-          const auto e0 = hn::Sub(v, hn::LoadU(d, p + k)), e1 = hn::Sub(v, hn::LoadU(d, q + k));
-          const auto e2 = hn::Sub(v, hn::LoadU(d, r + k)), e3 = hn::Sub(v, hn::LoadU(d, s + k));
-          s0 = hn::MulAdd(e0, e0, s0);
-          s1 = hn::MulAdd(e1, e1, s1);
-          s2 = hn::MulAdd(e2, e2, s2);
-          s3 = hn::MulAdd(e3, e3, s3);
-        }
-        if (const auto left = static_cast<std::size_t>(width - k); left > 0) {
-          const auto v = LoadTail(d, x + k, left);
-          const auto e0 = hn::Sub(v, LoadTail(d, p + k, left)),
-                     e1 = hn::Sub(v, LoadTail(d, q + k, left));
-          const auto e2 = hn::Sub(v, LoadTail(d, r + k, left)),
-                     e3 = hn::Sub(v, LoadTail(d, s + k, left));
-          s0 = hn::MulAdd(e0, e0, s0);
-          s1 = hn::MulAdd(e1, e1, s1);
-          s2 = hn::MulAdd(e2, e2, s2);
-          s3 = hn::MulAdd(e3, e3, s3);
-        }
-        T* to = out + i * out_stride + j;
-        to[0] = hn::GetLane(hn::SumOfLanes(d, s0));
-        to[1] = hn::GetLane(hn::SumOfLanes(d, s1));
-        to[2] = hn::GetLane(hn::SumOfLanes(d, s2));
-        to[3] = hn::GetLane(hn::SumOfLanes(d, s3));
-      }
-      for (; j < last; ++j)
-        out[i * out_stride + j] = SquareDistance(x, b + j * width, static_cast<std::size_t>(width));
+  const std::int64_t bytes =
+      std::max<std::int64_t>(width, 1) * static_cast<std::int64_t>(sizeof(T));
+  const auto rows_in = [&](std::int64_t cache) {
+    return std::max<std::int64_t>(4, cache / bytes / 4 * 4);
+  };
+  const std::int64_t high = rows_in(128 * 1024), wide = rows_in(24 * 1024);
+  for (std::int64_t top = 0; top < n; top += high) {
+    const std::int64_t bottom = std::min(top + high, n);
+    for (std::int64_t first = 0; first < m; first += wide) {
+      const std::int64_t last = std::min(first + wide, m);
+      const std::int64_t tiled = first + (last - first) / kTileColumns * kTileColumns;
+      std::int64_t i = top;
+      for (; i + kTileRows <= bottom; i += kTileRows)
+        for (std::int64_t j = first; j < tiled; j += kTileColumns)
+          Tile<kTileRows>(a + i * width, b + j * width, width, out + i * out_stride + j,
+                          out_stride);
+      for (; i < bottom; ++i)
+        for (std::int64_t j = first; j < tiled; j += kTileColumns)
+          Tile<1>(a + i * width, b + j * width, width, out + i * out_stride + j, out_stride);
+      for (i = top; i < bottom; ++i)
+        for (std::int64_t j = tiled; j < last; ++j)
+          out[i * out_stride + j] =
+              SquareDistance(a + i * width, b + j * width, static_cast<std::size_t>(width));
     }
   }
 }

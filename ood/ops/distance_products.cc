@@ -26,7 +26,7 @@ using at::Tensor;
 // Multiplications from which on a product pays.
 constexpr std::int64_t kProduct = 1 << 21;
 constexpr std::int64_t kBlock = 64;
-// d^2 below this share of ||a||^2 + ||b||^2 has lost digits in the product.
+// d^2 below this share of ||x||^2 + m^2 has lost digits.
 constexpr double kNear = 0.05;
 constexpr double kSparse = 0.05;  // share of weights below which a block is summed directly
 
@@ -52,45 +52,6 @@ struct Centred {
     x = x_in - shift;
     c = c_in - shift;
   }
-};
-
-// Rows of squared distances to c, computed block by block with products.
-template <class F>
-class ProductRows {
- public:
-  ProductRows(const Tensor& x, const Tensor& c)
-      : x_(x),
-        c_(c),
-        centred_(x, c),
-        norm_x_(centred_.x.square().sum(1)),
-        norm_c_(centred_.c.square().sum(1)),
-        transposed_(centred_.c.t()) {}
-
-  /// Rows [begin, end) to the columns from `first` on, into `out` [end - begin, K - first].
-  void compute(std::int64_t begin, std::int64_t end, std::int64_t first, Tensor& out) const {
-    const auto k = c_.size(0), d = x_.size(1);
-    at::mm_out(out, centred_.x.slice(0, begin, end), transposed_.slice(1, first));
-    const F *nx = norm_x_.const_data_ptr<F>(), *nc = norm_c_.const_data_ptr<F>();
-    const F *px = x_.const_data_ptr<F>(), *pc = c_.const_data_ptr<F>();
-    F* to = out.mutable_data_ptr<F>();
-    for (auto i = begin; i < end; ++i, to += k - first) {
-      // Without a branch, so that it becomes vector code; few rows have a center that is near.
-      int near = 0;
-      for (auto j = first; j < k; ++j) {
-        const F both = nx[i] + nc[j], square = both - 2 * to[j - first];
-        to[j - first] = square;
-        near |= !(square >= static_cast<F>(kNear) * both);
-      }
-      for (auto j = first; near != 0 && j < k; ++j)
-        if (!(to[j - first] >= static_cast<F>(kNear) * (nx[i] + nc[j])))
-          kernels::square_distances(px + i * d, 1, pc + j * d, 1, d, to + j - first, 1);
-    }
-  }
-
- private:
-  Tensor x_, c_;
-  Centred centred_;
-  Tensor norm_x_, norm_c_, transposed_;
 };
 
 // Calls body(begin, end) for blocks of rows. Blocks from both ends in turn, so that threads have as
@@ -164,23 +125,58 @@ Tensor square_distances(const Tensor& x, const Tensor& c) {
   auto out = at::empty({n, k}, x.options());
   by_type(x, "center_distances", [&](auto zero) {
     using F = decltype(zero);
-    if (!product_pays(n, k, d)) {
-      const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
-      F* to = out.mutable_data_ptr<F>();
-      at::parallel_for(0, n, rows_per_task(k * d), [&](std::int64_t begin, std::int64_t end) {
-        kernels::square_distances(px + begin * d, end - begin, pc, k, d, to + begin * k, k);
-      });
-      return;
-    }
-    if (const F m = axis_anchors<F>(c); m != 0) return anchor_distances(x, c, m, out);
-    const ProductRows<F> rows(x, c);
-    for_each_block(n, [&](std::int64_t begin, std::int64_t end) {
-      auto block = out.slice(0, begin, end);
-      rows.compute(begin, end, 0, block);
+    if (product_pays(n, k, d))
+      if (const F m = axis_anchors<F>(c); m != 0) return anchor_distances(x, c, m, out);
+    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
+    F* to = out.mutable_data_ptr<F>();
+    at::parallel_for(0, n, rows_per_task(k * d), [&](std::int64_t begin, std::int64_t end) {
+      kernels::square_distances(px + begin * d, end - begin, pc, k, d, to + begin * k, k);
     });
   });
   return out;
 }
+
+namespace {
+
+// Two rows and their squared distance; of equal ones the first rows are less.
+template <class F>
+struct Pair {
+  F distance = std::numeric_limits<F>::infinity();
+  std::int64_t i = 0, j = 0;
+  bool operator<(const Pair& other) const {
+    return distance < other.distance ||
+           (distance == other.distance && std::pair{i, j} < std::pair{other.i, other.j});
+  }
+};
+
+// The closest pair of a row in [begin, end) and a later row.
+template <class F>
+Pair<F> closest_from(const F* rows, std::int64_t begin, std::int64_t end, std::int64_t n,
+                     std::int64_t width) {
+  Pair<F> best;
+  std::vector<F> tile(static_cast<std::size_t>(kBlock * kBlock));
+  for (auto first = begin; first < n; first += kBlock) {
+    const auto last = std::min(first + kBlock, n), columns = last - first;
+    kernels::square_distances(rows + begin * width, end - begin, rows + first * width, columns,
+                              width, tile.data(), columns);
+    for (auto i = begin; i < end; ++i) {
+      const F* row = tile.data() + (i - begin) * columns;
+      const auto later = std::max<std::int64_t>(0, i + 1 - first);
+      // Without a branch, so that it becomes vector code; a NaN is not less.
+      F least = std::numeric_limits<F>::infinity();
+      for (auto j = later; j < columns; ++j) least = row[j] < least ? row[j] : least;
+      if (!(least <= best.distance)) continue;
+      for (auto j = later; j < columns; ++j)
+        if (row[j] == least) {
+          best = std::min(best, {least, i, first + j});
+          break;
+        }
+    }
+  }
+  return best;
+}
+
+}  // namespace
 
 std::pair<std::int64_t, std::int64_t> closest_pair(const Tensor& all, const Tensor& counts) {
   const auto* count = counts.const_data_ptr<std::int64_t>();
@@ -193,39 +189,12 @@ std::pair<std::int64_t, std::int64_t> closest_pair(const Tensor& all, const Tens
   std::pair<std::int64_t, std::int64_t> pair{0, 0};
   by_type(rows, "closest_pair", [&](auto zero) {
     using F = decltype(zero);
-    struct Best {
-      F distance = std::numeric_limits<F>::infinity();
-      std::int64_t i = 0, j = 0;
-    };
-    // Of the columns from a block's first row on: the others are pairs of earlier blocks.
-    std::vector<Best> best(static_cast<std::size_t>((n + kBlock - 1) / kBlock));
-    const auto scan = [&](std::int64_t begin, std::int64_t end, const Tensor& block) {
-      Best& own = best[static_cast<std::size_t>(begin / kBlock)];
-      const F* distance = block.const_data_ptr<F>();
-      for (auto i = begin; i < end; ++i)
-        for (auto j = begin; j < n; ++j, ++distance)
-          if (j > i && *distance < own.distance) own = {*distance, i, j};
-    };
-    if (product_pays(n, n, d)) {
-      const ProductRows<F> products(rows, rows);
-      for_each_block(n, [&](std::int64_t begin, std::int64_t end) {
-        auto block = at::empty({end - begin, n - begin}, rows.options());
-        products.compute(begin, end, begin, block);
-        scan(begin, end, block);
-      });
-    } else {
-      for_each_block(n, [&](std::int64_t begin, std::int64_t end) {
-        auto block = at::empty({end - begin, n - begin}, rows.options());
-        const F* p = rows.const_data_ptr<F>();
-        kernels::square_distances(p + begin * d, end - begin, p + begin * d, n - begin, d,
-                                  block.mutable_data_ptr<F>(), n - begin);
-        scan(begin, end, block);
-      });
-    }
-    Best least;
-    for (const Best& b : best)
-      if (b.distance < least.distance) least = b;
-    if (least.i < least.j)
+    std::vector<Pair<F>> best(static_cast<std::size_t>((n + kBlock - 1) / kBlock));
+    for_each_block(n, [&](std::int64_t begin, std::int64_t end) {
+      best[static_cast<std::size_t>(begin / kBlock)] =
+          closest_from(rows.const_data_ptr<F>(), begin, end, n, d);
+    });
+    if (const auto least = *std::min_element(best.begin(), best.end()); least.i < least.j)
       pair = {present[static_cast<std::size_t>(least.i)],
               present[static_cast<std::size_t>(least.j)]};
   });

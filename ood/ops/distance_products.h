@@ -5,13 +5,12 @@
 #include <optional>
 #include <utility>
 
-/// Squared distances and their gradients: by direct differences where there is little to do, else
-/// by matrix products of centred rows. Blocks of rows do not depend on the number of threads, so
-/// neither do results. float32 or float64, contiguous.
+/// Squared distances, by direct differences, and their gradients, where there is much to do by
+/// matrix products of centred rows. No result depends on the number of threads. float32 or float64,
+/// contiguous.
 namespace ood::ops {
 
-/// x [N, D], c [K, D] -> [N, K] of ||x_i - c_j||^2. A product loses digits where two rows are near;
-/// those pairs are computed directly.
+/// x [N, D], c [K, D] -> [N, K] of ||x_i - c_j||^2.
 at::Tensor square_distances(const at::Tensor& x, const at::Tensor& c);
 
 /// out_i = sum_j w_ij (x_i - c_j): [N, D] for weight [N, K]. Rows of w that are mostly 0, as those

@@ -196,6 +196,23 @@ def test_ii_matches_the_peer_on_random_batches():
         assert (a.grad - b.grad).abs().max() <= 2e-5 * b.grad.abs().max()
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 63, 64, 65, 130, 200])
+def test_the_closest_pair_is_the_lowest_of_equal_ones_among_the_classes_present(rows):
+    for seed in range(5):
+        g = torch.Generator().manual_seed(seed)
+        x = torch.randint(-2, 3, (rows, 5), generator=g).double()  # many equal distances, all exact
+        counts = torch.randint(0, 3, (rows,), generator=g)
+        if seed == 4:
+            x[:] = torch.arange(rows)[:, None] ** 2.  # closest in one block, the last pairs far
+        if seed == 3:
+            x[rows // 2] = float("nan")
+        pairs = [(float((x[i] - x[j]).square().sum()), i, j) for i in range(rows) for j in range(i + 1, rows)
+                 if counts[i] > 0 and counts[j] > 0]
+        expected = min((p for p in pairs if p[0] == p[0]), default=(0, 0, 0))[1:]
+        for dtype in (torch.float32, torch.float64):
+            assert tuple(ops.closest_pair(x.to(dtype), counts).tolist()) == expected, seed
+
+
 # Deep SVDD and Deep SAD.
 
 SVDD_X, SVDD_Y, SVDD_C = t([[1, 2], [0, 1], [3, -1], [.5, .5]]), torch.tensor([0, 0, 0, -1]), t([[.5, .5]])
