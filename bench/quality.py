@@ -85,14 +85,15 @@ def train(name, seed, epochs):
             d = torch.cdist(all_of(t), anchors[0])
             return (d * (1 - (-d).softmax(1))).amin(1)
     elif name == "ii":
-        criterion, norm = peer.IILoss(k, k), torch.nn.BatchNorm1d(k, affine=False)
-        loss = lambda z, f, y: criterion(norm(z), y)
+        lr = .01  # on the normalised features, the last layer beside it, as the authors' code does
+        criterion, norm = peer.IILoss(k, 64), torch.nn.BatchNorm1d(64, affine=False)
+        loss = lambda z, f, y: criterion(norm(f), y) + torch.nn.functional.cross_entropy(z, y)
 
         def own(t):
             norm.eval()
-            a = norm(all_of(x))
+            a = norm(all_of(x, 1))
             means = torch.stack([a[y == c].mean(0) for c in range(k)])
-            return torch.cdist(norm(all_of(t)), means).square().amin(1)
+            return torch.cdist(norm(all_of(t, 1)), means).square().amin(1)
     else:
         lr = .01
         start = all_of(x).mean(0)

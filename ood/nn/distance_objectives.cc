@@ -28,6 +28,9 @@ class ObjectosphereObjective : public Objective {
 // Nearest of several centers: classes by it, score its squared distance.
 class CenterObjective : public Objective {
  public:
+  at::Tensor class_logits(const NetworkOutput& output) const override {
+    return distances(output).neg();
+  }
   at::Tensor class_evidence(const NetworkOutput& output) const override {
     return distances(output).neg();
   }
@@ -90,32 +93,41 @@ class CenterLossObjective : public Objective {
 
 class IiObjective : public CenterObjective {
  public:
-  IiObjective(const std::vector<double>& p, std::int64_t classes)
-      : loss_(classes, classes, p[0], p[1] != 0) {
+  IiObjective(const std::vector<double>& p, const ObjectiveContext& c)
+      : cross_entropy_(p[2]), loss_(c.classes, c.features, p[0], p[1] != 0) {
     register_module("loss", loss_);
     norm_ = register_module(
-        "norm", torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(classes).affine(false)));
+        "norm", torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(c.features).affine(false)));
   }
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
-    const auto parts = loss_->parts(norm_->forward(output.logits), target);
-    return sum_of({{"intra", parts.first}, {"inter", parts.second}});
+    const auto parts = loss_->parts(norm_->forward(output.features), target);
+    std::vector<std::pair<std::string, at::Tensor>> terms{{"intra", parts.first},
+                                                          {"inter", parts.second}};
+    if (cross_entropy_ > 0)
+      terms.emplace_back("cross_entropy", cross_entropy_ * cross_entropy(output.logits, target));
+    return sum_of(std::move(terms));
+  }
+  // Without cross-entropy nothing trains the last layer.
+  at::Tensor class_logits(const NetworkOutput& output) const override {
+    return cross_entropy_ == 0 ? at::Tensor() : output.logits;
   }
   // The running means of a training lag behind the network; the test uses those of the final one.
   void finish(const TrainingPass& pass) override {
     norm_->eval();
     loss_->running->reset();
     pass([&](const NetworkOutput& output, const at::Tensor& target) {
-      loss_->running->update(norm_->forward(output.logits), target);
+      loss_->running->update(norm_->forward(output.features), target);
     });
   }
 
  protected:
   at::Tensor distances(const NetworkOutput& output) const override {
     norm_->eval();
-    return loss_->distance(norm_->forward(output.logits));
+    return loss_->distance(norm_->forward(output.features));
   }
 
  private:
+  double cross_entropy_;
   mutable nn::IILoss loss_;
   mutable torch::nn::BatchNorm1d norm_{nullptr};
 };
@@ -149,7 +161,7 @@ class MchadObjective : public CenterObjective {
 
 class SphereObjective : public Objective {
  public:
-  at::Tensor class_evidence(const NetworkOutput&) const override { return {}; }
+  at::Tensor class_logits(const NetworkOutput&) const override { return {}; }
   void begin(const TrainingPass& pass) override {
     at::Tensor sum;
     double n = 0;
@@ -226,7 +238,7 @@ using Made = std::shared_ptr<Objective>;
         Center::kName,
         +[](P p, C c) -> Made { return std::make_shared<CenterLossObjective>(p, c); }),
     register_objective_module(
-        Ii::kName, +[](P p, C c) -> Made { return std::make_shared<IiObjective>(p, c.classes); }),
+        Ii::kName, +[](P p, C c) -> Made { return std::make_shared<IiObjective>(p, c); }),
     register_objective_module(
         Mchad::kName, +[](P p, C c) -> Made { return std::make_shared<MchadObjective>(p, c); }),
     register_objective_module(

@@ -16,11 +16,11 @@ class ConfidenceObjective : public Objective {
   }
   Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
     const auto [nll, confidence] =
-        loss_->parts(class_logits(output.logits), output.logits.select(1, -1), target);
+        loss_->parts(class_logits(output), output.logits.select(1, -1), target);
     return sum_of({{"nll", nll}, {"confidence", confidence}});
   }
-  at::Tensor class_logits(const at::Tensor& logits) const override {
-    return logits.slice(1, 0, -1).contiguous();
+  at::Tensor class_logits(const NetworkOutput& output) const override {
+    return output.logits.slice(1, 0, -1).contiguous();
   }
   at::Tensor own_score(const NetworkOutput& output) const override {
     return output.logits.select(1, -1).neg();

@@ -57,11 +57,13 @@ std::vector<double> score_numbers(const at::Tensor& scores, const std::string& w
 
 namespace {
 
+// Undefined where the objective has no logits.
 at::Tensor general_score(const Objective& objective, std::string_view score,
                          const NetworkOutput& output) {
+  const auto logits = objective.class_logits(output);
+  if (!logits.defined()) return {};
   // In float32 the softmax of a sure network is exactly 1 for many inputs, which then tie.
-  const auto logits = objective.class_logits(output.logits).to(torch::kDouble);
-  return get_score(score).compute({logits, output.features});
+  return get_score(score).compute({logits.to(torch::kDouble), output.features});
 }
 
 std::optional<double> accuracy_of(const Objective& objective, const NetworkOutput& output,
@@ -138,6 +140,7 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   json own = json::object(), by_score = json::object(), curves = json::object();
   for (const std::string& score : names) {
     const bool is_own = score == own_score;
+    if (!score_of(score, id).defined()) continue;
     const auto id_scores = score_numbers(score_of(score, id), "the test data");
     for (const auto& [name, output] : sets) {
       const auto ood_scores = score_numbers(score_of(score, output), "OOD set " + name);

@@ -49,10 +49,10 @@ class Objective : public torch::nn::Module {
 
   /// [N, K], the larger the likelier the class; undefined for an objective that does not classify.
   virtual at::Tensor class_evidence(const NetworkOutput& output) const {
-    return class_logits(output.logits);
+    return class_logits(output);
   }
-  /// The outputs that are logits of classes, for the general scores.
-  virtual at::Tensor class_logits(const at::Tensor& logits) const { return logits; }
+  /// Logits of classes [N, K], for the general scores; undefined where the training gives none.
+  virtual at::Tensor class_logits(const NetworkOutput& output) const { return output.logits; }
   /// The objective's own score [N], higher for OOD; undefined: the score of that name in scores.h.
   virtual at::Tensor own_score(const NetworkOutput&) const { return {}; }
 

@@ -190,6 +190,11 @@ class Training {
         warn(first_batch_warnings(get_objective(o_.objective), o_.objective_parameters(),
                                   output.logits, step.target));
       const Losses losses = StepInputs::losses(*model_.objective, output, step);
+      if (!losses.total.requires_grad())
+        throw UsageError(o_.objective +
+                         ": expected a loss that depends on weights of the network " +
+                         "or the objective, got one of a " + description_.model +
+                         " network with nothing to train for it; choose another --model");
       const double share = 1.0 / static_cast<double>(o_.accumulate);
       loss += losses.total.item<double>() * share;
       for (std::size_t t = 0; t < losses.terms.size(); ++t) {

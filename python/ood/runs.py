@@ -111,7 +111,7 @@ class Run(torch.nn.Module):
         if name == "cac":
             return nn.CACLoss.score(nn.functional.distances(logits, state["loss.anchors"], squared=False))
         if name == "center_distance":
-            return self._center_distances(logits).amin(1)
+            return self._center_distances(logits, features).amin(1)
         raise ValueError(f"{self.path}: its score {name} is not known to this version")
 
     def threshold(self, tpr: float = 0.95) -> float:
@@ -123,10 +123,10 @@ class Run(torch.nn.Module):
         """Classes (-1 where the objective knows one class only), scores and decisions, [N] each."""
         logits, features = self(inputs)
         s = self.score(logits, features)
-        classes = self._classes(logits)
+        classes = self._classes(logits, features)
         return classes, s, s.double() <= self.threshold(tpr)
 
-    def _classes(self, logits: torch.Tensor) -> torch.Tensor:
+    def _classes(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         from ood import nn
         name, state = self.objective.name, self.objective_state
         if name in ("deep_svdd", "deep_sad"):
@@ -135,15 +135,15 @@ class Run(torch.nn.Module):
             d = nn.functional.distances(logits, state["loss.anchors"], squared=False)
             return (d * (1 - torch.nn.functional.softmin(d, dim=1))).argmin(1)
         if name in ("ii", "mchad"):
-            return self._center_distances(logits).argmin(1)
+            return self._center_distances(logits, features).argmin(1)
         return self.class_logits(logits).argmax(1)
 
-    def _center_distances(self, embedding: torch.Tensor) -> torch.Tensor:
+    def _center_distances(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Squared distances to the objective's centers."""
         from ood import nn
-        state = self.objective_state
-        if "norm.running_mean" in state:  # II normalises the embedding
-            embedding = torch.nn.functional.batch_norm(embedding, state["norm.running_mean"], state["norm.running_var"])
+        state, embedding = self.objective_state, logits
+        if "norm.running_mean" in state:  # II normalises the features
+            embedding = torch.nn.functional.batch_norm(features, state["norm.running_mean"], state["norm.running_var"])
         centers = next(state[k] for k in ("loss.running.centers", "loss.centers.centers", "loss.center") if k in state)
         return nn.functional.distances(embedding, centers.view(-1, centers.shape[-1]))
 
