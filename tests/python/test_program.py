@@ -132,7 +132,10 @@ def test_every_objective_trains(program, dataset, tmp_path):
     assert set(results) == set(REGISTRY)
     for name, o in results.items():
         assert o["score"] == REGISTRY[name]["score"] and o["score"] in o["scores"]
-        assert (o["accuracy"] is None) == (name in ("deep_svdd", "deep_sad"))
+        one_class = name in ("deep_svdd", "deep_sad")
+        assert (o["accuracy"] is None) == one_class
+        # What is computed from logits of classes stands only where there are such.
+        assert set(o["scores"]) == {o["score"]} | (set() if one_class else {"msp", "max_logit", "energy"})
         lines = [json.loads(l) for l in (out / name / "metrics.jsonl").read_text().splitlines()]
         assert all(set(REGISTRY[name]["terms"]) <= set(l) for l in lines if "step" in l)
     # State of the objectives is part of the run: the test of a loaded run gives the same figures.
@@ -141,6 +144,17 @@ def test_every_objective_trains(program, dataset, tmp_path):
         assert r.returncode == 0, r.stderr
         tested = json.loads((out / name / "eval.json").read_text())["objectives"][0]
         assert tested["ood"] == results[name]["ood"], name
+
+
+def test_a_network_without_anything_to_train_is_named(program, dataset, tmp_path):
+    only_features = ["--objective", "ii", "--objective.cross_entropy", "0"]
+    line = one_line(program("train", "--data", dataset, *QUICK, *only_features, "--model", "linear",
+                            "--out", tmp_path / "linear"), 2)
+    assert "expected a loss that depends on weights" in line and "linear" in line
+    r = program("train", "--data", dataset, *QUICK, *only_features, "--model", "mlp", "--out", tmp_path / "mlp")
+    assert r.returncode == 0, r.stderr
+    results = json.loads((tmp_path / "mlp" / "results.json").read_text())["objectives"][0]
+    assert set(results["scores"]) == {"center_distance"}  # the last layer was not trained
 
 
 @pytest.mark.parametrize("flag", ["--mixup", "--cutmix"])
