@@ -256,48 +256,72 @@ HWY_INLINE void GradientRun(const Columns<T>& c, std::int64_t first, std::int64_
   }
 }
 
-// From exp r, class by class so that memory is written in long streams.
+// The gradient of kVectors vectors of samples from `first` on, from exp r; what is common to the
+// classes stays in registers. n < Lanes only with one vector.
+template <class T, bool kInput, int kVectors>
+HWY_INLINE void GradientOfExp(const Columns<T>& c, std::int64_t first, std::size_t n,
+                              const RunLabels<T>& labels, std::int64_t in_run,
+                              const RowCoefficients<T>& k, T* grad, std::int64_t grad_stride) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto zero = hn::Zero(d);
+  V factor[4] = {zero, zero, zero, zero}, offset[4] = {zero, zero, zero, zero};
+  V at_label[4] = {zero, zero, zero, zero}, label[4] = {zero, zero, zero, zero};
+  for (int v = 0; v < kVectors; ++v) {
+    const std::int64_t at = first + v * lanes;
+    const auto mask = labels.Mask(d, in_run + v * lanes);
+    const auto log_sum = LoadN(d, k.log_sum + at, n);
+    const auto a = hn::IfThenElse(hn::IsNaN(log_sum), log_sum, LoadN(d, k.a + at, n));
+    factor[v] = hn::IfThenElseZero(mask, hn::Mul(a, ExpNonPositive(d, hn::Neg(log_sum))));
+    offset[v] = hn::IfThenElseZero(mask, LoadN(d, k.b + at, n));
+    at_label[v] = k.c == nullptr ? zero : hn::IfThenElseZero(mask, LoadN(d, k.c + at, n));
+    label[v] = labels.Label(d, in_run + v * lanes);
+  }
+  const T *exp = k.exp + first, *x = c.data + first;
+  T* to = grad + first;
+  // A line that is written as a whole need not be read first.
+  const bool stream = n == hn::Lanes(d) && (reinterpret_cast<std::uintptr_t>(to) |
+                                            (static_cast<std::size_t>(grad_stride) * sizeof(T))) %
+                                                   sizeof(V) ==
+                                               0;
+  const auto no_part = hn::Set(d, static_cast<T>(kNoPart));
+  for (std::int64_t j = 0; j < c.classes; ++j) {
+    const auto this_class = hn::Set(d, static_cast<T>(j));
+    for (int v = 0; v < kVectors; ++v) {
+      auto g = hn::MulAdd(factor[v], LoadN(d, exp + v * lanes, n), offset[v]);
+      g = hn::Add(g, hn::IfThenElseZero(hn::Eq(label[v], this_class), at_label[v]));
+      if (kInput) {
+        const auto input = LoadN(d, k.d + first + v * lanes, n);
+        g = hn::Add(
+            g, hn::IfThenElseZero(hn::Ne(input, zero), hn::Mul(input, LoadN(d, x + v * lanes, n))));
+      }
+      // exp of a sample that takes no part may be anything.
+      g = hn::IfThenElseZero(hn::Ne(label[v], no_part), g);
+      if (stream)
+        hn::Stream(g, d, to + v * lanes);
+      else
+        StoreN(d, g, to + v * lanes, n);
+    }
+    exp += k.exp_stride;
+    x += c.class_stride;
+    to += grad_stride;
+  }
+}
+
 template <class T, bool kInput>
 HWY_INLINE void GradientRunOfExp(const Columns<T>& c, std::int64_t first, std::int64_t samples,
                                  const RowCoefficients<T>& k, T* grad, std::int64_t grad_stride) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const RunLabels<T> labels(Advance(c.label, first), samples);
-  HWY_ALIGN T factor[RunLabels<T>::kPadded], offset[RunLabels<T>::kPadded],
-      at_label[RunLabels<T>::kPadded];
-  ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
-    const std::int64_t at = first + i;
-    const auto mask = labels.Mask(d, i);
-    const auto log_sum = LoadN(d, k.log_sum + at, n);
-    const auto a = hn::IfThenElse(hn::IsNaN(log_sum), log_sum, LoadN(d, k.a + at, n));
-    const auto one_by_sum = ExpNonPositive(d, hn::Neg(log_sum));
-    hn::StoreU(hn::IfThenElseZero(mask, hn::Mul(a, one_by_sum)), d, factor + i);
-    hn::StoreU(hn::IfThenElseZero(mask, LoadN(d, k.b + at, n)), d, offset + i);
-    hn::StoreU(k.c == nullptr ? hn::Zero(d) : hn::IfThenElseZero(mask, LoadN(d, k.c + at, n)), d,
-               at_label + i);
-  });
-  for (std::int64_t j = 0; j < c.classes; ++j) {
-    const T* exp = k.exp + j * k.exp_stride + first;
-    const T* x = c.data + j * c.class_stride + first;
-    T* to = grad + j * grad_stride + first;
-    // A line that is written as a whole need not be read first.
-    const bool stream = reinterpret_cast<std::uintptr_t>(to) % sizeof(hn::Vec<decltype(d)>) == 0;
-    ForEachVector(d, samples, [&](std::int64_t i, std::size_t n) HWY_ATTR {
-      auto v = hn::MulAdd(hn::LoadU(d, factor + i), LoadN(d, exp + i, n), hn::LoadU(d, offset + i));
-      v = AddAtLabel(d, v, labels.Label(d, i), j, hn::LoadU(d, at_label + i));
-      // exp of a sample that takes no part may be anything.
-      if (kInput) {
-        const auto input = LoadN(d, k.d + first + i, n);
-        v = hn::Add(
-            v, hn::IfThenElseZero(hn::Ne(input, hn::Zero(d)), hn::Mul(input, LoadN(d, x + i, n))));
-      }
-      v = hn::IfThenElseZero(labels.Mask(d, i), v);
-      if (stream && static_cast<std::int64_t>(n) == lanes)
-        hn::Stream(v, d, to + i);
-      else
-        StoreN(d, v, to + i, n);
-    });
-  }
+  std::int64_t i = 0;
+  for (; i + 4 * lanes <= samples; i += 4 * lanes)
+    GradientOfExp<T, kInput, 4>(c, first + i, hn::Lanes(d), labels, i, k, grad, grad_stride);
+  for (; i < samples; i += lanes)
+    GradientOfExp<T, kInput, 1>(c, first + i,
+                                static_cast<std::size_t>(std::min(lanes, samples - i)), labels, i,
+                                k, grad, grad_stride);
 }
 
 template <class T>

@@ -120,10 +120,11 @@ std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
   return ops::with_type(confidence, "confidence_loss", [&](auto zero) {
     using F = decltype(zero);
     const F* u = confidence.const_data_ptr<F>();
-    if (looks_like_probability(u, confidence.numel()))
+    if (looks_like_probability(u, confidence.numel())) {
       TORCH_WARN_ONCE(
           "confidence: all confidence logits of the batch lie in [0, 1], as after a sigmoid; they "
           "are wanted before it: leave the sigmoid out of the network");
+    }
     return parts_of<F>(in, numbers[kSum] != 0, wanted,
                        [&](std::int64_t i, double nll, bool hinted) -> Row {
                          const ops::Logistic own(u[i]), less(u[i] - nll);

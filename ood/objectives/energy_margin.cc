@@ -101,11 +101,12 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
   const auto state = in[kState].contiguous();
   const ops::RowNumbers rows(in[kLogits], target, EnergyMargin::kName, /*uses_ood=*/true);
   const std::int64_t n = target.numel();
-  if (n > 0 && (rows.known == 0 || rows.known == n))
+  if (n > 0 && (rows.known == 0 || rows.known == n)) {
     TORCH_WARN_ONCE("energy_margin: a batch has no ", rows.known == 0 ? "ID" : "OOD",
                     " rows, so that it ",
                     rows.known == 0 ? "holds no constraint" : "pushes nothing out",
                     "; mix both into every batch");
+  }
   const F *s = rows.lse.const_data_ptr<F>(), *nll = rows.nll.const_data_ptr<F>(),
           *now = state.const_data_ptr<F>();
   const auto* y = target.const_data_ptr<std::int64_t>();

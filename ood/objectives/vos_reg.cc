@@ -116,10 +116,11 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
       {asked(kLogits), false, false});
 
   if (std::none_of(weights.const_data_ptr<F>(), weights.const_data_ptr<F>() + classes,
-                   [](F weight) { return weight > 0; }))
+                   [](F weight) { return weight > 0; })) {
     TORCH_WARN_ONCE(
         "vos_reg: all energy weights are at or below 0, so the regularizer has no gradient; start "
         "from positive ones, with a smaller learning rate or weight decay");
+  }
 
   // x_k + log w_k: its plain log-sum is the weighted one.
   auto log_weights = at::empty({classes}, logits.options());

@@ -55,8 +55,9 @@ TEST(CutMix, LambdaIsTheShareOfPixelsThatStayed) {
       const auto own = m.inputs[i].eq(i);
       const auto other = m.inputs[i].eq(m.target_b[i].item<float>());
       EXPECT_TRUE(own.logical_or(other).all().item<bool>());
-      if (m.target_b[i].item<int>() != i)
+      if (m.target_b[i].item<int>() != i) {
         EXPECT_NEAR(own.to(at::kDouble).mean().item<double>(), m.lambda, 1e-12);
+      }
     }
   }
   RandomStream random(1);

@@ -184,7 +184,9 @@ TEST(Registry, EmptyAndOneSidedBatches) {
         const Call empty = random_call(e, 0, 4, 1);
         const auto none = empty.logits.detach().requires_grad_();
         const auto nothing = loss_of(empty, none);
-        if (reduction != "none") EXPECT_EQ(nothing.item<double>(), 0);
+        if (reduction != "none") {
+          EXPECT_EQ(nothing.item<double>(), 0);
+        }
         nothing.sum().backward();
         EXPECT_EQ(none.grad().numel(), 0);
 

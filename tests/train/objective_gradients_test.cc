@@ -1,5 +1,5 @@
-// What the training loop sees of every objective: its loss is the sum of its terms, and its gradient
-// that of its value.
+// What the training loop sees of every objective: its loss is the sum of its terms, and its
+// gradient that of its value.
 #include <gtest/gtest.h>
 
 #include "ood/train/objective.h"
@@ -41,9 +41,9 @@ Batch batch_for(const ObjectiveEntry& entry) {
 // Fresh objectives, so that no state of one evaluation reaches the next.
 double loss_at(const ObjectiveEntry& entry, const NetworkOutput& direction, double step) {
   const Batch b = batch_for(entry);
-  const Losses losses = b.objective->forward({b.output.logits + step * direction.logits,
-                                              b.output.features + step * direction.features},
-                                             b.target);
+  const Losses losses = b.objective->forward(
+      {b.output.logits + step * direction.logits, b.output.features + step * direction.features},
+      b.target);
   double terms = 0;
   for (const auto& [name, value] : losses.terms) terms += value.item<double>();
   EXPECT_NEAR(losses.total.item<double>(), terms, 1e-9) << entry.name;
