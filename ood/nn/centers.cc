@@ -25,6 +25,8 @@ void RunningCentersImpl::reset() {
 }
 
 void RunningCentersImpl::update(const at::Tensor& embedding, const at::Tensor& target) {
+  // Module::to(dtype) also reaches the counts.
+  if (counts.scalar_type() != at::kLong) counts.set_data(counts.to(at::kLong));
   running_means_update_(centers, counts, embedding, target, momentum_);
 }
 

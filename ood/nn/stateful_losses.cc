@@ -73,8 +73,15 @@ bool VirtualOutlierSynthesizingRegLossImpl::queues_full() const {
 
 void VirtualOutlierSynthesizingRegLossImpl::enqueue(const at::Tensor& features,
                                                     const at::Tensor& target) {
-  vos_enqueue_(queues, features, target, steps.item<std::int64_t>());
   const torch::NoGradGuard no_grad;
+  // Module::to(dtype) also reaches counts and moments; those of the queues are then computed anew.
+  const bool converted =
+      queues.counts.scalar_type() != at::kLong || queues.sums.scalar_type() != at::kDouble;
+  if (converted) {
+    for (auto* t : {&queues.counts, &steps}) t->set_data(t->to(at::kLong));
+    for (auto* t : {&queues.sums, &queues.moment}) t->set_data(t->to(at::kDouble));
+  }
+  vos_enqueue_(queues, features, target, converted ? -1 : steps.item<std::int64_t>());
   steps.add_(1);
 }
 

@@ -53,10 +53,11 @@ void check_layer(const at::Tensor& phi_weight, const at::Tensor& phi_bias) {
 at::Tensor vos_energy(const at::Tensor& logits, const at::Tensor& weights) {
   check_weights(logits, weights);
   const auto x = logits.to(ops::computing_type(logits));
-  const auto log_weight = where(weights.gt(0), weights.clamp_min(kLeastWeight).log(), kAbsent);
+  const auto w = weights.to(x.scalar_type());  // a half type does not hold the constants
+  const auto log_weight = where(w.gt(0), w.clamp_min(kLeastWeight).log(), kAbsent);
   std::vector<std::int64_t> shape(static_cast<std::size_t>(logits.dim()), 1);
   shape[1] = -1;
-  const auto s = at::logsumexp(x + log_weight.to(x.scalar_type()).view(shape), 1);
+  const auto s = at::logsumexp(x + log_weight.view(shape), 1);
   return at::logaddexp(s, at::full({}, kLogFloor, s.options()));
 }
 

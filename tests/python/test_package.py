@@ -72,6 +72,20 @@ def test_parameters_have_the_names_and_defaults_of_the_registry(case):
         assert float(signature.parameters[p.python_name].default) == p.default, p.python_name
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_a_module_in_a_half_type_gives_what_it_gives_in_float32(case, dtype, batch):
+    x, y, last = batch
+    rounded = copy.deepcopy(last).to(dtype)
+    torch.manual_seed(3)
+    half = case.make().to(dtype)
+    full = copy.deepcopy(half).float()
+    for _ in range(2):  # the second step has state of the first
+        got = value(case, half, (x.to(dtype), y, rounded))
+        expected = value(case, full, (x.to(dtype).float(), y, copy.deepcopy(rounded).float()))
+    assert got.isfinite() and abs(got.item() - expected.item()) <= .02 * abs(expected.item()) + .01
+
+
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_forward_backward_deepcopy_pickle_and_state(case, batch):
     torch.manual_seed(3)

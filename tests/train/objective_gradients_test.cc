@@ -73,5 +73,24 @@ TEST(Objectives, TheGradientOfTheLossIsThatOfItsValue) {
   }
 }
 
+// Module::to(dtype) reaches counts and exact sums, too.
+TEST(Objectives, ConvertedToFloat64TheyTrainOnWithTheirState) {
+  for (const ObjectiveEntry* entry : objectives()) {
+    double losses[2];
+    for (const auto type : {torch::kFloat, torch::kDouble}) {
+      const Batch b = batch_for(*entry);
+      b.objective->to(torch::kFloat);
+      b.objective->forward({b.output.logits.to(torch::kFloat), b.output.features.to(torch::kFloat)},
+                           b.target);
+      b.objective->to(type);
+      for (int i = 0; i < 2; ++i)
+        losses[type == torch::kDouble] =
+            b.objective->forward({b.output.logits.to(type), b.output.features.to(type)}, b.target)
+                .total.item<double>();
+    }
+    EXPECT_NEAR(losses[0], losses[1], 1e-5 * std::max(1.0, std::abs(losses[0]))) << entry->name;
+  }
+}
+
 }  // namespace
 }  // namespace ood

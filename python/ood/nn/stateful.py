@@ -86,9 +86,10 @@ class VosQueues(torch.nn.Module):
     def draw(self, features: torch.Tensor, target: torch.Tensor) -> Optional[torch.Tensor]:
         """Takes the features [N, D] in; outliers [K * select, D] where the queues were full before."""
         full = self.full()
-        if self.sums.dtype != torch.double:  # .to(dtype) of a model also reaches the moments
-            self.sums, self.moment = self.sums.double(), self.moment.double()
-        ops.vos_enqueue_(self.queue, self.counts, self.sums, self.moment, features.detach(), target, int(self.steps))
+        step = int(self.steps)
+        if self.sums.dtype != torch.double:  # .to(dtype) also reaches the moments; they are computed anew at this step
+            self.sums, self.moment, step = self.sums.double(), self.moment.double(), -1
+        ops.vos_enqueue_(self.queue, self.counts, self.sums, self.moment, features.detach(), target, step)
         self.steps += 1
         if not full:
             return None
