@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -10,6 +11,17 @@
 
 namespace ood::app {
 namespace {
+
+// Highest AUROC of the objective's own score first; of several OOD sets their mean.
+void rank(nlohmann::ordered_json& objectives) {
+  const auto auroc = [](const nlohmann::ordered_json& o) {
+    double sum = 0;
+    for (const auto& [set, figures] : o.at("ood").items()) sum += figures.at("auroc").get<double>();
+    return sum / static_cast<double>(o.at("ood").size());
+  };
+  std::stable_sort(objectives.begin(), objectives.end(),
+                   [&](const auto& a, const auto& b) { return auroc(a) > auroc(b); });
+}
 
 struct Compare {
   RunOptions options;
@@ -56,6 +68,7 @@ struct Compare {
         std::cerr << "ood compare: " << diverged << "; going on without it\n";
         continue;
       }
+      rank(results["objectives"]);
       write_file(out + "/results.json", results.dump(1) + "\n");
       write_file(out + "/report.html", report::html(results));
     }

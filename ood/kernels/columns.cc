@@ -281,16 +281,14 @@ HWY_INLINE void GradientOfExp(const Columns<T>& c, std::int64_t first, std::size
   const T *exp = k.exp + first, *x = c.data + first;
   T* to = grad + first;
   // A line that is written as a whole need not be read first.
-  const bool stream = n == hn::Lanes(d) && (reinterpret_cast<std::uintptr_t>(to) |
-                                            (static_cast<std::size_t>(grad_stride) * sizeof(T))) %
-                                                   sizeof(V) ==
-                                               0;
+  const auto places =
+      reinterpret_cast<std::uintptr_t>(to) | static_cast<std::uintptr_t>(grad_stride) * sizeof(T);
+  const bool stream = n == hn::Lanes(d) && places % sizeof(V) == 0;
   const auto no_part = hn::Set(d, static_cast<T>(kNoPart));
   for (std::int64_t j = 0; j < c.classes; ++j) {
-    const auto this_class = hn::Set(d, static_cast<T>(j));
     for (int v = 0; v < kVectors; ++v) {
       auto g = hn::MulAdd(factor[v], LoadN(d, exp + v * lanes, n), offset[v]);
-      g = hn::Add(g, hn::IfThenElseZero(hn::Eq(label[v], this_class), at_label[v]));
+      g = AddAtLabel(d, g, label[v], j, at_label[v]);
       if (kInput) {
         const auto input = LoadN(d, k.d + first + v * lanes, n);
         g = hn::Add(

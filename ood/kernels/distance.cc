@@ -103,7 +103,7 @@ HWY_INLINE void SquareDistances(const T* a, std::int64_t n, const T* b, std::int
   const std::int64_t bytes =
       std::max<std::int64_t>(width, 1) * static_cast<std::int64_t>(sizeof(T));
   const auto rows_in = [&](std::int64_t cache) {
-    return std::max<std::int64_t>(4, cache / bytes / 4 * 4);
+    return std::max<std::int64_t>(kTileColumns, cache / bytes / kTileColumns * kTileColumns);
   };
   const std::int64_t high = rows_in(128 * 1024), wide = rows_in(24 * 1024);
   for (std::int64_t top = 0; top < n; top += high) {

@@ -109,7 +109,9 @@ void comparison(std::ostream& out, const json& r) {
          "is "
          "perfect, 0.5 is guessing (95 % bootstrap interval below). AUPR-in and AUPR-out: average "
          "precision with ID or OOD as the positive class. FPR95: share of OOD inputs accepted when "
-         "95 % of the ID inputs are.</p>";
+         "95 % of the ID inputs are."
+      << (r.at("objectives").size() > 1 ? " Highest AUROC first, each by its own score." : "")
+      << "</p>";
   for (const auto& set : sets_of(r)) {
     double best = 0;
     for (const auto& o : r.at("objectives"))
@@ -143,15 +145,18 @@ void comparison(std::ostream& out, const json& r) {
     }
     out << "</tbody></table></div>";
   }
+  std::string worse;
   for (const auto& o : r.at("objectives"))
     for (const auto& [set, f] : o.at("ood").items())
       if (f.at("auroc").get<double>() < 0.5)
-        out << "<p class=\"warn\"><b>" << escape(o.at("objective")) << ", " << escape(set)
-            << ": AUROC " << fixed(f.at("auroc"), 3)
-            << ".</b> Below 0.5 the score ranks these OOD inputs as more familiar than the known "
-               "classes: the network is more certain of them than of its own classes. A detector "
-               "with "
-               "this score would accept them first.</p>";
+        worse += (worse.empty() ? "" : "; ") + escape(o.at("objective")) + ", " + escape(set) +
+                 " " + fixed(f.at("auroc"), 3);
+  if (!worse.empty())
+    out << "<p class=\"warn\"><b>AUROC below 0.5: " << worse
+        << ".</b> There the score ranks the OOD inputs as more familiar than the known classes: "
+           "the "
+           "network is more certain of them than of its own classes. A detector with this score "
+           "would accept them first.</p>";
 }
 
 void dots_and_roc(std::ostream& out, const json& r) {

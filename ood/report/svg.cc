@@ -123,10 +123,13 @@ std::string svg(const LineChart& c) {
 }
 
 std::string svg_dots(const std::string& title, const std::vector<DotRow>& rows) {
-  constexpr double kRow = 26, kNames = 140;
+  constexpr double kRow = 26, kCharacter = 6.3;
+  std::size_t longest = 0;
+  for (const DotRow& r : rows) longest = std::max(longest, r.label.size());
+  const double names = std::max(140.0, kCharacter * static_cast<double>(longest) + 12);
   const double height = kTop + kRow * static_cast<double>(rows.size()) + 26;
-  const double w = kWidth - kNames - 58;
-  const auto px = [&](double v) { return kNames + v * w; };
+  const double w = kWidth - names - 58;
+  const auto px = [&](double v) { return names + v * w; };
   const double bottom = kTop + kRow * static_cast<double>(rows.size());
   std::ostringstream out;
   out << "<svg viewBox=\"0 0 " << kWidth << " " << height << "\" role=\"img\" aria-label=\""
@@ -138,7 +141,7 @@ std::string svg_dots(const std::string& title, const std::vector<DotRow>& rows) 
   }
   double y = kTop + kRow / 2;
   for (const DotRow& r : rows) {
-    text(out, kNames - 8, y + 4, "end", r.label);
+    text(out, names - 8, y + 4, "end", r.label);
     out << "<line x1=\"" << coordinate(px(r.low)) << "\" x2=\"" << coordinate(px(r.high))
         << "\" y1=\"" << coordinate(y) << "\" y2=\"" << coordinate(y) << "\" stroke=\"" << r.color
         << "\" stroke-width=\"4\" stroke-opacity=\".4\"/><circle cx=\"" << coordinate(px(r.value))

@@ -130,6 +130,10 @@ def test_every_objective_trains(program, dataset, tmp_path):
     assert r.returncode == 0, r.stderr
     results = {o["objective"]: o for o in json.loads((out / "results.json").read_text())["objectives"]}
     assert set(results) == set(REGISTRY)
+    ranked = [o["ood"]["unknown"]["auroc"] for o in results.values()]
+    assert ranked == sorted(ranked, reverse=True)
+    table = [line.split()[0] for line in r.stdout.splitlines() if line.split()[0] in REGISTRY]
+    assert table == list(results)
     for name, o in results.items():
         assert o["score"] == REGISTRY[name]["score"] and o["score"] in o["scores"]
         one_class = name in ("deep_svdd", "deep_sad")
