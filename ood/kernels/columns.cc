@@ -24,6 +24,7 @@ constexpr std::int64_t kRun = 256;
 // Classes of the next run that are fetched while this one is computed. Images have sides that are
 // powers of two, so classes share a set of the cache, which holds 8 to 16 lines.
 constexpr std::int64_t kAhead = 12;
+constexpr std::size_t kLine = 64;  // bytes of a line of the cache
 
 // Calls body(i, n) for every vector of a run; n < Lanes for the last one.
 template <class D, class Body>
@@ -283,7 +284,7 @@ HWY_INLINE void GradientOfExp(const Columns<T>& c, std::int64_t first, std::size
   // A line that is written as a whole need not be read first.
   const auto places =
       reinterpret_cast<std::uintptr_t>(to) | static_cast<std::uintptr_t>(grad_stride) * sizeof(T);
-  const bool stream = n == hn::Lanes(d) && places % sizeof(V) == 0;
+  const bool stream = n == hn::Lanes(d) && kVectors * sizeof(V) % kLine == 0 && places % kLine == 0;
   const auto no_part = hn::Set(d, static_cast<T>(kNoPart));
   for (std::int64_t j = 0; j < c.classes; ++j) {
     for (int v = 0; v < kVectors; ++v) {

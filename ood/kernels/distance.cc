@@ -1,6 +1,7 @@
 #include "ood/kernels/distance.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "ood/kernels/simd_level.h"
 
@@ -16,30 +17,6 @@ HWY_BEFORE_NAMESPACE();
 namespace ood::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-template <class T>
-HWY_INLINE T SquareDistance(const T* a, const T* b, std::size_t width) {
-  const hn::ScalableTag<T> d;
-  const std::size_t lanes = hn::Lanes(d);
-  auto s0 = hn::Zero(d), s1 = hn::Zero(d);
-  std::size_t i = 0;
-  for (; i + 2 * lanes <= width; i += 2 * lanes) {
-    const auto u = hn::Sub(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
-    const auto v = hn::Sub(hn::LoadU(d, a + i + lanes), hn::LoadU(d, b + i + lanes));
-    s0 = hn::MulAdd(u, u, s0);
-    s1 = hn::MulAdd(v, v, s1);
-  }
-  if (i + lanes <= width) {
-    const auto u = hn::Sub(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
-    s0 = hn::MulAdd(u, u, s0);
-    i += lanes;
-  }
-  if (const std::size_t n = width - i; n > 0) {
-    const auto u = hn::Sub(LoadTail(d, a + i, n), LoadTail(d, b + i, n));
-    s1 = hn::MulAdd(u, u, s1);
-  }
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(s0, s1)));
-}
-
 // What a vector register holds is used several times: the loads, not the arithmetic, would be the
 // limit otherwise. Sixteen sums and their operands need 32 registers.
 #if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3
@@ -49,14 +26,16 @@ constexpr int kTileRows = 4;
 #endif
 constexpr int kTileColumns = 4;
 
-// The distances of kRows (1, 2 or 4) rows of a to 4 rows of b.
-template <int kRows, class T>
+// The distances of kRows (1, 2 or 4) rows of a to kColumns (1 or 4) rows of b. Every distance is
+// summed in the same order, whatever its place in a tile: equal rows have equal distances.
+template <int kRows, int kColumns, class T>
 HWY_INLINE void Tile(const T* a, const T* b, std::int64_t width, T* out, std::int64_t out_stride) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const T *a1 = a + (kRows > 1 ? width : 0), *a2 = a + (kRows > 2 ? 2 * width : 0),
           *a3 = a + (kRows > 2 ? 3 * width : 0);
-  const T *b1 = b + width, *b2 = b1 + width, *b3 = b2 + width;
+  const std::int64_t next = kColumns > 1 ? width : 0;
+  const T *b1 = b + next, *b2 = b1 + next, *b3 = b2 + next;
   const auto zero = hn::Zero(d);
   auto s00 = zero, s01 = zero, s02 = zero, s03 = zero;
   auto s10 = zero, s11 = zero, s12 = zero, s13 = zero;
@@ -70,9 +49,11 @@ HWY_INLINE void Tile(const T* a, const T* b, std::int64_t width, T* out, std::in
     const auto y0 = load(b), y1 = load(b1), y2 = load(b2), y3 = load(b3);
     const auto row = [&](auto x, auto& t0, auto& t1, auto& t2, auto& t3) HWY_ATTR {
       add(x, y0, t0);
-      add(x, y1, t1);
-      add(x, y2, t2);
-      add(x, y3, t3);
+      if constexpr (kColumns > 1) {
+        add(x, y1, t1);
+        add(x, y2, t2);
+        add(x, y3, t3);
+      }
     };
     row(load(a), s00, s01, s02, s03);
     if constexpr (kRows > 1) row(load(a1), s10, s11, s12, s13);
@@ -86,9 +67,11 @@ HWY_INLINE void Tile(const T* a, const T* b, std::int64_t width, T* out, std::in
     step([&](const T* from) HWY_ATTR { return LoadTail(d, from + k, left); });
   const auto store = [&](T* to, auto t0, auto t1, auto t2, auto t3) HWY_ATTR {
     to[0] = hn::GetLane(hn::SumOfLanes(d, t0));
-    to[1] = hn::GetLane(hn::SumOfLanes(d, t1));
-    to[2] = hn::GetLane(hn::SumOfLanes(d, t2));
-    to[3] = hn::GetLane(hn::SumOfLanes(d, t3));
+    if constexpr (kColumns > 1) {
+      to[1] = hn::GetLane(hn::SumOfLanes(d, t1));
+      to[2] = hn::GetLane(hn::SumOfLanes(d, t2));
+      to[3] = hn::GetLane(hn::SumOfLanes(d, t3));
+    }
   };
   store(out, s00, s01, s02, s03);
   if constexpr (kRows > 1) store(out + out_stride, s10, s11, s12, s13);
@@ -111,18 +94,19 @@ HWY_INLINE void SquareDistances(const T* a, std::int64_t n, const T* b, std::int
     for (std::int64_t first = 0; first < m; first += wide) {
       const std::int64_t last = std::min(first + wide, m);
       const std::int64_t tiled = first + (last - first) / kTileColumns * kTileColumns;
+      const auto rows = [&](auto tile_rows, std::int64_t i) HWY_ATTR {
+        constexpr int kRows = decltype(tile_rows)::value;
+        const T* x = a + i * width;
+        T* to = out + i * out_stride;
+        for (std::int64_t j = first; j < tiled; j += kTileColumns)
+          Tile<kRows, kTileColumns>(x, b + j * width, width, to + j, out_stride);
+        for (std::int64_t j = tiled; j < last; ++j)
+          Tile<kRows, 1>(x, b + j * width, width, to + j, out_stride);
+      };
       std::int64_t i = top;
       for (; i + kTileRows <= bottom; i += kTileRows)
-        for (std::int64_t j = first; j < tiled; j += kTileColumns)
-          Tile<kTileRows>(a + i * width, b + j * width, width, out + i * out_stride + j,
-                          out_stride);
-      for (; i < bottom; ++i)
-        for (std::int64_t j = first; j < tiled; j += kTileColumns)
-          Tile<1>(a + i * width, b + j * width, width, out + i * out_stride + j, out_stride);
-      for (i = top; i < bottom; ++i)
-        for (std::int64_t j = tiled; j < last; ++j)
-          out[i * out_stride + j] =
-              SquareDistance(a + i * width, b + j * width, static_cast<std::size_t>(width));
+        rows(std::integral_constant<int, kTileRows>(), i);
+      for (; i < bottom; ++i) rows(std::integral_constant<int, 1>(), i);
     }
   }
 }

@@ -16,7 +16,7 @@ RunningCentersImpl::RunningCentersImpl(std::int64_t classes, std::int64_t dimens
                                        double momentum)
     : momentum_(momentum) {
   centers = register_buffer("centers", torch::zeros({classes, dimension}));
-  counts = register_buffer("counts", torch::zeros({classes}, torch::kLong));
+  counts = register_exact("counts", torch::zeros({classes}, torch::kLong));
 }
 
 void RunningCentersImpl::reset() {
@@ -25,8 +25,6 @@ void RunningCentersImpl::reset() {
 }
 
 void RunningCentersImpl::update(const at::Tensor& embedding, const at::Tensor& target) {
-  // Module::to(dtype) also reaches the counts.
-  if (counts.scalar_type() != at::kLong) counts.set_data(counts.to(at::kLong));
   running_means_update_(centers, counts, embedding, target, momentum_);
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
+#include "ood/nn/exact_state.h"
 #include "ood/ops/distances.h"
 
 namespace ood::nn {
@@ -24,7 +24,7 @@ TORCH_MODULE(ClassCenters);
 
 /// Running means of classes, [K, D]: exact means of all rows seen, or an exponential average.
 /// Updates carry no gradient; classes that have not been seen are marked by a count of 0.
-class RunningCentersImpl : public torch::nn::Module {
+class RunningCentersImpl : public ExactState {
  public:
   /// momentum 0: exact running mean; else c += momentum (batch mean - c).
   RunningCentersImpl(std::int64_t classes, std::int64_t dimension, double momentum = 0);

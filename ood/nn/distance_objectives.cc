@@ -28,9 +28,6 @@ class ObjectosphereObjective : public Objective {
 // Nearest of several centers: classes by it, score its squared distance.
 class CenterObjective : public Objective {
  public:
-  at::Tensor class_logits(const NetworkOutput& output) const override {
-    return distances(output).neg();
-  }
   at::Tensor class_evidence(const NetworkOutput& output) const override {
     return distances(output).neg();
   }
@@ -63,6 +60,9 @@ class CacObjective : public Objective {
     const torch::NoGradGuard no_grad;
     loss_->anchors.copy_(
         torch::where(means->present().unsqueeze(1), means->centers, loss_->anchors));
+  }
+  at::Tensor class_logits(const NetworkOutput& output) const override {
+    return loss_->distance(output.logits).neg();
   }
   at::Tensor class_evidence(const NetworkOutput& output) const override {
     return nn::CACLossImpl::gamma(loss_->distance(output.logits)).neg();
@@ -111,7 +111,8 @@ class IiObjective : public CenterObjective {
   at::Tensor class_logits(const NetworkOutput& output) const override {
     return cross_entropy_ == 0 ? at::Tensor() : output.logits;
   }
-  // The running means of a training lag behind the network; the test uses those of the final one.
+  // The running means of a training lag behind the network; validation and test use its own.
+  void after_epoch(const TrainingPass& pass) override { finish(pass); }
   void finish(const TrainingPass& pass) override {
     norm_->eval();
     loss_->running->reset();
@@ -148,6 +149,9 @@ class MchadObjective : public CenterObjective {
     const auto d = loss_->distance(output.logits);
     return named(entry, formula_terms(entry, loss_->options.parameters(), d.neg(), target,
                                       loss_->outlier_hinge(d)));
+  }
+  at::Tensor class_logits(const NetworkOutput& output) const override {
+    return class_evidence(output);
   }
 
  protected:

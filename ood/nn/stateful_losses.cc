@@ -61,10 +61,10 @@ VirtualOutlierSynthesizingRegLossImpl::VirtualOutlierSynthesizingRegLossImpl(
   weights = register_parameter("weights", torch::rand({classes}));
   phi = register_module("phi", logistic_layer());
   queues.queue = register_buffer("queue", torch::zeros({classes, sample_number, features}));
-  queues.counts = register_buffer("counts", torch::zeros({classes}, torch::kLong));
-  queues.sums = register_buffer("sums", torch::zeros({classes, features}, torch::kDouble));
-  queues.moment = register_buffer("moment", torch::zeros({features, features}, torch::kDouble));
-  steps = register_buffer("steps", torch::zeros({}, torch::kLong));
+  queues.counts = register_exact("counts", torch::zeros({classes}, torch::kLong));
+  queues.sums = register_exact("sums", torch::zeros({classes, features}, torch::kDouble));
+  queues.moment = register_exact("moment", torch::zeros({features, features}, torch::kDouble));
+  steps = register_exact("steps", torch::zeros({}, torch::kLong));
 }
 
 bool VirtualOutlierSynthesizingRegLossImpl::queues_full() const {
@@ -74,14 +74,7 @@ bool VirtualOutlierSynthesizingRegLossImpl::queues_full() const {
 void VirtualOutlierSynthesizingRegLossImpl::enqueue(const at::Tensor& features,
                                                     const at::Tensor& target) {
   const torch::NoGradGuard no_grad;
-  // Module::to(dtype) also reaches counts and moments; those of the queues are then computed anew.
-  const bool converted =
-      queues.counts.scalar_type() != at::kLong || queues.sums.scalar_type() != at::kDouble;
-  if (converted) {
-    for (auto* t : {&queues.counts, &steps}) t->set_data(t->to(at::kLong));
-    for (auto* t : {&queues.sums, &queues.moment}) t->set_data(t->to(at::kDouble));
-  }
-  vos_enqueue_(queues, features, target, converted ? -1 : steps.item<std::int64_t>());
+  vos_enqueue_(queues, features, target, steps.item<std::int64_t>());
   steps.add_(1);
 }
 

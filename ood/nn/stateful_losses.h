@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ood/nn/exact_state.h"
 #include "ood/nn/loss_options.h"
 #include "ood/objectives/confidence.h"
 #include "ood/objectives/energy_margin.h"
@@ -43,7 +44,7 @@ class VOSRegLossImpl : public torch::nn::Module {
 TORCH_MODULE(VOSRegLoss);
 
 /// See ood::VirtualOutlierSynthesis.
-class VirtualOutlierSynthesizingRegLossImpl : public torch::nn::Module {
+class VirtualOutlierSynthesizingRegLossImpl : public ExactState {
  public:
   VirtualOutlierSynthesizingRegLossImpl(std::int64_t classes, std::int64_t features,
                                         std::int64_t sample_number = 1000,

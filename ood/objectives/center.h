@@ -31,6 +31,7 @@ struct Center {
   static constexpr std::string_view kPitfalls =
       "The centers are parameters: they belong into the optimizer.";
   static constexpr auto kTerms = std::array<std::string_view, 2>{"cross_entropy", "center"};
+  static constexpr bool kTrainsFeatures = true;
   static constexpr bool kUsesOod = false;
   static constexpr Balance kBalance = Balance::kPerPopulation;
 

@@ -32,12 +32,14 @@ struct Ii {
       "2020";
   static constexpr std::string_view kScore = "center_distance";
   static constexpr std::string_view kOodLabels = "left out";
-  static constexpr std::string_view kInput = "logits and features";
+  static constexpr std::string_view kInput =
+      "an embedding; in a training the normalised features, beside the logits";
   static constexpr std::string_view kPitfalls =
       "Unbounded below without normalisation of the embedding; batches need two classes.";
   static constexpr auto kTerms = std::array<std::string_view, 3>{"intra", "inter", "cross_entropy"};
   // Of 0.1, 0.03, 0.01, 0.003 the largest of those with the best validation accuracy.
   static constexpr double kLearningRate = 0.01;
+  static constexpr bool kTrainsFeatures = true;
   static constexpr bool kUsesOod = false;
   static constexpr Balance kBalance = Balance::kPerPopulation;
 
@@ -52,7 +54,7 @@ struct Ii {
                     "1: divide the spread by the dimension, as the authors' code does",
                     "the paper"},
       Parameter<Ii>{"cross_entropy", &Ii::cross_entropy, 0, kInfinity,
-                    "weight w of the cross-entropy of the logits; 0: the II loss alone",
+                    "in a training: weight w of the cross-entropy of the logits, or 0",
                     "the authors' code trains with both unless told otherwise"},
   };
 };

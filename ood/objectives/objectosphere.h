@@ -30,6 +30,7 @@ struct Objectosphere {
   static constexpr auto kTerms = std::array<std::string_view, 2>{"entropic", "magnitude"};
   static constexpr auto kExtras = std::array<std::string_view, 1>{"feature_square_norm"};
   static constexpr unsigned kUses = kNll | kUniformNll;
+  static constexpr bool kTrainsFeatures = true;
   static constexpr bool kUsesOod = true;
   static constexpr Balance kBalance = Balance::kWholeBatch;
 

@@ -91,6 +91,8 @@ ObjectiveEntry description() {
   if constexpr (requires { Formula::kLearningRate; }) e.learning_rate = Formula::kLearningRate;
   if constexpr (requires { Formula::kClassifies; }) e.classifies = Formula::kClassifies;
   if constexpr (requires { Formula::kWithoutBias; }) e.without_bias = Formula::kWithoutBias;
+  if constexpr (requires { Formula::kTrainsFeatures; })
+    e.trains_features = Formula::kTrainsFeatures;
   return e;
 }
 

@@ -70,6 +70,7 @@ struct ObjectiveEntry {
   std::int64_t further_outputs = 0;   ///< outputs of the network beside the logits
   std::int64_t embedding = 0;         ///< width of the network's output it wants; 0: the classes
   bool without_bias = false;          ///< the network must not have biases
+  bool trains_features = false;       ///< a part of the loss is on the features
   double learning_rate = 0.1;         ///< peak for SGD with momentum from random weights
   bool classifies = true;             ///< false: all known classes are one
   FormulaEntry row{};                 ///< empty where the objective is no formula

@@ -68,8 +68,7 @@ struct VosQueues {
 inline constexpr std::int64_t kVosRecompute = 1000;
 
 /// Takes the features [N, D] of rows with target >= 0 into the queues. A full queue takes no more
-/// until all are full; then the oldest features go. `step` counts the calls; -1: sums and moment
-/// are computed anew.
+/// until all are full; then the oldest features go. `step` counts the calls.
 void vos_enqueue_(VosQueues& state, const at::Tensor& features, const at::Tensor& target,
                   std::int64_t step);
 

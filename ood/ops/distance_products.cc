@@ -23,8 +23,8 @@ namespace {
 
 using at::Tensor;
 
-// Multiplications from which on a product pays.
-constexpr std::int64_t kProduct = 1 << 21;
+// Multiplications from which on a look for anchors, or a product, pays.
+constexpr std::int64_t kLarge = 1 << 21;
 constexpr std::int64_t kBlock = 64;
 // d^2 below this share of ||x||^2 + m^2 has lost digits.
 constexpr double kNear = 0.05;
@@ -44,15 +44,6 @@ F sum_of(const F* values, std::int64_t n) {
   return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
          ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
-
-struct Centred {
-  Tensor x, c;
-  Centred(const Tensor& x_in, const Tensor& c_in) {
-    const auto shift = c_in.mean(0, true);
-    x = x_in - shift;
-    c = c_in - shift;
-  }
-};
 
 // Calls body(begin, end) for blocks of rows. Blocks from both ends in turn, so that threads have as
 // much to do where the work of a block falls with its number.
@@ -114,8 +105,8 @@ void anchor_distances(const Tensor& x, const Tensor& centers, F m, Tensor& out) 
   });
 }
 
-bool product_pays(std::int64_t n, std::int64_t k, std::int64_t d) {
-  return n * k * d >= kProduct && d >= 16 && k >= 16;
+bool is_large(std::int64_t n, std::int64_t k, std::int64_t d) {
+  return n * k * d >= kLarge && d >= 16 && k >= 16;
 }
 
 }  // namespace
@@ -125,7 +116,7 @@ Tensor square_distances(const Tensor& x, const Tensor& c) {
   auto out = at::empty({n, k}, x.options());
   by_type(x, "center_distances", [&](auto zero) {
     using F = decltype(zero);
-    if (product_pays(n, k, d))
+    if (is_large(n, k, d))
       if (const F m = axis_anchors<F>(c); m != 0) return anchor_distances(x, c, m, out);
     const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
     F* to = out.mutable_data_ptr<F>();
@@ -204,7 +195,7 @@ std::pair<std::int64_t, std::int64_t> closest_pair(const Tensor& all, const Tens
 std::optional<std::pair<Tensor, Tensor>> sparse_gradients(const Tensor& x, const Tensor& c,
                                                           const Tensor& weight) {
   const auto n = x.size(0), k = c.size(0), d = x.size(1);
-  if (n * k < kProduct / 16) return std::nullopt;
+  if (n * k < kLarge / 16) return std::nullopt;
   std::optional<std::pair<Tensor, Tensor>> out;
   by_type(x, "center_distances", [&](auto zero) {
     using F = decltype(zero);
@@ -249,7 +240,7 @@ Tensor weighted_differences(const Tensor& x, const Tensor& c, const Tensor& weig
       for (auto i = begin; i < end; ++i)
         kernels::weighted_differences(px + i * d, pc, k, d, w + i * k, 1, to + i * d);
     };
-    if (!product_pays(n, k, d)) {
+    if (!is_large(n, k, d)) {
       at::parallel_for(0, n, rows_per_task(k * d), directly);
       return;
     }
@@ -266,14 +257,15 @@ Tensor weighted_differences(const Tensor& x, const Tensor& c, const Tensor& weig
       });
       return;
     }
-    const Centred centred(x, c);
-    const F* ax = centred.x.const_data_ptr<F>();
+    const auto shift = c.mean(0, true);
+    const auto centred_x = x - shift, centred_c = c - shift;
+    const F* ax = centred_x.template const_data_ptr<F>();
     for_each_block(n, [&](std::int64_t begin, std::int64_t end) {
       const auto used = std::count_if(w + begin * k, w + end * k, [](F v) { return v != 0; });
       if (static_cast<double>(used) < kSparse * static_cast<double>((end - begin) * k))
         return directly(begin, end);
       auto block = out.slice(0, begin, end);
-      at::mm_out(block, weight.slice(0, begin, end), centred.c);
+      at::mm_out(block, weight.slice(0, begin, end), centred_c);
       for (auto i = begin; i < end; ++i) {
         const F sum = sum_of(w + i * k, k);
         for (std::int64_t e = 0; e < d; ++e) to[i * d + e] = sum * ax[i * d + e] - to[i * d + e];

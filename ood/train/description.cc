@@ -33,7 +33,9 @@ void visit_fields(Description& d, const Visit& visit) {
 ModelDescription describe(const RunOptions& options, const Task& task) {
   ModelDescription d;
   d.model = options.model;
-  if (d.model == "auto") d.model = task.embeddings ? "linear" : "small-cnn";
+  // The features of a linear network are its inputs.
+  const bool hidden = get_objective(options.objective).trains_features;
+  if (d.model == "auto") d.model = !task.embeddings ? "small-cnn" : hidden ? "mlp" : "linear";
   d.objective = options.objective;
   d.score = get_objective(options.objective).score;
   d.parameters = options.objective_parameters();

@@ -140,8 +140,9 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   json own = json::object(), by_score = json::object(), curves = json::object();
   for (const std::string& score : names) {
     const bool is_own = score == own_score;
-    if (!score_of(score, id).defined()) continue;
-    const auto id_scores = score_numbers(score_of(score, id), "the test data");
+    const auto of_id = score_of(score, id);
+    if (!of_id.defined()) continue;
+    const auto id_scores = score_numbers(of_id, "the test data");
     for (const auto& [name, output] : sets) {
       const auto ood_scores = score_numbers(score_of(score, output), "OOD set " + name);
       const json f = figures(detection(id_scores, ood_scores));

@@ -16,7 +16,7 @@ class FormulaObjective : public Objective {
     return named(entry_, formula_terms(entry_, parameters_, output.logits, target, std::nullopt));
   }
 
-  at::Tensor class_evidence(const NetworkOutput& output) const override {
+  at::Tensor class_logits(const NetworkOutput& output) const override {
     return entry_.ood_is_last_class ? output.logits.slice(1, 0, -1) : output.logits;
   }
 

@@ -56,6 +56,14 @@ std::vector<std::string> setup_warnings(const ObjectiveEntry& entry, const Class
                     ", which then stays as it was drawn; give the objective's parameters() to the "
                     "optimizer, too");
   }
+  const auto of_network = network.named_parameters();
+  const bool only_last_layer = std::all_of(of_network.begin(), of_network.end(), [](const auto& p) {
+    return p.key().compare(0, 3, "fc.") == 0;
+  });
+  if (entry.trains_features && only_last_layer)
+    out.push_back(name +
+                  ": the network's features are its inputs, so the part of the loss that is on "
+                  "features trains nothing; choose a network with a hidden layer, as --model mlp");
   if (entry.without_bias)
     for (const auto& p : network.named_parameters())
       if (p.key().size() >= 4 && p.key().compare(p.key().size() - 4, 4, "bias") == 0) {

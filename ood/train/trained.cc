@@ -11,7 +11,7 @@ namespace {
 
 constexpr const char* kScores = "validation_scores";
 // Of the file; raised when an older program could not use a newer file.
-constexpr int kFormat = 2;
+constexpr int kFormat = 3;
 
 }  // namespace
 

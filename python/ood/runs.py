@@ -48,6 +48,9 @@ def write_safetensors(path: Union[str, pathlib.Path], tensors: Dict[str, torch.T
     pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
 
 
+FORMAT = "3"  # of the program's model.safetensors
+
+
 class Run(torch.nn.Module):
     """A trained network of the program: `network`, `objective`, `class_names`, `threshold(tpr)`.
 
@@ -60,6 +63,8 @@ class Run(torch.nn.Module):
         tensors, metadata = read_safetensors(path)
         if metadata.get("format") != "ood-run":
             raise ValueError(f"{path}: expected a model of `ood train`, got other tensors")
+        if metadata.get("format_version") != FORMAT:
+            raise ValueError(f"{path}: was written by ood {metadata.get('version')} in another format; train again")
         self.path, self.metadata = path, metadata
         self.description = d = json.loads(metadata["description"])
         self.objective = objectives()[d["objective"]]
@@ -90,18 +95,25 @@ class Run(torch.nn.Module):
             x = (inputs.float().view(len(inputs), -1, 1, 1) - self.mean) / self.deviation
         return forward(self.network, x)
 
-    def class_logits(self, logits: torch.Tensor) -> torch.Tensor:
-        """Those outputs that stand for classes."""
+    def class_logits(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Logits of classes [N, K], for general scores; minus the distances where classes are centers."""
+        name = self.objective.name
+        if name == "mchad":
+            return -self._center_distances(logits, features)
+        if name == "cac":
+            return -self._anchor_distances(logits)
+        if name in ("deep_svdd", "deep_sad") or (name == "ii" and self.description["parameters"][2] == 0):
+            raise ValueError(f"class_logits: {name} trains no logits of classes; see score")
         return logits[:, :len(self.class_names)]
 
     def score(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """The score of the run [N], higher for OOD."""
         from ood import nn, scores
-        name, state = self.score_name, self.objective_state
+        name = self.score_name
         simple = {"msp": scores.msp, "max_logit": scores.max_logit, "energy": scores.energy}
         if name in simple:
             # In float32 the softmax of a sure network is exactly 1 for many inputs, which then tie.
-            return simple[name](self.class_logits(logits).double())
+            return simple[name](self.class_logits(logits, features).double())
         if name == "background":
             return -logits.softmax(1)[:, :-1].amax(1)
         if name == "objectosphere":
@@ -109,7 +121,7 @@ class Run(torch.nn.Module):
         if name == "confidence":
             return -logits[:, -1]
         if name == "cac":
-            return nn.CACLoss.score(nn.functional.distances(logits, state["loss.anchors"], squared=False))
+            return nn.CACLoss.score(self._anchor_distances(logits))
         if name == "center_distance":
             return self._center_distances(logits, features).amin(1)
         raise ValueError(f"{self.path}: its score {name} is not known to this version")
@@ -128,15 +140,19 @@ class Run(torch.nn.Module):
 
     def _classes(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         from ood import nn
-        name, state = self.objective.name, self.objective_state
+        name = self.objective.name
         if name in ("deep_svdd", "deep_sad"):
             return torch.full((len(logits),), -1)
         if name == "cac":
-            d = nn.functional.distances(logits, state["loss.anchors"], squared=False)
+            d = self._anchor_distances(logits)
             return (d * (1 - torch.nn.functional.softmin(d, dim=1))).argmin(1)
         if name in ("ii", "mchad"):
             return self._center_distances(logits, features).argmin(1)
-        return self.class_logits(logits).argmax(1)
+        return self.class_logits(logits, features).argmax(1)
+
+    def _anchor_distances(self, logits: torch.Tensor) -> torch.Tensor:
+        from ood import nn
+        return nn.functional.distances(logits, self.objective_state["loss.anchors"], squared=False)
 
     def _center_distances(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Squared distances to the objective's centers."""
@@ -145,7 +161,9 @@ class Run(torch.nn.Module):
         if "norm.running_mean" in state:  # II normalises the features
             embedding = torch.nn.functional.batch_norm(features, state["norm.running_mean"], state["norm.running_var"])
         centers = next(state[k] for k in ("loss.running.centers", "loss.centers.centers", "loss.center") if k in state)
-        return nn.functional.distances(embedding, centers.view(-1, centers.shape[-1]))
+        distances = nn.functional.distances(embedding, centers.view(-1, centers.shape[-1]))
+        counts = state.get("loss.running.counts")
+        return distances if counts is None else distances.masked_fill(counts == 0, float("inf"))
 
     def save_network(self, path: Union[str, pathlib.Path]) -> None:
         """Writes the run's file with the network's present weights, for the program (`ood train --init`)."""

@@ -77,5 +77,19 @@ TEST(DistanceKernels, ARowHasDistanceZeroToItself) {
   });
 }
 
+TEST(DistanceKernels, EqualRowsHaveEqualDistancesWhateverTheirPlace) {
+  test::at_every_level([](const std::string& level) {
+    for (const int width : test::kWidths) {
+      const auto row = normal_rows<float>(1, width, 5), other = normal_rows<float>(1, width, 6);
+      std::vector<float> rows, out(49);
+      for (int i = 0; i < 7; ++i) rows.insert(rows.end(), row.begin(), row.end());
+      std::vector<float> others;
+      for (int i = 0; i < 7; ++i) others.insert(others.end(), other.begin(), other.end());
+      square_distances(rows.data(), 7, others.data(), 7, width, out.data(), 7);
+      for (const float distance : out) EXPECT_EQ(distance, out[0]) << level << " " << width;
+    }
+  });
+}
+
 }  // namespace
 }  // namespace ood::kernels

@@ -5,6 +5,7 @@
 
 #include <sstream>
 
+#include "ood/nn/distance_losses.h"
 #include "ood/torch.h"
 
 namespace ood {
@@ -77,6 +78,27 @@ TEST(StatefulLosses, SynthesisWaitsForFullQueuesAndLeavesTheFeaturesAlone) {
   EXPECT_GT(last->weight.grad().abs().sum().item<double>(), 0);
   EXPECT_FALSE(features.grad().defined());
   expect_same_after_loading(criterion, nn::VirtualOutlierSynthesizingRegLoss(3, 4, 2, 100, 2));
+}
+
+TEST(StatefulLosses, CountsAndSumsKeepTheirTypeWhateverTheModuleIsConvertedTo) {
+  nn::VirtualOutlierSynthesizingRegLoss criterion(2, 3, 4, 50);
+  const auto fill = torch::randn({8, 3}) + 300;  // sums beyond what float16 holds
+  criterion->enqueue(fill, torch::arange(8).remainder(2));
+  const auto counts = criterion->queues.counts.clone(), moment = criterion->queues.moment.clone();
+  for (const auto type : {torch::kBFloat16, torch::kHalf, torch::kDouble, torch::kFloat})
+    criterion->to(type);
+  EXPECT_EQ(criterion->queues.queue.scalar_type(), torch::kFloat);
+  EXPECT_TRUE(criterion->queues.counts.equal(counts));
+  EXPECT_TRUE(criterion->queues.moment.equal(moment));
+  criterion->enqueue(fill, torch::full({8}, -1));  // nothing for the queues
+  EXPECT_TRUE(criterion->draw().isfinite().all().item<bool>());
+
+  nn::IILoss ii(2, 3);
+  for (int i = 0; i < 300; ++i) ii->forward(fill, torch::arange(8).remainder(2));
+  const auto seen = ii->running->counts.clone();
+  ii->to(torch::kBFloat16);
+  ii->to(torch::kFloat);
+  EXPECT_TRUE(ii->running->counts.equal(seen));
 }
 
 TEST(StatefulLosses, EnergyMarginTakesLogSumsOfOutliersDownWhateverItsSlope) {

@@ -86,6 +86,18 @@ def test_a_module_in_a_half_type_gives_what_it_gives_in_float32(case, dtype, bat
     assert got.isfinite() and abs(got.item() - expected.item()) <= .02 * abs(expected.item()) + .01
 
 
+def test_the_exact_sums_of_vos_are_not_rounded_by_a_conversion():
+    criterion = ood.nn.VirtualOutlierSynthesizingRegLoss(2, 3, sample_number=4, sample_from=50)
+    last = torch.nn.Linear(3, 2)
+    x = torch.randn(8, 3) + 300  # sums beyond what float16 holds
+    criterion(last(x), x, torch.arange(8) % 2, last)
+    before = criterion.queues.moment.clone()
+    criterion.half().double().bfloat16().float()
+    assert criterion.queues.moment.equal(before) and criterion.queues.queue.dtype == torch.float32
+    assert criterion(last(x), x, torch.full((8,), -1), last).isfinite()  # nothing for the queues
+    assert criterion(last(x), x, torch.arange(8) % 2, last).isfinite()
+
+
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_forward_backward_deepcopy_pickle_and_state(case, batch):
     torch.manual_seed(3)
@@ -282,6 +294,12 @@ def test_a_run_of_the_program_gives_the_same_in_python(tmp_path, objective, mode
                                rtol=1e-4)
     assert ["accept" if a else "reject" for a in accepted] == [row[3] for row in rows]
     assert [loaded.class_names[c] if c >= 0 else "" for c in classes] == [row[1] for row in rows]
+    z, f = loaded(torch.from_numpy(x))
+    if objective == "deep_svdd":
+        with pytest.raises(ValueError, match="class_logits: deep_svdd trains no logits"):
+            loaded.class_logits(z, f)
+    else:
+        assert loaded.class_logits(z, f).shape == (24, 2)
     # And back: the twin's weights train on in the program.
     with torch.no_grad():
         for p in loaded.network.parameters():

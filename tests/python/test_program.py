@@ -152,9 +152,10 @@ def test_every_objective_trains(program, dataset, tmp_path):
 
 def test_a_network_without_anything_to_train_is_named(program, dataset, tmp_path):
     only_features = ["--objective", "ii", "--objective.cross_entropy", "0"]
-    line = one_line(program("train", "--data", dataset, *QUICK, *only_features, "--model", "linear",
-                            "--out", tmp_path / "linear"), 2)
-    assert "expected a loss that depends on weights" in line and "linear" in line
+    r = program("train", "--data", dataset, *QUICK, *only_features, "--model", "linear", "--out", tmp_path / "linear")
+    warning, error = r.stderr.splitlines()
+    assert r.returncode == 2 and "features are its inputs" in warning and "--model mlp" in warning
+    assert "expected a loss that depends on weights" in error and "linear" in error
     r = program("train", "--data", dataset, *QUICK, *only_features, "--model", "mlp", "--out", tmp_path / "mlp")
     assert r.returncode == 0, r.stderr
     results = json.loads((tmp_path / "mlp" / "results.json").read_text())["objectives"][0]

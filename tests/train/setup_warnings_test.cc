@@ -46,6 +46,19 @@ TEST(SetupWarnings, ParametersThatNoOptimizerHolds) {
   EXPECT_TRUE(setup_warnings(entry, *network, *objective, all).empty());
 }
 
+TEST(SetupWarnings, FeaturesThatAreTheInputs) {
+  const auto& entry = get_objective("ii");
+  const auto objective = make_objective(entry, entry.defaults(), {3, 16});
+  const auto linear = make_linear({1, 4, 4, 3, true}), mlp = make_mlp({1, 4, 4, 3, true});
+  const auto lines = setup_warnings(entry, *linear, *objective, linear->parameters());
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_NE(lines[0].find("--model mlp"), std::string::npos);
+  EXPECT_TRUE(setup_warnings(entry, *mlp, *objective, mlp->parameters()).empty());
+  const auto& plain = get_objective("cross_entropy");
+  const auto none = make_objective(plain, plain.defaults(), {3, 16});
+  EXPECT_TRUE(setup_warnings(plain, *linear, *none, linear->parameters()).empty());
+}
+
 TEST(SetupWarnings, ABiasForAOneClassObjective) {
   const auto& entry = get_objective("deep_svdd");
   const auto objective = make_objective(entry, entry.defaults(), {3, 64});

@@ -79,6 +79,15 @@ class VosQueues(torch.nn.Module):
         self.register_buffer("moment", torch.zeros(dimension, dimension, dtype=torch.double))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
+    def _apply(self, fn, recurse: bool = True):
+        # .to(dtype) moves the exact sums, but does not round them.
+        exact = {name: getattr(self, name) for name in ("sums", "moment")}
+        super()._apply(fn, recurse)
+        for name, before in exact.items():
+            moved = getattr(self, name)
+            setattr(self, name, moved.double() if before.is_meta else before.to(moved.device))
+        return self
+
     def full(self) -> bool:
         return bool((self.counts >= self.queue.shape[1]).all())
 
@@ -86,10 +95,7 @@ class VosQueues(torch.nn.Module):
     def draw(self, features: torch.Tensor, target: torch.Tensor) -> Optional[torch.Tensor]:
         """Takes the features [N, D] in; outliers [K * select, D] where the queues were full before."""
         full = self.full()
-        step = int(self.steps)
-        if self.sums.dtype != torch.double:  # .to(dtype) also reaches the moments; they are computed anew at this step
-            self.sums, self.moment, step = self.sums.double(), self.moment.double(), -1
-        ops.vos_enqueue_(self.queue, self.counts, self.sums, self.moment, features.detach(), target, step)
+        ops.vos_enqueue_(self.queue, self.counts, self.sums, self.moment, features.detach(), target, int(self.steps))
         self.steps += 1
         if not full:
             return None
