@@ -21,6 +21,8 @@ install(TARGETS ood ood_train ood_all EXPORT oodTargets
 install(TARGETS ood_program RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/ood" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
         FILES_MATCHING PATTERN "*.h" PATTERN "*-inl.h" EXCLUDE)
+install(FILES "${PROJECT_BINARY_DIR}/include/ood/objectives/all.h"
+        DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/ood/objectives")
 install(EXPORT oodTargets NAMESPACE ood:: DESTINATION "${config_dir}")
 
 configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/oodConfig.cmake.in"

@@ -3,30 +3,28 @@
 #include <stdexcept>
 #include <string>
 
-/// What can go wrong for a user of the program; each kind has its exit status.
+/// What can go wrong for a user. Names of options stand in backquotes: "`known`: expected ...".
 namespace ood {
 
 struct Error : std::runtime_error {
-  int status;
-  Error(int status_, const std::string& what) : std::runtime_error(what), status(status_) {}
+  using std::runtime_error::runtime_error;
 };
 
-/// The command line or configuration asks for something that does not exist.
+/// Options ask for something that does not exist.
 struct UsageError : Error {
-  explicit UsageError(const std::string& what) : Error(2, what) {}
+  using Error::Error;
 };
 /// A file is missing, damaged or not what was expected.
 struct DataError : Error {
-  explicit DataError(const std::string& what) : Error(3, what) {}
+  using Error::Error;
 };
 /// The training produced a loss that is not a number.
 struct DivergedError : Error {
-  explicit DivergedError(const std::string& what) : Error(4, what) {}
+  using Error::Error;
 };
-
 /// The user stopped the training; it can be resumed.
 struct Interrupted : Error {
-  explicit Interrupted(const std::string& what) : Error(130, what) {}
+  using Error::Error;
 };
 
 }  // namespace ood

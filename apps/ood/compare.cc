@@ -3,8 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/ood/commands.h"
+#include "apps/ood/terminal.h"
 #include "ood/errors.h"
-#include "ood/objectives/registry.h"
+#include "ood/registry/registry.h"
 #include "ood/report/report.h"
 #include "ood/train/safetensors.h"
 #include "ood/train/trainer.h"
@@ -64,7 +65,7 @@ struct Compare {
       try {
         results["objectives"].push_back(train_run(o, task, out + "/" + name, Start::kAnew));
       } catch (const DivergedError& e) {
-        diverged = e.what();
+        diverged = with_flags(e.what());
         std::cerr << "ood compare: " << diverged << "; going on without it\n";
         continue;
       }

@@ -8,8 +8,8 @@
 
 #include "apps/ood/commands.h"
 #include "ood/kernels/simd_level.h"
-#include "ood/objectives/registry.h"
 #include "ood/ops/row_terms.h"
+#include "ood/registry/registry.h"
 #include "ood/torch.h"
 #include "ood/version.h"
 

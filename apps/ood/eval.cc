@@ -2,7 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/ood/commands.h"
-#include "ood/objectives/registry.h"
+#include "ood/registry/registry.h"
 #include "ood/report/report.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/safetensors.h"

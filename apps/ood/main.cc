@@ -7,9 +7,11 @@
 #include <sstream>
 
 #include "apps/ood/commands.h"
+#include "apps/ood/terminal.h"
 #include "ood/errors.h"
 #include "ood/kernels/simd_level.h"
-#include "ood/objectives/registry.h"
+#include "ood/registry/registry.h"
+#include "ood/registry/text.h"
 #include "ood/version.h"
 
 namespace {
@@ -35,8 +37,12 @@ void load_plugins(int argc, char** argv) {
     for (std::string path; std::getline(stream, path, ':');)
       if (!path.empty()) load_plugin(path);
   }
-  for (int i = 1; i + 1 < argc; ++i)
-    if (std::string(argv[i]) == "--plugin") load_plugin(argv[i + 1]);
+  const std::string flag = "--plugin";
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == flag && i + 1 < argc) load_plugin(argv[i + 1]);
+    if (argument.rfind(flag + "=", 0) == 0) load_plugin(argument.substr(flag.size() + 1));
+  }
 }
 
 std::string with_suggestion(const std::string& what, const std::string& given,
@@ -71,7 +77,7 @@ std::string unknown_argument(const CLI::App& app) {
 
 int fail(const std::string& command, const std::string& message, int status) {
   std::cerr << "ood" << (command.empty() ? "" : " " + command) << ": "
-            << message.substr(0, message.find('\n')) << "\n";
+            << ood::app::with_flags(message.substr(0, message.find('\n'))) << "\n";
   return status;
 }
 
@@ -79,6 +85,8 @@ int fail(const std::string& command, const std::string& message, int status) {
 
 int main(int argc, char** argv) {
   keep_large_buffers();
+  ood::app::Terminal terminal;
+  ood::set_listener(&terminal);
   CLI::App app{
       "Train classifiers that know what they do not know: out-of-distribution objectives,\n"
       "measured and compared on your data.",
@@ -118,8 +126,14 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
     return fail(command, e.what(), 2);
-  } catch (const ood::Error& e) {
-    return fail(command, e.what(), e.status);
+  } catch (const ood::UsageError& e) {
+    return fail(command, e.what(), 2);
+  } catch (const ood::DataError& e) {
+    return fail(command, e.what(), 3);
+  } catch (const ood::DivergedError& e) {
+    return fail(command, e.what(), 4);
+  } catch (const ood::Interrupted& e) {
+    return fail(command, e.what(), 130);
   } catch (const c10::Error& e) {
     return fail(command, e.what_without_backtrace(), 1);
   } catch (const std::exception& e) {

@@ -2,7 +2,7 @@
 #include <sstream>
 
 #include "apps/ood/commands.h"
-#include "ood/objectives/registry.h"
+#include "ood/registry/registry.h"
 
 namespace ood::app {
 namespace {
@@ -13,8 +13,8 @@ void print_table() {
               << "\n  score: " << e->score << "; OOD labels: " << e->ood_labels << "\n  "
               << e->paper << "\n";
     for (const ParameterEntry& p : e->parameters)
-      std::cout << "  --objective." << p.name << " " << p.default_value << "  " << p.help << " ("
-                << p.source << ")\n";
+      std::cout << "  --objective." << p.name << " " << p.default_value << "  " << p.help << "; "
+                << p.range() << " (" << p.source << ")\n";
     std::cout << "\n";
   }
 }
@@ -49,11 +49,11 @@ void print_markdown() {
               << "\n";
     if (!e->pitfalls.empty()) std::cout << "- Pitfall: " << e->pitfalls << "\n";
     if (e->parameters.empty()) continue;
-    std::cout << "\n| parameter | default | meaning | where the default comes from "
-                 "|\n|---|---|---|---|\n";
+    std::cout << "\n| parameter | default | range | meaning | where the default comes from "
+                 "|\n|---|---|---|---|---|\n";
     for (const ParameterEntry& p : e->parameters)
-      std::cout << "| " << p.name << " | " << default_of(p) << " | " << p.help << " | " << p.source
-                << " |\n";
+      std::cout << "| " << p.name << " | " << default_of(p) << " | " << p.range() << " | " << p.help
+                << " | " << p.source << " |\n";
   }
 }
 

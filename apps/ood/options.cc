@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "apps/ood/commands.h"
-#include "ood/objectives/registry.h"
+#include "ood/registry/registry.h"
 
 namespace ood::app {
 namespace {
@@ -69,7 +69,7 @@ void add_parameter_flags(CLI::App& command, RunOptions& options) {
               [&options, e, p](const double& value) {
                 options.parameters[std::string(e->name)][std::string(p.name)] = value;
               },
-              std::string(p.help))
+              std::string(p.help) + "; " + p.range())
           ->type_name("X")
           ->default_str(text_of(p.default_value))
           ->group("Parameters of the objectives");

@@ -4,7 +4,7 @@
 
 #include "apps/ood/commands.h"
 #include "ood/errors.h"
-#include "ood/objectives/registry.h"
+#include "ood/registry/registry.h"
 #include "ood/report/report.h"
 #include "ood/train/safetensors.h"
 #include "ood/train/trainer.h"
@@ -69,11 +69,11 @@ void add_train(CLI::App& app) {
       ->type_name("RUN");
   command->add_flag("--overwrite", state->overwrite, "drop an unfinished training in the folder");
   add_run_options(*command, state->options);
-  std::map<std::string, std::string> users;
+  std::map<std::string, std::string> users;  // the objectives with a parameter, and its range
   for (const ObjectiveEntry* e : objectives())
     for (const ParameterEntry& p : e->parameters)
-      users[std::string(p.name)] +=
-          (users[std::string(p.name)].empty() ? "" : ", ") + std::string(e->name);
+      users[std::string(p.name)] += (users[std::string(p.name)].empty() ? "" : ", ") +
+                                    std::string(e->name) + " (" + p.range() + ")";
   for (const auto& [name, objectives_with] : users)
     command
         ->add_option_function<double>(

@@ -18,7 +18,7 @@ Augmentation parse_augmentation(const std::string& text) {
     else if (item == "crop")
       a.crop = true;
     else
-      throw UsageError("--augment: expected a list of flip, crop, got \"" + item + "\"");
+      throw UsageError("`augment`: expected a list of flip, crop, got \"" + item + "\"");
   }
   return a;
 }

@@ -142,7 +142,7 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   d.train.inputs = sized(d.train.inputs, options);
   d.test.inputs = sized(d.test.inputs, options);
   if (d.train.inputs.sizes().slice(1) != d.test.inputs.sizes().slice(1))
-    throw DataError(what + ": expected training and test pictures of one size; set --image-size N");
+    throw DataError(what + ": expected training and test pictures of one size; set `image-size` N");
   const auto low =
       std::min(d.train.labels.min().item<std::int64_t>(), d.test.labels.min().item<std::int64_t>());
   const auto high =

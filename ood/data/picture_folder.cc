@@ -9,6 +9,7 @@
 
 #include "ood/data/picture.h"
 #include "ood/errors.h"
+#include "ood/registry/listener.h"
 #include "ood/torch.h"
 
 namespace ood {
@@ -57,16 +58,16 @@ Samples decode(const Listed& list, const fs::path& folder, const PictureOptions&
     }
   });
   if (!failed.empty() && options.strict)
-    throw DataError(failed.begin()->second + " (--strict refuses it)");
+    throw DataError(failed.begin()->second + " (`strict` refuses it)");
   if (!failed.empty()) {
     std::string names;
     int shown = 0;
     for (const auto& [i, reason] : failed)
       if (shown++ < 3)
         names += (names.empty() ? "" : ", ") + list.paths[static_cast<std::size_t>(i)].string();
-    std::fprintf(stderr, "warning: %s: %zu of %ld pictures do not decode and are left out: %s%s\n",
-                 folder.c_str(), failed.size(), static_cast<long>(n), names.c_str(),
-                 failed.size() > 3 ? ", ..." : "");
+    listener().warn(folder.string() + ": " + std::to_string(failed.size()) + " of " +
+                    std::to_string(n) + " pictures do not decode and are left out: " + names +
+                    (failed.size() > 3 ? ", ..." : ""));
   }
   std::int64_t channels = 1;
   std::vector<at::Tensor> good;
@@ -76,7 +77,7 @@ Samples decode(const Listed& list, const fs::path& folder, const PictureOptions&
     if (!good.empty() && pictures[i].sizes().slice(1) != good.front().sizes().slice(1))
       throw DataError(list.paths[i].string() + ": is " + shape_text(pictures[i]) + ", others are " +
                       shape_text(good.front()) +
-                      "; expected pictures of one size; set --image-size N");
+                      "; expected pictures of one size; set `image-size` N");
     channels = std::max(channels, pictures[i].size(0));
     good.push_back(pictures[i]);
     if (!list.labels.empty()) labels.push_back(list.labels[i]);

@@ -61,7 +61,7 @@ Samples make_synthetic_outliers(const Samples& train, const std::string& kinds,
   for (std::string kind; std::getline(stream, kind, ',');) {
     const bool of_pictures = kind == "blur" || kind == "patch-shuffle";
     if (kind != "noise" && kind != "cutmix" && !(of_pictures && !embeddings))
-      throw UsageError("--synthetic-outliers: expected a list of " +
+      throw UsageError("`synthetic-outliers`: expected a list of " +
                        std::string(embeddings ? "noise, cutmix (for embeddings)"
                                               : "noise, blur, patch-shuffle, cutmix") +
                        ", got \"" + kind + "\"");

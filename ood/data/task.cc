@@ -11,7 +11,8 @@
 #include "ood/data/random.h"
 #include "ood/data/synthetic_outliers.h"
 #include "ood/errors.h"
-#include "ood/objectives/registry.h"
+#include "ood/registry/listener.h"
+#include "ood/registry/text.h"
 
 namespace ood {
 namespace {
@@ -77,7 +78,7 @@ struct ClassLists {
 void check_lists(const TaskOptions& task, const Dataset& d, const ClassLists& o) {
   const auto& known = o.known;
   std::vector<std::pair<const char*, const std::vector<std::int64_t>*>> lists = {
-      {"--known", &known}, {"--outliers", &o.outliers}, {"--unknown", &o.unknown}};
+      {"`known`", &known}, {"`outliers`", &o.outliers}, {"`unknown`", &o.unknown}};
   std::map<std::int64_t, const char*> seen;
   for (const auto& [flag, list] : lists)
     for (const std::int64_t c : *list) {
@@ -91,11 +92,11 @@ void check_lists(const TaskOptions& task, const Dataset& d, const ClassLists& o)
                          "; expected each class in one list");
     }
   if (known.size() < 2)
-    throw UsageError("--known: expected at least two classes to learn, got " +
+    throw UsageError("`known`: expected at least two classes to learn, got " +
                      std::to_string(known.size()));
   if (o.unknown.empty() && task.ood_data.empty())
     throw UsageError(
-        "no OOD samples to test on: expected --unknown CLASSES or --ood-data NAME=PATH");
+        "no OOD samples to test on: expected `unknown` CLASSES or `ood-data` NAME=PATH");
 }
 
 std::vector<std::string> names_of(const Dataset& d, const std::vector<std::int64_t>& classes) {
@@ -119,7 +120,7 @@ Samples fitted(Samples s, const Samples& reference, const std::string& name) {
                                        std::to_string(t.size(2)) + "x" + std::to_string(t.size(3));
   };
   throw DataError(name + ": expected " + text(reference.inputs) + " like the training data, got " +
-                  text(s.inputs) + (pictures ? "; set --image-size N" : ""));
+                  text(s.inputs) + (pictures ? "; set `image-size` N" : ""));
 }
 
 // A number for the content of each sample.
@@ -165,10 +166,9 @@ void warn_of_overlap(const Task& t) {
     std::int64_t shared = 0;
     for (const auto h : content_hashes(samples.inputs)) shared += outliers.count(h) > 0;
     if (shared > 0)
-      std::fprintf(stderr,
-                   "warning: %ld of %ld samples of OOD test set %s are also outliers of the "
-                   "training; its figures say too much\n",
-                   static_cast<long>(shared), static_cast<long>(samples.size()), name.c_str());
+      listener().warn(std::to_string(shared) + " of " + std::to_string(samples.size()) +
+                      " samples of OOD test set " + name +
+                      " are also outliers of the training; its figures say too much");
   }
 }
 
@@ -184,9 +184,9 @@ Task make_task(const TaskOptions& o) {
   d.train = in_order_of_content(d.train);
   ClassLists lists;
   const bool outlier_path = is_path(o.outliers);
-  lists.known = parse_classes("--known", o.known, d.class_names);
-  if (!outlier_path) lists.outliers = parse_classes("--outliers", o.outliers, d.class_names);
-  lists.unknown = parse_classes("--unknown", o.unknown, d.class_names);
+  lists.known = parse_classes("`known`", o.known, d.class_names);
+  if (!outlier_path) lists.outliers = parse_classes("`outliers`", o.outliers, d.class_names);
+  lists.unknown = parse_classes("`unknown`", o.unknown, d.class_names);
   auto& known = lists.known;
   if (known.empty())
     for (std::int64_t c = 0; c < d.classes(); ++c)
@@ -244,7 +244,7 @@ Task make_task(const TaskOptions& o) {
   }
   for (const auto& [name, path] : o.ood_data) {
     for (const auto& other : t.ood)
-      if (other.first == name) throw UsageError("--ood-data: the name " + name + " is given twice");
+      if (other.first == name) throw UsageError("`ood-data`: the name " + name + " is given twice");
     const Samples s = fitted(load_inputs(path, o.pictures), d.train, path);
     t.ood.emplace_back(name, without_labels(s.select(limited(all_of(s), o.limit_test, o.seed,
                                                              static_cast<Part>(part++)))));

@@ -57,11 +57,21 @@ constexpr bool needs_input() {
   return ScaledFormula<Formula> || (Formula::kUses & kSquareNorm) != 0;
 }
 
+/// Sets the member of a parameter, of whatever kind it is.
+template <class Formula>
+void set_parameter(Formula& formula, const Parameter<Formula>& p, double value) {
+  std::visit(
+      [&](auto member) {
+        formula.*member = static_cast<std::remove_reference_t<decltype(formula.*member)>>(value);
+      },
+      p.member);
+}
+
 template <class Formula>
 Formula with_parameters(const double* values) {
   Formula f;
   std::size_t i = 0;
-  for (const auto& p : Formula::kParameters) f.*p.member = values[i++];
+  for (const auto& p : Formula::kParameters) set_parameter(f, p, values[i++]);
   return f;
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <string_view>
+#include <variant>
 
 #include "ood/formula/dual.h"
 
@@ -46,16 +47,18 @@ enum class Balance {
   kWholeBatch,     ///< both by the number of rows that take part
 };
 
-/// One parameter of an objective: the only place where its name, range and help stand. Its default
-/// is the member's initial value.
+/// One parameter of an objective: the only place where its name, kind, range and help stand. The
+/// kind is the member's: real (double), whole (std::int64_t) or a flag (bool). Its default is the
+/// member's initial value.
 template <class Formula>
 struct Parameter {
   std::string_view name;
-  double Formula::*member;
+  std::variant<double Formula::*, std::int64_t Formula::*, bool Formula::*> member;
   double min;
   double max;
   std::string_view help;
-  std::string_view source;  ///< where the default comes from
+  std::string_view source;     ///< where the default comes from
+  bool training_only = false;  ///< steers a training; not an argument of the modules
 };
 
 /// A cell of the generic tests in which an objective cannot take part, and why.

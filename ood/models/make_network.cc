@@ -22,7 +22,7 @@ std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkS
     if (name == k.name) return k.make(shape);
     known += (known.empty() ? "" : ", ") + std::string(k.name);
   }
-  throw UsageError("--model: expected " + known + ", got " + name);
+  throw UsageError("`model`: expected " + known + ", got " + name);
 }
 
 }  // namespace ood

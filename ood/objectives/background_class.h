@@ -1,6 +1,7 @@
 #pragma once
 
-#include "ood/nn/loss_options.h"
+#include "ood/registry/options.h"
+#include "ood/registry/slice.h"
 
 namespace ood {
 
@@ -13,33 +14,36 @@ namespace ood {
 /// (ood::nn::functional::background_class_weighted).
 /// Shapes: logits [B, C + 1] or [B, C + 1, ...], target [B] or [B, ...] of int64.
 struct BackgroundClass {
-  static constexpr std::string_view kName = "background_class";
-  static constexpr std::string_view kClassName = "BackgroundClassLoss";
-  static constexpr std::string_view kSummary = "Cross-entropy with one more class for outliers.";
-  static constexpr std::string_view kFormula =
-      "ID: logsumexp(x) - x[y];  OOD: logsumexp(x) - x[C];  x has C + 1 entries";
-  static constexpr std::string_view kPaper =
-      "Dhamija, Guenther, Boult: Reducing Network Agnostophobia, NeurIPS 2018 (as its baseline)";
-  static constexpr std::string_view kScore = "background";
-  static constexpr std::string_view kOodLabels = "outliers: an additional class";
-  static constexpr std::string_view kPitfalls =
-      "The network needs one output more than there are classes.";
+  static constexpr Card kCard{
+      .name = "background_class",
+      .class_name = "BackgroundClassLoss",
+      .summary = "Cross-entropy with one more class for outliers.",
+      .formula = "ID: logsumexp(x) - x[y];  OOD: logsumexp(x) - x[C];  x has C + 1 entries",
+      .paper =
+          "Dhamija, Guenther, Boult: Reducing Network Agnostophobia, NeurIPS 2018 (as its "
+          "baseline)",
+      .score = "background",
+      .ood_labels = "outliers: an additional class",
+      .pitfalls = "The network needs one output more than there are classes.",
+      .uses_ood = true,
+      .balance = Balance::kWholeBatch,
+      .ood_is_last_class = true,
+  };
   static constexpr auto kTerms = std::array<std::string_view, 1>{"cross_entropy"};
   static constexpr unsigned kUses = kNll;
-  static constexpr bool kUsesOod = true;
-  static constexpr bool kOodIsLastClass = true;
-  static constexpr Balance kBalance = Balance::kWholeBatch;
   static constexpr std::array<Parameter<BackgroundClass>, 0> kParameters{};
 
   template <class Row, class Known>
   auto operator()(const Row& row, const Known&) const {
     return terms(row.nll());
   }
+
+  void readout(const NetworkOutput& output, Tensors state, Readout& r) const;
 };
 
 namespace nn {
 struct BackgroundClassLossOptions : LossOptions<BackgroundClassLossOptions, BackgroundClass> {};
-using BackgroundClassLoss = FormulaLoss<BackgroundClassLossOptions>;
+using BackgroundClassLoss = Criterion<BackgroundClassLossOptions>;
 namespace functional {
 inline constexpr LossFunction<BackgroundClassLossOptions> background_class;
 

@@ -1,40 +1,59 @@
 #include "ood/objectives/center.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gather.h>
+#include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include "ood/objectives/register.h"
-#include "ood/objectives/row_values.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/direct_loss.h"
 #include "ood/ops/distances.h"
+#include "ood/ops/row_values.h"
+#include "ood/registry/register.h"
 
 namespace ood {
-OOD_REGISTER_DESCRIPTION(Center);
+OOD_REGISTER(Center);
 
-at::Tensor center_loss(const at::Tensor& embedding, const at::Tensor& target,
-                       const at::Tensor& centers, double radius, std::string_view reduction) {
-  const auto distance = own_center_distances(embedding, centers, target);
-  return reduce_rows((distance - radius * radius).relu(), target.ge(0), reduction);
+namespace {
+
+Term term_of(const at::Tensor& distances, const at::Tensor& target, double square_radius) {
+  return {0, (distances - square_radius).relu(), target.ge(0)};
+}
+
+}  // namespace
+
+std::vector<at::Tensor> Center::start(const Sizes& sizes) const {
+  return {at::randn({sizes.classes, sizes.dimension}) * magnitude};
+}
+
+std::vector<Term> Center::composite(Tensors in) const {
+  return {term_of(own_center_distances(in[0], in[2], in[1]), in[1], radius * radius)};
 }
 
 namespace {
 
-using Inputs = ops::DirectLoss::Inputs;
-using Numbers = ops::DirectLoss::Numbers;
-enum { kDistances, kTarget };  // of the inputs
+// The same of distances [N, K] that are squared: the peer's form.
+enum { kDistances, kLabels };  // of the inputs
 
-at::Tensor composite(Inputs in, Numbers n) {
-  const auto known = in[kTarget].ge(0);
-  const auto own = in[kDistances].gather(1, in[kTarget].clamp_min(0).unsqueeze(1)).squeeze(1);
-  return reduce_rows((own - n[0]).relu(), known, reduction_name(n[1]));
+void check(Tensors in) {
+  TORCH_CHECK_VALUE(in[kDistances].dim() == 2 && in[kLabels].dim() == 1 &&
+                        in[kLabels].sym_size(0) == in[kDistances].sym_size(0),
+                    "center: expected distances [N, K] and target [N], got ",
+                    in[kDistances].sym_sizes(), " and ", in[kLabels].sym_sizes());
 }
 
-std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
-  const auto distances = in[kDistances].contiguous(), target = in[kTarget].contiguous();
+std::vector<Term> composite(Numbers n, Tensors in) {
+  check(in);
+  const auto own = in[kDistances].gather(1, in[kLabels].clamp_min(0).unsqueeze(1)).squeeze(1);
+  return {term_of(own, in[kLabels], n[0])};
+}
+
+Parts parts(Numbers numbers, Tensors in, bool sum_only, std::int64_t wanted) {
+  check(in);
+  const auto distances = in[kDistances].contiguous(), target = in[kLabels].contiguous();
   return ops::with_type(distances, "center_loss_of_distances", [&](auto zero) {
     using F = decltype(zero);
     const auto n = distances.size(0), classes = distances.size(1);
@@ -47,12 +66,12 @@ std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
       known += y[i] >= 0;
     }
     const F square = static_cast<F>(numbers[0]);
-    const double scale = ops::mean_factor(numbers[1] != 0, known);
-    std::vector<at::Tensor> out(3);
+    const double scale = ops::mean_factor(sum_only, known);
+    Parts out{{}, std::vector<at::Tensor>(2)};
     F* to = nullptr;
     if (ops::wants(wanted, kDistances)) {
-      out[1] = at::zeros({n, classes}, distances.options());
-      to = out[1].template mutable_data_ptr<F>();
+      out.gradients[0] = at::zeros({n, classes}, distances.options());
+      to = out.gradients[0].template mutable_data_ptr<F>();
     }
     double sum = 0;
     for (std::int64_t i = 0; i < n; ++i) {
@@ -60,50 +79,45 @@ std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
       sum += d[i * classes + y[i]] - square;
       if (to != nullptr) to[i * classes + y[i]] = static_cast<F>(scale);
     }
-    out[0] = ops::scalar<F>(scale * sum, distances);
+    out.terms = {scale * sum};
     return out;
   });
 }
 
-constexpr ops::DirectLoss kOfDistances{"center_loss_of_distances", 2, 2, composite, parts};
+constexpr ops::DirectLoss kOfDistances{"center_loss_of_distances", 2, 1, 1, 1, composite, parts};
 [[maybe_unused]] const bool registered = ops::register_direct_loss(kOfDistances);
 
 }  // namespace
-
-at::Tensor center_loss_of_distances(const at::Tensor& distances, const at::Tensor& target,
-                                    double radius, std::string_view reduction) {
-  TORCH_CHECK_VALUE(
-      distances.dim() == 2 && target.dim() == 1 && target.sym_size(0) == distances.sym_size(0),
-      "center: expected distances [N, K] and target [N], got ", distances.sym_sizes(), " and ",
-      target.sym_sizes());
-  return ops::direct_loss(kOfDistances,
-                          {ops::widened(distances), ops::class_labels(target, Center::kName)},
-                          {radius * radius, reduction_is_sum(reduction)});
-}
-
-void center_update_(at::Tensor& centers, const at::Tensor& embedding, const at::Tensor& target,
-                    double alpha) {
-  const at::NoGradGuard no_grad;
-  const auto [means, counts] = class_means(embedding, target, centers.size(0));
-  const auto n = counts.to(centers.scalar_type()).unsqueeze(1);
-  // sum (x_i - c) = n (mean - c)
-  centers.add_(alpha * n * (means - centers) / (1.0 + n));
-}
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
   m.def(
       "center_loss(Tensor embedding, Tensor target, Tensor centers, float radius=0, "
       "str reduction='mean') -> Tensor",
-      center_loss, {at::Tag::pt2_compliant_tag});
+      [](const at::Tensor& x, const at::Tensor& target, const at::Tensor& centers, double radius,
+         std::string_view reduction) {
+        return ops::direct_loss("center", std::vector{x, target, centers}, {1, radius, 0, 0},
+                                parse_reduction(reduction, "center"))
+            .loss;
+      },
+      {at::Tag::pt2_compliant_tag});
   m.def(
       "center_loss_of_distances(Tensor distances, Tensor target, float radius=0, "
       "str reduction='mean') -> Tensor",
-      center_loss_of_distances, {at::Tag::pt2_compliant_tag});
+      [](const at::Tensor& distances, const at::Tensor& target, double radius,
+         std::string_view reduction) {
+        return ops::direct_loss(kOfDistances, std::vector{distances, target}, {radius * radius},
+                                parse_reduction(reduction, "center"))
+            .loss;
+      },
+      {at::Tag::pt2_compliant_tag});
+  // The paper's own update: c_j += alpha sum_{i in j} (x_i - c_j) / (1 + n_j).
   m.def("center_update_(Tensor(a!) centers, Tensor embedding, Tensor target, float alpha) -> ()",
         [](const at::Tensor& centers, const at::Tensor& embedding, const at::Tensor& target,
            double alpha) {
-          at::Tensor c = centers;
-          center_update_(c, embedding, target, alpha);
+          const at::NoGradGuard no_grad;
+          const auto [means, counts] = class_means(embedding, target, centers.size(0));
+          const auto n = counts.to(centers.scalar_type()).unsqueeze(1);
+          centers.add_(alpha * n * (means - centers) / (1.0 + n));
         });
 }
 

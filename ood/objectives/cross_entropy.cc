@@ -1,7 +1,7 @@
 #include "ood/objectives/cross_entropy.h"
 
-#include "ood/objectives/register.h"
+#include "ood/registry/register.h"
 
 namespace ood {
-OOD_REGISTER_FORMULA(CrossEntropy);
+OOD_REGISTER(CrossEntropy);
 }

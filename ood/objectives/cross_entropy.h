@@ -1,6 +1,6 @@
 #pragma once
 
-#include "ood/nn/loss_options.h"
+#include "ood/registry/options.h"
 
 namespace ood {
 
@@ -10,20 +10,17 @@ namespace ood {
 ///
 /// Shapes: logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64.
 struct CrossEntropy {
-  static constexpr std::string_view kName = "cross_entropy";
-  static constexpr std::string_view kClassName = "CrossEntropyLoss";
-  static constexpr std::string_view kSummary =
-      "Cross-entropy of the ID rows; OOD rows take no part.";
-  static constexpr std::string_view kFormula =
-      "ID: (1 - s) (logsumexp(x) - x[y]) + s (logsumexp(x) - mean(x))";
-  static constexpr std::string_view kPaper =
-      "label smoothing: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016";
-  static constexpr std::string_view kScore = "msp";
-  static constexpr std::string_view kOodLabels = "left out";
+  static constexpr Card kCard{
+      .name = "cross_entropy",
+      .class_name = "CrossEntropyLoss",
+      .summary = "Cross-entropy of the ID rows; OOD rows take no part.",
+      .formula = "ID: (1 - s) (logsumexp(x) - x[y]) + s (logsumexp(x) - mean(x))",
+      .paper = "label smoothing: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016",
+      .score = "msp",
+      .ood_labels = "left out",
+  };
   static constexpr auto kTerms = std::array<std::string_view, 1>{"cross_entropy"};
   static constexpr unsigned kUses = kNll | kUniformNll;
-  static constexpr bool kUsesOod = false;
-  static constexpr Balance kBalance = Balance::kPerPopulation;
 
   double label_smoothing = 0;
 
@@ -45,7 +42,7 @@ namespace nn {
 struct CrossEntropyLossOptions : LossOptions<CrossEntropyLossOptions, CrossEntropy> {
   OOD_OPTION(label_smoothing)
 };
-using CrossEntropyLoss = FormulaLoss<CrossEntropyLossOptions>;
+using CrossEntropyLoss = Criterion<CrossEntropyLossOptions>;
 namespace functional {
 inline constexpr LossFunction<CrossEntropyLossOptions> cross_entropy;
 }

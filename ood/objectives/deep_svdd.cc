@@ -1,59 +1,129 @@
 #include "ood/objectives/deep_svdd.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/ones_like.h>
 #include <ATen/ops/quantile.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include "ood/objectives/register.h"
-#include "ood/objectives/row_values.h"
+#include "ood/objectives/sphere.h"
+#include "ood/registry/register.h"
 
 namespace ood {
-OOD_REGISTER_DESCRIPTION(DeepSvdd);
-OOD_REGISTER_DESCRIPTION(DeepSad);
+OOD_REGISTER(DeepSvdd);
 
-at::Tensor svdd_loss(const at::Tensor& distances, const at::Tensor& target,
-                     const at::Tensor& radius, double nu, std::string_view reduction) {
-  TORCH_CHECK_VALUE(nu >= 0 && nu <= 1, "deep_svdd: expected nu from 0 to 1, got ", nu);
-  if (nu == 0) return reduce_rows(distances, target.ge(0), reduction);
-  const auto square = radius.detach().square();
-  return reduce_rows(square + (distances - square).relu() / nu, target.ge(0), reduction);
-}
+using at::Tensor;
+using namespace sphere;
 
-at::Tensor svdd_center(const at::Tensor& mean) {
-  constexpr double kLeast = 0.1;
-  const auto small = mean.abs().lt(kLeast);
-  return at::where(small, mean.sign() * kLeast, mean);
-}
+namespace {
 
-at::Tensor svdd_radius(const at::Tensor& distances, double nu) {
+Tensor square_radius(Tensors in) { return in[kRadius].detach().reshape({}).square(); }
+
+Tensor radius_of(const Tensor& distances, double nu) {
   return at::quantile(distances.detach().sqrt(), 1 - nu);
 }
 
-at::Tensor sad_loss(const at::Tensor& distances, const at::Tensor& semi_target, double eta,
-                    double eps, std::string_view reduction) {
-  TORCH_CHECK_VALUE(semi_target.sym_sizes() == distances.sym_sizes(),
-                    "deep_sad: expected semi-targets of the distances' shape ",
-                    distances.sym_sizes(), ", got ", semi_target.sym_sizes());
-  const auto shifted = distances + eps;
-  const auto labelled = at::where(semi_target.gt(0), eta * shifted, eta / shifted);
-  const auto values = at::where(semi_target.eq(0), distances, labelled);
-  return reduce_rows(values, at::ones_like(semi_target, at::kBool), reduction);
+double share(Tensors in, bool sum) {
+  return ops::mean_factor(sum, in[kLabels].ge(0).sum().item<std::int64_t>());
 }
+
+}  // namespace
+
+std::vector<Tensor> DeepSvdd::start(const Sizes& sizes) const {
+  return {at::zeros({sizes.dimension}), at::zeros({})};
+}
+
+std::vector<Term> DeepSvdd::composite(Tensors in) const {
+  sphere::check(kCard.name, in);
+  ops::check_one_number(in[kRadius], kCard.name, "radius");
+  const auto d = sphere::distances(in[kEmbedding], in[kCenter]);
+  const auto r = square_radius(in);
+  return {{0, nu == 0 ? d : r + (d - r).relu() / nu, in[kLabels].ge(0)}};
+}
+
+Parts DeepSvdd::parts(Tensors in, bool sum, std::int64_t wanted) const {
+  sphere::check(kCard.name, in);
+  ops::check_one_number(in[kRadius], kCard.name, "radius");
+  return ops::with_type(in[kEmbedding], "deep_svdd", [&](auto zero) {
+    using F = decltype(zero);
+    const F r = square_radius(in).template item<F>(), steep = static_cast<F>(nu > 0 ? 1 / nu : 0);
+    return sphere::parts<F>(in, wanted, share(in, sum), [&](std::int64_t y, F d) -> Row<F> {
+      if (y < 0) return {};
+      if (nu == 0) return {d, 1};
+      return d <= r ? Row<F>{r, 0} : Row<F>{r + (d - r) * steep, steep};
+    });
+  });
+}
+
+void DeepSvdd::update(Tensors in, Tensors state, const Event& event) const {
+  if (event.kind == Event::kBegin) sphere::begin(state[0], event);
+  if (event.kind != Event::kStep || nu == 0 || event.epoch < warmup_epochs) return;
+  const auto d = distances(in[kEmbedding], state).masked_select(in[kLabels].ge(0));
+  if (d.numel() > 0) state[1].copy_(radius_of(d, nu));
+}
+
+Tensor DeepSvdd::distances(const Tensor& embedding, Tensors state) const {
+  return sphere::distances(embedding, state[0]);
+}
+
+void DeepSvdd::readout(const NetworkOutput& output, Tensors state, Readout& r) const {
+  r.logits = at::Tensor();
+  r.score = distances(output.logits, state);
+}
+
+namespace {
+
+// max(0, d - R^2) over ID rows: the peer's form.
+std::vector<Term> hinge_composite(Numbers, Tensors in) {
+  sphere::check("deep_svdd", in);
+  ops::check_one_number(in[kRadius], "deep_svdd", "radius");
+  const auto d = sphere::distances(in[kEmbedding], in[kCenter]);
+  return {{0, (d - square_radius(in)).relu(), in[kLabels].ge(0)}};
+}
+
+Parts hinge_parts(Numbers, Tensors in, bool sum, std::int64_t wanted) {
+  sphere::check("deep_svdd", in);
+  ops::check_one_number(in[kRadius], "deep_svdd", "radius");
+  return ops::with_type(in[kEmbedding], "svdd_hinge_loss", [&](auto zero) {
+    using F = decltype(zero);
+    const F r = square_radius(in).template item<F>();
+    return sphere::parts<F>(in, wanted, share(in, sum), [&](std::int64_t y, F d) -> Row<F> {
+      return y < 0 || d <= r ? Row<F>{} : Row<F>{d - r, 1};
+    });
+  });
+}
+
+constexpr ops::DirectLoss kHinge{"svdd_hinge_loss", 4, 1, 0, 1, hinge_composite, hinge_parts};
+[[maybe_unused]] const bool registered = ops::register_direct_loss(kHinge);
+
+}  // namespace
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
   const std::vector<at::Tag> tag{at::Tag::pt2_compliant_tag};
   m.def(
       "svdd_loss(Tensor distances, Tensor target, Tensor radius, float nu=0, str reduction='mean') "
       "-> Tensor",
-      svdd_loss, tag);
-  m.def("svdd_center(Tensor mean) -> Tensor", svdd_center, tag);
-  m.def("svdd_radius(Tensor distances, float nu) -> Tensor", svdd_radius, tag);
+      [](const Tensor& d, const Tensor& target, const Tensor& radius, double nu,
+         std::string_view reduction) {
+        TORCH_CHECK_VALUE(nu >= 0 && nu <= 1, "deep_svdd: expected nu from 0 to 1, got ", nu);
+        const auto r = radius.detach().square();
+        return ops::add_up_terms({{0, nu == 0 ? d : r + (d - r).relu() / nu, target.ge(0)}}, 1,
+                                 parse_reduction(reduction, "deep_svdd"))
+            .loss;
+      },
+      tag);
+  m.def("svdd_center(Tensor mean) -> Tensor", sphere::center_of, tag);
+  m.def("svdd_radius(Tensor distances, float nu) -> Tensor", radius_of, tag);
   m.def(
-      "sad_loss(Tensor distances, Tensor semi_target, float eta=1, float eps=1e-6, "
+      "svdd_hinge_loss(Tensor embedding, Tensor center, Tensor target, Tensor radius, "
       "str reduction='mean') -> Tensor",
-      sad_loss, tag);
+      [](const Tensor& x, const Tensor& center, const Tensor& target, const Tensor& radius,
+         std::string_view reduction) {
+        // Of a copy of the radius: it may be updated before the backward pass.
+        const std::vector in{x, target, center, radius.detach().clone()};
+        return ops::direct_loss(kHinge, in, {}, parse_reduction(reduction, "deep_svdd")).loss;
+      },
+      tag);
 }
 
 }  // namespace ood

@@ -1,10 +1,7 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include <string_view>
-
-#include "ood/formula/formula.h"
+#include "ood/registry/options.h"
+#include "ood/registry/slice.h"
 
 namespace ood {
 
@@ -18,27 +15,27 @@ namespace ood {
 /// not classify. The radius R has no gradient; after warm-up it is the (1 - nu) quantile of the
 /// distances of each batch.
 struct DeepSvdd {
-  static constexpr std::string_view kName = "deep_svdd";
-  static constexpr std::string_view kClassName = "DeepSVDDLoss";
-  static constexpr std::string_view kSummary =
-      "All known data in a small sphere; does not classify.";
-  static constexpr std::string_view kFormula =
-      "d = ||f - c||^2;  ID: d, or with nu > 0: R^2 + max(0, d - R^2) / nu";
-  static constexpr std::string_view kPaper =
-      "Ruff et al.: Deep One-Class Classification, ICML 2018";
-  static constexpr std::string_view kScore = "center_distance";
-  static constexpr std::string_view kOodLabels = "left out";
-  static constexpr std::string_view kInput = "embedding";
-  static constexpr std::string_view kPitfalls =
-      "A bias in the last layer lets the network map everything onto the center.";
+  static constexpr Card kCard{
+      .name = "deep_svdd",
+      .class_name = "DeepSVDDLoss",
+      .summary = "All known data in a small sphere; does not classify.",
+      .formula = "d = ||f - c||^2;  ID: d, or with nu > 0: R^2 + max(0, d - R^2) / nu",
+      .paper = "Ruff et al.: Deep One-Class Classification, ICML 2018",
+      .score = "center_distance",
+      .ood_labels = "left out",
+      .input = "embedding",
+      .pitfalls = "A bias in the last layer lets the network map everything onto the center.",
+      .embedding = 32,
+      .without_bias = true,
+      // Squared distances in many dimensions: 0.1 kills the units within a few steps.
+      .learning_rate = 0.01,
+      .classifies = false,
+  };
   static constexpr auto kTerms = std::array<std::string_view, 1>{"sphere"};
-  // Squared distances in many dimensions: 0.1 kills the units within a few steps.
-  static constexpr double kLearningRate = 0.01;
-  static constexpr std::int64_t kEmbedding = 32;
-  static constexpr bool kWithoutBias = true;
-  static constexpr bool kClassifies = false;
-  static constexpr bool kUsesOod = false;
-  static constexpr Balance kBalance = Balance::kPerPopulation;
+  static constexpr auto kInputs = std::array{Input{"embedding", Input::kOutputs}};
+  static constexpr auto kState = std::array{State{"center"}, State{"radius"}};
+  static constexpr bool kByDimension = true;
+  static constexpr bool kUpdatesEachStep = true;
 
   double nu = 0;
   double warmup_epochs = 10;
@@ -48,76 +45,19 @@ struct DeepSvdd {
                           "share of the data outside of the sphere; 0: one-class objective",
                           "the one-class objective; the paper's soft boundary uses 0.1"},
       Parameter<DeepSvdd>{"warmup_epochs", &DeepSvdd::warmup_epochs, 0, kInfinity,
-                          "epochs before the radius follows the batches", "the authors' code"},
+                          "epochs before the radius follows the batches", "the authors' code",
+                          true},
   };
+
+  std::vector<at::Tensor> start(const Sizes& sizes) const;
+  std::vector<Term> composite(Tensors in) const;
+  Parts parts(Tensors in, bool sum, std::int64_t wanted) const;
+  void update(Tensors in, Tensors state, const Event& event) const;
+  at::Tensor distances(const at::Tensor& embedding, Tensors state) const;
+  void readout(const NetworkOutput& output, Tensors state, Readout& r) const;
 };
 
-/// distances [N] = ||f - c||^2, target [N], radius a scalar tensor; nu = 0: one-class.
-at::Tensor svdd_loss(const at::Tensor& distances, const at::Tensor& target,
-                     const at::Tensor& radius, double nu, std::string_view reduction);
-
-/// The mean of a first pass as a center: entries within 0.1 of 0 move to +-0.1 by their sign, exact
-/// zeros stay.
-at::Tensor svdd_center(const at::Tensor& mean);
-
-/// The (1 - nu) quantile of the square roots of the distances, linearly interpolated.
-at::Tensor svdd_radius(const at::Tensor& distances, double nu);
-
-/// max(0, ||f - c||^2 - R^2) over ID rows, "mean" or "sum": embedding [N, D], center [D], target
-/// [N], radius a scalar tensor without gradient.
-at::Tensor svdd_hinge_loss(const at::Tensor& embedding, const at::Tensor& center,
-                           const at::Tensor& target, const at::Tensor& radius,
-                           std::string_view reduction);
-
-/// Deep SAD: as the one-class objective, and labelled outliers are pushed away, one mean over all
-/// rows.
-///
-///   unlabelled (0): d     labelled normal (+1): eta (d + eps)     outlier (-1): eta / (d + eps)
-struct DeepSad {
-  static constexpr std::string_view kName = "deep_sad";
-  static constexpr std::string_view kClassName = "DeepSADLoss";
-  static constexpr std::string_view kSummary =
-      "All known data near a center, outliers away from it; does not classify.";
-  static constexpr std::string_view kFormula =
-      "d = ||f - c||^2;  ID: d, or labelled normal: eta (d + eps);  OOD: eta / (d + eps)";
-  static constexpr std::string_view kPaper =
-      "Ruff et al.: Deep Semi-Supervised Anomaly Detection, ICLR 2020";
-  static constexpr std::string_view kScore = "center_distance";
-  static constexpr std::string_view kOodLabels = "outliers: pushed away from the center";
-  static constexpr std::string_view kInput = "embedding";
-  static constexpr std::string_view kPitfalls =
-      "The gradient of an outlier near the center is of the order eps^-1.5.";
-  static constexpr auto kTerms = std::array<std::string_view, 1>{"sphere"};
-  // Squared distances in many dimensions: 0.1 kills the units within a few steps.
-  static constexpr double kLearningRate = 0.01;
-  static constexpr std::int64_t kEmbedding = 32;
-  static constexpr bool kWithoutBias = true;
-  static constexpr bool kClassifies = false;
-  static constexpr bool kUsesOod = true;
-  static constexpr Balance kBalance = Balance::kWholeBatch;
-
-  double eta = 1;
-  double eps = 1e-6;
-  double labelled_normal = 0;
-
-  static constexpr auto kParameters = std::array{
-      Parameter<DeepSad>{"eta", &DeepSad::eta, 0, kInfinity, "weight of labelled samples",
-                         "the paper"},
-      Parameter<DeepSad>{"eps", &DeepSad::eps, kAboveZero, kInfinity, "added to distances",
-                         "the authors' code"},
-      Parameter<DeepSad>{"labelled_normal", &DeepSad::labelled_normal, 0, 1,
-                         "1: ID samples count as labelled normal, 0: as unlabelled",
-                         "unlabelled, as in pytorch-ood"},
-  };
-};
-
-/// distances [N] = ||f - c||^2; semi_target [N] of 0, +1, -1.
-at::Tensor sad_loss(const at::Tensor& distances, const at::Tensor& semi_target, double eta,
-                    double eps, std::string_view reduction);
-
-/// The same, "mean" or "sum", from embedding [N, D] and center [D].
-at::Tensor sad_embedding_loss(const at::Tensor& embedding, const at::Tensor& center,
-                              const at::Tensor& semi_target, double eta, double eps,
-                              std::string_view reduction);
-
+namespace nn {
+using DeepSVDDLoss = Criterion<PlainOptions<DeepSvdd>>;
+}
 }  // namespace ood

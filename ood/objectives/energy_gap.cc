@@ -3,11 +3,11 @@
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/stack.h>
 
-#include "ood/objectives/register.h"
 #include "ood/ops/row_terms.h"
+#include "ood/registry/register.h"
 
 namespace ood {
-OOD_REGISTER_FORMULA(EnergyGap);
+OOD_REGISTER(EnergyGap);
 
 at::Tensor EnergyGap::combine(const at::Tensor& sums, const at::Tensor& counts) const {
   const auto means = sums / counts.clamp_min(1).to(sums.scalar_type()).unsqueeze(1);

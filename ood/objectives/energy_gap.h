@@ -1,6 +1,6 @@
 #pragma once
 
-#include "ood/nn/loss_options.h"
+#include "ood/registry/options.h"
 
 namespace ood {
 
@@ -14,20 +14,21 @@ namespace ood {
 /// are `margin` apart. A batch quantity: there is no value per row. If either population is empty
 /// the gap term is 0.
 struct EnergyGap {
-  static constexpr std::string_view kName = "energy_gap";
-  static constexpr std::string_view kClassName = "EnergyGapLoss";
-  static constexpr std::string_view kSummary =
-      "Cross-entropy, and a hinge on the difference of the mean energies; not Liu et al.";
-  static constexpr std::string_view kFormula =
-      "mean_ID (logsumexp(x) - x[y]) + lambda max(0, mean_ID E - mean_OOD E + margin),  "
-      "E = -logsumexp(x)";
-  static constexpr std::string_view kPaper = "no paper; EnergyRegularizedLoss of incerto 0.1.1";
-  static constexpr std::string_view kScore = "energy";
-  static constexpr std::string_view kOodLabels = "outliers: their mean energy is pushed up";
+  static constexpr Card kCard{
+      .name = "energy_gap",
+      .class_name = "EnergyGapLoss",
+      .summary =
+          "Cross-entropy, and a hinge on the difference of the mean energies; not Liu et al.",
+      .formula =
+          "mean_ID (logsumexp(x) - x[y]) + lambda max(0, mean_ID E - mean_OOD E + margin),  "
+          "E = -logsumexp(x)",
+      .paper = "no paper; EnergyRegularizedLoss of incerto 0.1.1",
+      .score = "energy",
+      .ood_labels = "outliers: their mean energy is pushed up",
+      .uses_ood = true,
+  };
   static constexpr auto kTerms = std::array<std::string_view, 2>{"cross_entropy", "energy_gap"};
   static constexpr unsigned kUses = kNll | kLogSumExp;
-  static constexpr bool kUsesOod = true;
-  static constexpr Balance kBalance = Balance::kPerPopulation;
 
   double lambda = 0.1;
   double margin = 10;
@@ -54,7 +55,7 @@ struct EnergyGapLossOptions : LossOptions<EnergyGapLossOptions, EnergyGap> {
   OOD_OPTION(lambda)
   OOD_OPTION(margin)
 };
-using EnergyGapLoss = FormulaLoss<EnergyGapLossOptions>;
+using EnergyGapLoss = Criterion<EnergyGapLossOptions>;
 namespace functional {
 inline constexpr LossFunction<EnergyGapLossOptions> energy_gap;
 

@@ -2,54 +2,63 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/unbind.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
 #include <array>
 #include <cmath>
 
-#include "ood/objectives/register.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/direct_loss.h"
 #include "ood/ops/logistic.h"
 #include "ood/ops/row_numbers.h"
 #include "ood/ops/row_terms.h"
+#include "ood/registry/register.h"
 
 namespace ood {
-OOD_REGISTER_DESCRIPTION(EnergyMargin);
+OOD_REGISTER(EnergyMargin);
 
 namespace {
 
-void check(const at::Tensor& logits, const at::Tensor& phi_weight, const at::Tensor& phi_bias) {
+enum { kLogits, kLabels, kPhiWeight, kPhiBias, kMultipliers, kBoundary };  // of the inputs
+enum { kWeight, kBias, kNumbers, kEdge, kWindow };                         // of all state
+
+constexpr double kNotMeasured = -1;  // in place of L_0
+
+void check(Tensors in) {
+  const auto &logits = in[kLogits], &w = in[kPhiWeight], &b = in[kPhiBias];
   TORCH_CHECK_VALUE(logits.dim() >= 2, "energy_margin: expected logits [N, C], got ",
                     logits.sym_sizes());
-  TORCH_CHECK_VALUE(phi_weight.sym_numel() == 1 && phi_bias.sym_numel() == 1,
+  TORCH_CHECK_VALUE(w.sym_numel() == 1 && b.sym_numel() == 1,
                     "energy_margin: expected a logistic layer of one weight and one bias, got ",
-                    phi_weight.sym_sizes(), " and ", phi_bias.sym_sizes());
+                    w.sym_sizes(), " and ", b.sym_sizes());
+  TORCH_CHECK_VALUE(in.size() <= kMultipliers || in[kMultipliers].sym_numel() == 5,
+                    "energy_margin: expected a state of 5 numbers, got ",
+                    in[kMultipliers].sym_sizes());
 }
 
-void check_state(const at::Tensor& state) {
-  TORCH_CHECK_VALUE(state.sym_numel() == 5, "energy_margin: expected a state of 5 numbers, got ",
-                    state.sym_sizes());
-}
+/// Means over the ID and OOD rows that the constraints are made of; 0 for an empty population.
+struct Means {
+  at::Tensor inside, outside, cross_entropy, known;
+};
 
-}  // namespace
-
-EnergyMarginMeans energy_margin_means(const at::Tensor& logits, const at::Tensor& target,
-                                      const at::Tensor& phi_weight, const at::Tensor& phi_bias,
-                                      double margin) {
-  check(logits, phi_weight, phi_bias);
-  EnergyMarginMeans m;
-  m.known = target.ge(0);
-  m.cross_entropy = cross_entropy(logits, target);
-  const auto s = at::logsumexp(logits.to(ops::computing_type(logits)), 1);
-  const auto w = phi_weight.reshape({}), b = phi_bias.reshape({});
+Means means_of(Tensors in, double margin) {
+  check(in);
+  Means m;
+  m.known = in[kLabels].ge(0);
+  m.cross_entropy = cross_entropy(in[kLogits], in[kLabels]);
+  const auto s = at::logsumexp(ops::widened(in[kLogits]), 1);
+  const auto w = in[kPhiWeight].reshape({}), b = in[kPhiBias].reshape({});
   const auto phi = w * s + b, is_known = m.known.to(phi.scalar_type());
   const auto is_other = 1.0 - is_known;
   m.inside = at::sigmoid(phi).mul(is_known).sum() / is_known.sum().clamp_min(1);
@@ -57,58 +66,87 @@ EnergyMarginMeans energy_margin_means(const at::Tensor& logits, const at::Tensor
   return m;
 }
 
+// psi(c; multiplier, penalty). Both branches in one: with t = max(0, b c + l) the first is
+// (t^2 - l^2) / (2 b), too.
 at::Tensor augmented_lagrangian(const at::Tensor& c, const at::Tensor& l, const at::Tensor& b) {
-  // Both branches in one: with t = max(0, b c + l) the first is (t^2 - l^2) / (2 b), too.
   return ((b * c + l).relu().square() - l.square()) / (2 * b);
 }
 
-EnergyMarginTerms energy_margin_terms(const EnergyMarginMeans& m, const at::Tensor& state,
-                                      double false_alarm, double tau, double out_weight) {
-  check_state(state);
-  // A copy, since an update in place may come before the backward pass.
-  const auto now = state.to(m.inside.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
-  const auto of = [&](std::int64_t i) { return now.select(0, i); };
+// One update of the multipliers by violations over the training data.
+void multipliers_(const at::Tensor& state, double inside, double ce, const EnergyMargin& p) {
+  const auto stepped = [&](const at::Tensor& l, const at::Tensor& b, double c) {
+    return at::where((b * c + l).ge(0), l + p.rate * c, l - p.rate * l / b);
+  };
+  const auto grown = [&](const at::Tensor& b, double c) {
+    return c > p.tolerance ? b * p.growth : b;
+  };
+  const auto part = state.clone().unbind();  // l1, b1, l2, b2, L_0
+  auto l1 = stepped(part[0], part[1], inside);
+  const auto l2 = stepped(p.shared_multiplier ? l1 : part[2], part[3], ce);
+  if (p.shared_multiplier) l1 = l2;
+  state.copy_(at::stack({l1, grown(part[1], inside), l2, grown(part[3], ce), part[4]}));
+}
+
+}  // namespace
+
+// The margin is two units of the logistic function wide, so that both terms have a gradient.
+std::vector<at::Tensor> EnergyMargin::start(const Sizes&) const {
+  const double before = initial_cross_entropy > 0 ? initial_cross_entropy : kNotMeasured;
+  const auto one = at::zeros({1});
+  return {at::full({1, 1}, -2 * steepness(), one.options()), one,
+          at::tensor({0.0, 1.0, 0.0, 1.0, before}).to(one.scalar_type()), at::zeros({}),
+          at::zeros({3}, at::kDouble)};
+}
+
+// A training's layer learns on (s - boundary) / margin: on s itself its bias and slope would be so
+// entangled that a step of one undoes the other. With a positive slope large logits would mean OOD,
+// and the margin its opposite; straight through, so that a gradient can bring it back.
+std::vector<at::Tensor> EnergyMargin::prepare(Tensors in) const {
+  const bool training = in.size() > kBoundary;
+  const auto w = training ? in[kPhiWeight] * steepness() : in[kPhiWeight];
+  const auto slope = w + (w.clamp_max(-steepness()) - w).detach();
+  const auto bias = training ? in[kPhiBias] - slope.reshape({1}) * in[kBoundary] : in[kPhiBias];
+  return {in[kLogits], in[kLabels], slope, bias, in[kMultipliers]};
+}
+
+std::vector<Term> EnergyMargin::composite(Tensors in) const {
+  const auto m = means_of(in, margin);
+  const auto of = [&](std::int64_t i) { return in[kMultipliers].select(0, i); };
   // Without ID rows there is no violation, which is not the same as a violation of -false_alarm.
   const auto any = m.known.any();
   const auto psi = [&](const at::Tensor& violation, std::int64_t i) {
     const auto value = augmented_lagrangian(violation, of(i), of(i + 1));
     return at::where(any, value, at::zeros_like(value));
   };
-  return {psi(m.cross_entropy - tau * of(4), 2), out_weight * m.outside,
-          psi(m.inside - false_alarm, 0)};
+  const auto measured = of(4).ge(0);
+  const auto if_measured = [&](const at::Tensor& t) {
+    return at::where(measured, t, at::zeros_like(t));
+  };
+  return {{0, at::where(measured, psi(m.cross_entropy - tau * of(4), 2), m.cross_entropy), {}},
+          {1, if_measured(out_weight * m.outside), {}},
+          {2, if_measured(psi(m.inside - false_alarm, 0)), {}}};
 }
 
 namespace {
-
-using Inputs = ops::DirectLoss::Inputs;
-using Numbers = ops::DirectLoss::Numbers;
-enum { kLogits, kTarget, kPhiWeight, kPhiBias, kState };  // of the inputs
-enum { kMargin, kFalseAlarm, kTau, kOutWeight };          // of the numbers
-
-at::Tensor composite(Inputs in, Numbers n) {
-  const auto terms = energy_margin_terms(
-      energy_margin_means(in[kLogits], in[kTarget], in[kPhiWeight], in[kPhiBias], n[kMargin]),
-      in[kState], n[kFalseAlarm], n[kTau], n[kOutWeight]);
-  return terms.classification + terms.outside + terms.inside;
-}
 
 // With phi = w s + b for a row's log-sum s, and t = max(0, B c + L):
 //
 //   d psi(c) / dc = t     d sigmoid(phi) / ds = w sigmoid(phi) sigmoid(-phi)
 template <class F>
-std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted) {
-  const auto target = in[kTarget].contiguous();
-  const auto state = in[kState].contiguous();
-  const ops::RowNumbers rows(in[kLogits], target, EnergyMargin::kName, /*uses_ood=*/true);
+Parts parts_of(const EnergyMargin& p, Tensors in, std::int64_t wanted) {
+  const auto target = in[kLabels].contiguous();
+  const auto state = in[kMultipliers].contiguous();
+  const ops::RowNumbers rows(in[kLogits], target, EnergyMargin::kCard.name, /*uses_ood=*/true);
   const std::int64_t n = target.numel();
-  if (n > 0 && (rows.known == 0 || rows.known == n)) {
+  const F *s = rows.lse.const_data_ptr<F>(), *nll = rows.nll.const_data_ptr<F>(),
+          *now = state.const_data_ptr<F>();
+  const bool measured = now[4] >= 0;
+  if (measured && n > 0 && (rows.known == 0 || rows.known == n)) {
     TORCH_WARN_ONCE("energy_margin: a batch has no ", rows.known == 0 ? "ID" : "OOD",
                     " rows, so that it ",
                     rows.known == 0 ? "holds no constraint" : "pushes nothing out",
                     "; mix both into every batch");
   }
-  const F *s = rows.lse.const_data_ptr<F>(), *nll = rows.nll.const_data_ptr<F>(),
-          *now = state.const_data_ptr<F>();
   const auto* y = target.const_data_ptr<std::int64_t>();
   const double w = in[kPhiWeight].const_data_ptr<F>()[0], b = in[kPhiBias].const_data_ptr<F>()[0];
   const double shares[2] = {ops::mean_factor(false, n - rows.known),
@@ -121,7 +159,7 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
   std::vector<double> slope(static_cast<std::size_t>(n));  // of a row's sigmoid by its log-sum
   for (std::int64_t i = 0; i < n; ++i) {
     const bool known = y[i] >= 0;
-    const double sign = known ? 1 : -1, at = known ? s[i] : s[i] + numbers[kMargin];
+    const double sign = known ? 1 : -1, at = known ? s[i] : s[i] + p.margin;
     const ops::Logistic phi(sign * (w * at + b));
     const double g = sign * phi.sigmoid * phi.sigmoid_minus * shares[known];
     auto& mean = means[known];
@@ -132,17 +170,22 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
     ce += known ? nll[i] * shares[1] : 0;
   }
   // Of the two constraints.
-  double loss = numbers[kOutWeight] * means[0].value, to_inside = 0, to_ce = 0;
+  double terms[3] = {0, p.out_weight * means[0].value, 0}, to_inside = 0, to_ce = 0;
   const auto psi = [&](double violation, const F* multiplier, double& derivative) {
     const double l = multiplier[0], penalty = multiplier[1];
     derivative = std::max(penalty * violation + l, 0.0);
-    loss += (derivative * derivative - l * l) / (2 * penalty);
+    return (derivative * derivative - l * l) / (2 * penalty);
   };
-  if (rows.known > 0) {
-    psi(means[1].value - numbers[kFalseAlarm], now, to_inside);
-    psi(ce - numbers[kTau] * now[4], now + 2, to_ce);
+  double to_mean[2] = {p.out_weight, 0};
+  if (!measured) {
+    terms[0] = ce;
+    terms[1] = to_mean[0] = 0;
+    to_ce = 1;
+  } else if (rows.known > 0) {
+    terms[2] = psi(means[1].value - p.false_alarm, now, to_inside);
+    terms[0] = psi(ce - p.tau * now[4], now + 2, to_ce);
+    to_mean[1] = to_inside;
   }
-  const double to_mean[2] = {numbers[kOutWeight], to_inside};
   const auto upstream = at::empty({2, n}, rows.nll.options());
   F *to_nll = upstream.mutable_data_ptr<F>(), *to_lse = to_nll + n;
   for (std::int64_t i = 0; i < n; ++i) {
@@ -154,53 +197,74 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
     return ops::scalar<F>(to_mean[0] * by_outside + to_mean[1] * by_inside, rows.nll)
         .view(in[input].sizes());
   };
-  std::vector<at::Tensor> parts(6);
-  parts[0] = ops::scalar<F>(loss, rows.nll);
-  if (ops::wants(wanted, kLogits)) parts[1 + kLogits] = rows.gradient(upstream);
+  Parts parts{{terms[0], terms[1], terms[2]}, std::vector<at::Tensor>(in.size())};
+  auto& to = parts.gradients;
+  if (ops::wants(wanted, kLogits)) to[kLogits] = rows.gradient(upstream);
   if (ops::wants(wanted, kPhiWeight))
-    parts[1 + kPhiWeight] = of_layer(means[0].by_w, means[1].by_w, kPhiWeight);
-  if (ops::wants(wanted, kPhiBias))
-    parts[1 + kPhiBias] = of_layer(means[0].by_b, means[1].by_b, kPhiBias);
+    to[kPhiWeight] = of_layer(means[0].by_w, means[1].by_w, kPhiWeight);
+  if (ops::wants(wanted, kPhiBias)) to[kPhiBias] = of_layer(means[0].by_b, means[1].by_b, kPhiBias);
   return parts;
 }
 
-std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
-  return ops::with_type(in[kLogits], "energy_margin_loss",
-                        [&](auto zero) { return parts_of<decltype(zero)>(in, numbers, wanted); });
-}
-
-constexpr ops::DirectLoss kDirect{"energy_margin_loss", 5, 4, composite, parts};
-[[maybe_unused]] const bool direct_registered = ops::register_direct_loss(kDirect);
-
 }  // namespace
 
-at::Tensor energy_margin_loss(const at::Tensor& logits, const at::Tensor& target,
-                              const at::Tensor& phi_weight, const at::Tensor& phi_bias,
-                              const at::Tensor& state, double margin, double false_alarm,
-                              double tau, double out_weight) {
-  check(logits, phi_weight, phi_bias);
-  check_state(state);
-  // Of a copy of the state: it may be updated before the backward pass.
-  const std::vector<at::Tensor> inputs{logits, ops::class_labels(target, EnergyMargin::kName),
-                                       phi_weight, phi_bias, state.detach().clone()};
-  const std::array numbers{margin, false_alarm, tau, out_weight};
-  return logits.dim() == 2 ? ops::direct_loss(kDirect, inputs, numbers)
-                           : composite(inputs, numbers);
+Parts EnergyMargin::parts(Tensors in, bool, std::int64_t wanted) const {
+  check(in);
+  return ops::with_type(in[kLogits], "energy_margin",
+                        [&](auto zero) { return parts_of<decltype(zero)>(*this, in, wanted); });
 }
 
-void energy_margin_update_(at::Tensor& state, double inside_violation, double ce_violation,
-                           double rate, double growth, double tolerance, bool shared_multiplier) {
-  const at::NoGradGuard no_grad;
-  const auto stepped = [&](const at::Tensor& l, const at::Tensor& b, double c) {
-    return at::where((b * c + l).ge(0), l + rate * c, l - rate * l / b);
-  };
-  const auto grown = [&](const at::Tensor& b, double c) { return c > tolerance ? b * growth : b; };
-  const auto part = state.clone().unbind();  // l1, b1, l2, b2, L_0
-  auto l1 = stepped(part[0], part[1], inside_violation);
-  const auto l2 = stepped(shared_multiplier ? l1 : part[2], part[3], ce_violation);
-  if (shared_multiplier) l1 = l2;
-  state.copy_(
-      at::stack({l1, grown(part[1], inside_violation), l2, grown(part[3], ce_violation), part[4]}));
+void EnergyMargin::update(Tensors in, Tensors state, const Event& event) const {
+  const bool training = state.size() > kEdge;
+  const bool measured = state[kNumbers][4].item<double>() >= 0;
+  if (event.kind == Event::kBegin && (!training || warmup_epochs == 0)) measure(state, event);
+  if (event.kind == Event::kEpoch && !measured && event.epoch >= warmup_epochs)
+    measure(state, event);
+  if (event.kind != Event::kStep || !training || !measured) return;
+  std::vector<at::Tensor> all{in[0], in[1]};
+  all.insert(all.end(), state.begin(), state.begin() + kWindow);
+  const auto m = means_of(prepare(all), margin);
+  if (m.known.any().item<bool>())
+    state[kWindow].add_(
+        at::tensor({m.inside.item<double>(), m.cross_entropy.item<double>(), 1.0}).to(at::kDouble));
+  const double per_epoch = updates / event.epochs;
+  if (std::floor(event.epoch * per_epoch) != std::floor(event.before * per_epoch))
+    update_multipliers(state);
+}
+
+// By the means over the steps since the last update.
+void EnergyMargin::update_multipliers(Tensors state) const {
+  const auto& window = state[kWindow];
+  const auto n = window[2].item<double>();
+  if (n == 0) return;
+  multipliers_(state[kNumbers], window[0].item<double>() / n - false_alarm,
+               window[1].item<double>() / n - tau * state[kNumbers][4].item<double>(), *this);
+  window.zero_();
+}
+
+// L_0, and a logistic layer from which both terms have a gradient: its boundary where as many of
+// the training data would be rejected as may be. Drawn at random, it saturates.
+void EnergyMargin::measure(Tensors state, const Event& event) const {
+  std::vector<at::Tensor> log_sums;
+  double ce = 0;
+  event.pass([&](Tensors in) {
+    const auto known = in[kLabels].ge(0);
+    log_sums.push_back(at::logsumexp(in[kLogits], 1).masked_select(known));
+    ce += cross_entropy(in[kLogits], in[kLabels], "sum").item<double>();
+  });
+  const auto s = log_sums.empty() ? at::Tensor() : std::get<0>(at::cat(log_sums).sort());
+  TORCH_CHECK_VALUE(s.defined() && s.numel() > 0,
+                    "energy_margin: expected batches with ID rows, got none");
+  const auto at = static_cast<std::int64_t>(false_alarm * static_cast<double>(s.numel() - 1));
+  if (state.size() > kEdge) {
+    state[kEdge].copy_(s[at]);
+    state[kWeight].fill_(-2);
+    state[kBias].fill_(0);
+  } else {
+    state[kWeight].fill_(-2 * steepness());
+    state[kBias].copy_(2 * steepness() * s[at]);
+  }
+  state[kNumbers][4].fill_(ce / static_cast<double>(s.numel()));
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
@@ -208,7 +272,20 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "energy_margin_loss(Tensor logits, Tensor target, Tensor phi_weight, Tensor phi_bias, "
       "Tensor state, float margin=10, float false_alarm=0.05, float tau=2, float out_weight=1) -> "
       "Tensor",
-      energy_margin_loss, {at::Tag::pt2_compliant_tag});
+      [](const at::Tensor& logits, const at::Tensor& target, const at::Tensor& phi_weight,
+         const at::Tensor& phi_bias, const at::Tensor& state, double margin, double false_alarm,
+         double tau, double out_weight) {
+        auto parameters = get_objective("energy_margin").defaults();
+        const double own[] = {margin, false_alarm, tau, out_weight};
+        std::copy(std::begin(own), std::end(own), parameters.begin() + 1);
+        // Of a copy of the state: it may be updated before the backward pass.
+        return ops::direct_loss(
+                   "energy_margin",
+                   std::vector{logits, target, phi_weight, phi_bias, state.detach().clone()},
+                   parameters, Reduction::kMean)
+            .loss;
+      },
+      {at::Tag::pt2_compliant_tag});
   m.def("augmented_lagrangian(Tensor violation, Tensor multiplier, Tensor penalty) -> Tensor",
         augmented_lagrangian, {at::Tag::pt2_compliant_tag});
   m.def(
@@ -216,16 +293,21 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "float margin=10) -> (Tensor inside, Tensor outside, Tensor cross_entropy)",
       [](const at::Tensor& logits, const at::Tensor& target, const at::Tensor& phi_weight,
          const at::Tensor& phi_bias, double margin) {
-        const auto means = energy_margin_means(logits, target, phi_weight, phi_bias, margin);
-        return std::make_tuple(means.inside, means.outside, means.cross_entropy);
+        const auto m = means_of(std::vector{logits, target, phi_weight, phi_bias}, margin);
+        return std::make_tuple(m.inside, m.outside, m.cross_entropy);
       });
   m.def(
       "energy_margin_update_(Tensor(a!) state, float inside_violation, float ce_violation, "
       "float rate=1, float growth=1.5, float tolerance=0, bool shared_multiplier=False) -> ()",
       [](const at::Tensor& state, double inside, double ce, double rate, double growth,
          double tolerance, bool shared) {
-        at::Tensor s = state;
-        energy_margin_update_(s, inside, ce, rate, growth, tolerance, shared);
+        const at::NoGradGuard no_grad;
+        EnergyMargin p;
+        p.rate = rate;
+        p.growth = growth;
+        p.tolerance = tolerance;
+        p.shared_multiplier = shared;
+        multipliers_(state, inside, ce, p);
       });
 }
 

@@ -1,10 +1,7 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include <string_view>
-
-#include "ood/formula/formula.h"
+#include "ood/registry/options.h"
+#include "ood/registry/slice.h"
 
 namespace ood {
 
@@ -17,26 +14,37 @@ namespace ood {
 ///   psi(c2; l2, b2) + out_weight L_out + psi(c1; l1, b1),
 ///   psi(c; l, b) = l c + b c^2 / 2 where b c + l >= 0, else -l^2 / (2 b)
 ///
-/// L_0 is the cross-entropy before; the multipliers l and penalties b follow the violations.
+/// L_0 is the cross-entropy before; the multipliers l and penalties b follow the violations. A
+/// missing population contributes exactly 0. state [5]: l and b of the false alarms, of the
+/// cross-entropy, and L_0.
 struct EnergyMargin {
-  static constexpr std::string_view kName = "energy_margin";
-  static constexpr std::string_view kClassName = "EnergyMarginLoss";
-  static constexpr std::string_view kSummary =
-      "Outliers beyond an energy margin, under constraints on ID data and accuracy (SCONE).";
-  static constexpr std::string_view kFormula =
-      "psi(CE - tau L_0) + out_weight mean_OOD sigmoid(-phi(s + margin)) + psi(mean_ID "
-      "sigmoid(phi(s)) - false_alarm)";
-  static constexpr std::string_view kPaper = "Bai et al.: Feed Two Birds with One Scone, ICML 2023";
-  static constexpr std::string_view kScore = "energy";
-  static constexpr std::string_view kOodLabels = "outliers beyond the margin";
-  static constexpr std::string_view kPitfalls =
-      "The method fine-tunes: while the cross-entropy is below tau L_0 nothing trains the "
-      "classifier. Runs from random weights learn it in warmup_epochs first.";
+  static constexpr Card kCard{
+      .name = "energy_margin",
+      .class_name = "EnergyMarginLoss",
+      .summary =
+          "Outliers beyond an energy margin, under constraints on ID data and accuracy (SCONE).",
+      .formula =
+          "psi(CE - tau L_0) + out_weight mean_OOD sigmoid(-phi(s + margin)) + psi(mean_ID "
+          "sigmoid(phi(s)) - false_alarm)",
+      .paper = "Bai et al.: Feed Two Birds with One Scone, ICML 2023",
+      .score = "energy",
+      .ood_labels = "outliers beyond the margin",
+      .pitfalls =
+          "The method fine-tunes: while the cross-entropy is below tau L_0 nothing trains the "
+          "classifier. Runs from random weights learn it in warmup_epochs first.",
+      .uses_ood = true,
+      .per_row = false,
+  };
   static constexpr auto kTerms =
       std::array<std::string_view, 3>{"classification", "outside", "inside"};
-  static constexpr bool kUsesOod = true;
-  static constexpr Balance kBalance = Balance::kPerPopulation;
+  static constexpr auto kState = std::array{
+      State{.name = "phi.weight", .role = State::kParameter},
+      State{.name = "phi.bias", .role = State::kParameter}, State{"state"},
+      State{.name = "boundary", .training_only = true},
+      State{.name = "window", .role = State::kExact, .in_loss = false, .training_only = true}};
+  static constexpr bool kUpdatesEachStep = true;
 
+  double initial_cross_entropy = 0;
   double margin = 10;
   double false_alarm = 0.05;
   double tau = 2;
@@ -44,12 +52,16 @@ struct EnergyMargin {
   double rate = 1;
   double growth = 1.5;
   double tolerance = 0;
-  double shared_multiplier = 0;
+  bool shared_multiplier = false;
   double warmup_epochs = 1;
   double updates = 100;
 
   using Self = EnergyMargin;
   static constexpr auto kParameters = std::array{
+      Parameter<Self>{"initial_cross_entropy", &Self::initial_cross_entropy, 0, kInfinity,
+                      "L_0, of the network on its training data before; 0: it is measured, and "
+                      "until then the loss is the cross-entropy",
+                      "measured"},
       Parameter<Self>{"margin", &Self::margin, 0, kInfinity, "energy gap between OOD and ID, >= 0",
                       "the authors' runs (their eta is minus this)"},
       Parameter<Self>{"false_alarm", &Self::false_alarm, 0, 1,
@@ -65,45 +77,28 @@ struct EnergyMargin {
       Parameter<Self>{"tolerance", &Self::tolerance, 0, kInfinity, "violation that is overlooked",
                       "the authors' code"},
       Parameter<Self>{"shared_multiplier", &Self::shared_multiplier, 0, 1,
-                      "1: both constraints share a multiplier, for reproduction",
+                      "both constraints share a multiplier, for reproduction",
                       "separate, as the algorithm is written; the authors' code shares it"},
       Parameter<Self>{"warmup_epochs", &Self::warmup_epochs, 0, kInfinity,
                       "epochs of cross-entropy before; 0 with --init",
-                      "for runs from random weights"},
+                      "for runs from random weights", true},
       Parameter<Self>{"updates", &Self::updates, 1, 1e9, "updates of the multipliers in a training",
-                      "the authors' 100 epochs with one update each"},
+                      "the authors' 100 epochs with one update each", true},
   };
+
+  std::vector<at::Tensor> start(const Sizes& sizes) const;
+  std::vector<at::Tensor> prepare(Tensors in) const;
+  std::vector<Term> composite(Tensors in) const;
+  Parts parts(Tensors in, bool sum, std::int64_t wanted) const;
+  void update(Tensors in, Tensors state, const Event& event) const;
+
+ private:
+  double steepness() const { return 1 / std::max(margin, 1.0); }
+  void measure(Tensors state, const Event& event) const;
+  void update_multipliers(Tensors state) const;
 };
 
-/// Means over the ID and OOD rows that the constraints are made of; 0 for an empty population. A
-/// margin below 0 is the opposite of one; modules refuse it.
-struct EnergyMarginMeans {
-  at::Tensor inside, outside, cross_entropy, known;
-};
-EnergyMarginMeans energy_margin_means(const at::Tensor& logits, const at::Tensor& target,
-                                      const at::Tensor& phi_weight, const at::Tensor& phi_bias,
-                                      double margin);
-
-/// psi(c; multiplier, penalty).
-at::Tensor augmented_lagrangian(const at::Tensor& violation, const at::Tensor& multiplier,
-                                const at::Tensor& penalty);
-
-/// The three terms of the loss from those means. state [5]: multiplier and penalty of the false
-/// alarms, of the cross-entropy, and L_0. A missing population contributes exactly 0.
-struct EnergyMarginTerms {
-  at::Tensor classification, outside, inside;
-};
-EnergyMarginTerms energy_margin_terms(const EnergyMarginMeans& means, const at::Tensor& state,
-                                      double false_alarm, double tau, double out_weight);
-
-/// The sum of the terms for logits [N, C], target [N].
-at::Tensor energy_margin_loss(const at::Tensor& logits, const at::Tensor& target,
-                              const at::Tensor& phi_weight, const at::Tensor& phi_bias,
-                              const at::Tensor& state, double margin, double false_alarm,
-                              double tau, double out_weight);
-
-/// One update of the multipliers by the violations over the training data, without gradient.
-void energy_margin_update_(at::Tensor& state, double inside_violation, double ce_violation,
-                           double rate, double growth, double tolerance, bool shared_multiplier);
-
+namespace nn {
+using EnergyMarginLoss = Criterion<PlainOptions<EnergyMargin>>;
+}
 }  // namespace ood

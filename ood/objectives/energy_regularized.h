@@ -1,6 +1,7 @@
 #pragma once
 
-#include "ood/nn/loss_options.h"
+#include "ood/registry/options.h"
+#include "ood/registry/slice.h"
 
 namespace ood {
 
@@ -15,21 +16,21 @@ namespace ood {
 /// fine-tuning, start with hinges above 400. Shapes: logits [B, C] or [B, C, ...], target [B] or
 /// [B, ...] of int64, < 0 marks an outlier.
 struct EnergyRegularized {
-  static constexpr std::string_view kName = "energy_regularized";
-  static constexpr std::string_view kClassName = "EnergyRegularizedLoss";
-  static constexpr std::string_view kSummary =
-      "Cross-entropy, and squared hinges that hold the energies of ID rows and outliers apart.";
-  static constexpr std::string_view kFormula =
-      "E = -logsumexp(x);  ID: logsumexp(x) - x[y] + alpha max(0, E - margin_in)^2;  "
-      "OOD: alpha max(0, margin_out - E)^2";
-  static constexpr std::string_view kPaper =
-      "Liu, Wang, Owens, Li: Energy-based Out-of-distribution Detection, NeurIPS 2020";
-  static constexpr std::string_view kScore = "energy";
-  static constexpr std::string_view kOodLabels = "outliers: pushed to energies above margin_out";
+  static constexpr Card kCard{
+      .name = "energy_regularized",
+      .class_name = "EnergyRegularizedLoss",
+      .summary =
+          "Cross-entropy, and squared hinges that hold the energies of ID rows and outliers apart.",
+      .formula =
+          "E = -logsumexp(x);  ID: logsumexp(x) - x[y] + alpha max(0, E - margin_in)^2;  "
+          "OOD: alpha max(0, margin_out - E)^2",
+      .paper = "Liu, Wang, Owens, Li: Energy-based Out-of-distribution Detection, NeurIPS 2020",
+      .score = "energy",
+      .ood_labels = "outliers: pushed to energies above margin_out",
+      .uses_ood = true,
+  };
   static constexpr auto kTerms = std::array<std::string_view, 2>{"cross_entropy", "energy"};
   static constexpr unsigned kUses = kNll | kLogSumExp;
-  static constexpr bool kUsesOod = true;
-  static constexpr Balance kBalance = Balance::kPerPopulation;
 
   double alpha = 0.1;
   double margin_in = -25;
@@ -54,6 +55,9 @@ struct EnergyRegularized {
         where(known, row.nll(), 0.0),
         alpha * where(known, square(relu(energy - margin_in)), square(relu(margin_out - energy))));
   }
+
+  /// Margins of hinges that no row or every row of a first batch violates.
+  std::vector<std::string> check(Tensors in) const;
 };
 
 namespace nn {
@@ -62,7 +66,7 @@ struct EnergyRegularizedLossOptions : LossOptions<EnergyRegularizedLossOptions, 
   OOD_OPTION(margin_in)
   OOD_OPTION(margin_out)
 };
-using EnergyRegularizedLoss = FormulaLoss<EnergyRegularizedLossOptions>;
+using EnergyRegularizedLoss = Criterion<EnergyRegularizedLossOptions>;
 namespace functional {
 inline constexpr LossFunction<EnergyRegularizedLossOptions> energy_regularized;
 }

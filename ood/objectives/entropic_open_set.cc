@@ -1,7 +1,7 @@
 #include "ood/objectives/entropic_open_set.h"
 
-#include "ood/objectives/register.h"
+#include "ood/registry/register.h"
 
 namespace ood {
-OOD_REGISTER_FORMULA(EntropicOpenSet);
+OOD_REGISTER(EntropicOpenSet);
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "ood/nn/loss_options.h"
+#include "ood/registry/options.h"
 
 namespace ood {
 
@@ -11,20 +11,19 @@ namespace ood {
 ///
 /// Shapes: logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64, < 0 marks an outlier.
 struct EntropicOpenSet {
-  static constexpr std::string_view kName = "entropic_open_set";
-  static constexpr std::string_view kClassName = "EntropicOpenSetLoss";
-  static constexpr std::string_view kSummary =
-      "Maximal entropy for outliers, one mean over the whole batch.";
-  static constexpr std::string_view kFormula =
-      "ID: logsumexp(x) - x[y];  OOD: w (logsumexp(x) - mean(x))";
-  static constexpr std::string_view kPaper =
-      "Dhamija, Guenther, Boult: Reducing Network Agnostophobia, NeurIPS 2018";
-  static constexpr std::string_view kScore = "msp";
-  static constexpr std::string_view kOodLabels = "outliers: pushed to uniform predictions";
+  static constexpr Card kCard{
+      .name = "entropic_open_set",
+      .class_name = "EntropicOpenSetLoss",
+      .summary = "Maximal entropy for outliers, one mean over the whole batch.",
+      .formula = "ID: logsumexp(x) - x[y];  OOD: w (logsumexp(x) - mean(x))",
+      .paper = "Dhamija, Guenther, Boult: Reducing Network Agnostophobia, NeurIPS 2018",
+      .score = "msp",
+      .ood_labels = "outliers: pushed to uniform predictions",
+      .uses_ood = true,
+      .balance = Balance::kWholeBatch,
+  };
   static constexpr auto kTerms = std::array<std::string_view, 2>{"cross_entropy", "entropic"};
   static constexpr unsigned kUses = kNll | kUniformNll;
-  static constexpr bool kUsesOod = true;
-  static constexpr Balance kBalance = Balance::kWholeBatch;
 
   double unknown_weight = 1;
 
@@ -44,7 +43,7 @@ namespace nn {
 struct EntropicOpenSetLossOptions : LossOptions<EntropicOpenSetLossOptions, EntropicOpenSet> {
   OOD_OPTION(unknown_weight)
 };
-using EntropicOpenSetLoss = FormulaLoss<EntropicOpenSetLossOptions>;
+using EntropicOpenSetLoss = Criterion<EntropicOpenSetLossOptions>;
 namespace functional {
 inline constexpr LossFunction<EntropicOpenSetLossOptions> entropic_open_set;
 }

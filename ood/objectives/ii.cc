@@ -3,7 +3,9 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/batch_norm.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
@@ -12,15 +14,15 @@
 #include <numeric>
 
 #include "ood/kernels/distance.h"
-#include "ood/objectives/register.h"
-#include "ood/objectives/row_values.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/direct_loss.h"
 #include "ood/ops/distance_products.h"
 #include "ood/ops/distances.h"
+#include "ood/ops/row_values.h"
+#include "ood/registry/register.h"
 
 namespace ood {
-OOD_REGISTER_DESCRIPTION(Ii);
+OOD_REGISTER(Ii);
 
 namespace {
 
@@ -55,64 +57,73 @@ at::Tensor closest_pair_composite(const at::Tensor& rows, const at::Tensor& coun
 }
 
 at::Tensor find_closest_pair(const at::Tensor& rows, const at::Tensor& counts) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("ood::closest_pair", "")
-                       .typed<at::Tensor(const at::Tensor&, const at::Tensor&)>();
+  static auto op =
+      ops::find_op<at::Tensor(const at::Tensor&, const at::Tensor&)>("ood::closest_pair");
   return op.call(rows.detach(), counts);
 }
 
-void check(const at::Tensor& embedding, const at::Tensor& target, std::int64_t classes) {
+enum { kEmbedding, kLabels, kClasses };  // of the inputs; the last has a row a class
+
+void check(Tensors in) {
+  const auto &embedding = in[kEmbedding], &target = in[kLabels];
   TORCH_CHECK_VALUE(
       embedding.dim() == 2 && target.dim() == 1 && target.sym_size(0) == embedding.sym_size(0),
       "ii: expected embedding [N, D] and target [N], got ", embedding.sym_sizes(), " and ",
       target.sym_sizes());
-  TORCH_CHECK_VALUE(classes >= 1, "ii: expected at least 1 class, got ", classes);
+  TORCH_CHECK_VALUE(in[kClasses].size(0) >= 1, "ii: expected at least 1 class, got ",
+                    in[kClasses].size(0));
+}
+
+// Features as a training takes them: normalised without an affine part, by the batch or by the
+// running statistics.
+at::Tensor normalised(const at::Tensor& x, const at::Tensor& mean, const at::Tensor& var,
+                      bool by_batch) {
+  return at::batch_norm(x, {}, {}, by_batch ? at::Tensor() : mean, by_batch ? at::Tensor() : var,
+                        by_batch, /*momentum=*/0, /*eps=*/1e-5, /*cudnn_enabled=*/false);
 }
 
 }  // namespace
 
-IiParts ii_parts(const at::Tensor& embedding, const at::Tensor& target, std::int64_t classes,
-                 bool normalize_by_dim) {
-  check(embedding, target, classes);
-  const auto [means, counts] = class_means(embedding, target, classes);
-  auto intra = own_center_distances(embedding, means, target);
-  if (normalize_by_dim) intra = intra / static_cast<double>(embedding.size(1));
+std::vector<at::Tensor> Ii::start(const Sizes& s) const {
+  return {at::zeros({s.classes}, at::kLong), at::zeros({s.classes, s.dimension}),
+          at::zeros({s.dimension}), at::ones({s.dimension})};
+}
+
+// How many classes there are, the counts tell, which the loss does not read.
+std::vector<at::Tensor> Ii::prepare(Tensors in) const {
+  if (in.size() < 5) return in.vec();
+  return {normalised(in[kEmbedding], {}, {}, true), in[kLabels], in[kClasses]};
+}
+
+std::vector<Term> Ii::composite(Tensors in) const {
+  check(in);
+  const auto& x = in[kEmbedding];
+  const auto [means, counts] = class_means(x, in[kLabels], in[kClasses].size(0));
+  auto intra = own_center_distances(x, means, in[kLabels]);
+  if (normalize_by_dim) intra = intra / static_cast<double>(x.size(1));
   // The same pair twice, where there are fewer than two classes, has distance 0 and no gradient.
   const auto pair = means.index_select(0, find_closest_pair(means, counts));
-  return {intra, (pair.select(0, 0) - pair.select(0, 1)).square().sum()};
+  return {{0, intra, in[kLabels].ge(0)},
+          {1, -alpha * (pair.select(0, 0) - pair.select(0, 1)).square().sum(), {}}};
 }
 
 namespace {
 
-using Inputs = ops::DirectLoss::Inputs;
-using Numbers = ops::DirectLoss::Numbers;
-enum { kEmbedding, kTarget };                      // of the inputs
-enum { kClasses, kAlpha, kNormalizeByDim, kSum };  // of the numbers
-
-at::Tensor composite(Inputs in, Numbers n) {
-  const auto parts = ii_parts(in[kEmbedding], in[kTarget], static_cast<std::int64_t>(n[kClasses]),
-                              n[kNormalizeByDim] != 0);
-  return reduce_rows(parts.intra, in[kTarget].ge(0), reduction_name(n[kSum])) -
-         n[kAlpha] * parts.inter;
-}
-
 // The differences of a class to its mean sum to 0, so what a row does to the mean does not matter:
 //
 //   d intra / dx_i = 2 scale (x_i - mu_y)
-//   d -alpha inter / dx_i = -+(2 alpha / n_y) (mu_a - mu_b) for the rows of the closest classes a,
-//   b
+//   d -alpha inter / dx_i = -+(2 alpha / n_y) (mu_a - mu_b) for rows of the closest classes a, b
 template <class F>
-std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, bool want) {
-  const auto x = in[kEmbedding].contiguous(), target = in[kTarget].contiguous();
+Parts parts_of(const Ii& p, Tensors in, std::int64_t classes, bool sum, bool want) {
+  const auto x = in[kEmbedding].contiguous(), target = in[kLabels].contiguous();
   const auto n = x.size(0), width = x.size(1);
-  const auto [means_in, counts] =
-      class_means(x, target, static_cast<std::int64_t>(numbers[kClasses]));
+  const auto [means_in, counts] = class_means(x, target, classes);
   const auto means = means_in.contiguous();
   const auto [a, b] = ops::closest_pair(means, counts.contiguous());
   const auto* y = target.template const_data_ptr<std::int64_t>();
   const auto known = std::count_if(y, y + n, [](std::int64_t label) { return label >= 0; });
-  const double scale = ops::mean_factor(numbers[kSum] != 0, known) /
-                       (numbers[kNormalizeByDim] != 0 ? static_cast<double>(width) : 1.0);
+  const double scale =
+      ops::mean_factor(sum, known) / (p.normalize_by_dim ? static_cast<double>(width) : 1.0);
   auto gradient = want ? at::empty({n, width}, x.options()) : at::Tensor();
   const F *px = x.template const_data_ptr<F>(), *mean = means.template const_data_ptr<F>();
   F* to = want ? gradient.template mutable_data_ptr<F>() : nullptr;
@@ -122,7 +133,7 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, bool want) {
   const F *mean_a = mean + a * width, *mean_b = mean + b * width;
   const auto pull = [&](std::int64_t label) {
     const double size = static_cast<double>(std::max<std::int64_t>(count[label], 1));
-    return static_cast<F>((label == a ? -2 : 2) * numbers[kAlpha] / size);
+    return static_cast<F>((label == a ? -2 : 2) * p.alpha / size);
   };
   at::parallel_for(0, n, std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(width, 1)),
                    [&](std::int64_t begin, std::int64_t end) {
@@ -148,37 +159,66 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, bool want) {
   F inter = 0;
   kernels::square_distances(mean_a, 1, mean_b, 1, width, &inter, 1);
   const double intra = scale * std::accumulate(distances.begin(), distances.end(), 0.0);
-  return {ops::scalar<F>(intra - numbers[kAlpha] * inter, x), gradient, at::Tensor()};
+  return {{intra, -p.alpha * static_cast<double>(inter)}, {gradient, {}, {}}};
 }
-
-std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
-  return ops::with_type(in[kEmbedding], "ii_loss", [&](auto zero) {
-    return parts_of<decltype(zero)>(in, numbers, ops::wants(wanted, kEmbedding));
-  });
-}
-
-constexpr ops::DirectLoss kDirect{"ii_loss", 2, 4, composite, parts};
-[[maybe_unused]] const bool direct_registered = ops::register_direct_loss(kDirect);
 
 }  // namespace
 
-at::Tensor ii_loss(const at::Tensor& embedding, const at::Tensor& target, std::int64_t classes,
-                   double alpha, bool normalize_by_dim, std::string_view reduction) {
-  check(embedding, target, classes);
-  const auto labels = ops::class_labels(target, Ii::kName);
-  if (reduction == "none")
-    return reduce_rows(ii_parts(embedding, labels, classes, normalize_by_dim).intra, labels.ge(0),
-                       reduction);
-  return ops::direct_loss(kDirect, {ops::widened(embedding), labels},
-                          {static_cast<double>(classes), alpha, normalize_by_dim ? 1.0 : 0.0,
-                           reduction_is_sum(reduction)});
+Parts Ii::parts(Tensors in, bool sum, std::int64_t wanted) const {
+  check(in);
+  return ops::with_type(in[kEmbedding], "ii", [&](auto zero) {
+    return parts_of<decltype(zero)>(*this, in, in[kClasses].size(0), sum,
+                                    ops::wants(wanted, kEmbedding));
+  });
+}
+
+void Ii::update(Tensors in, Tensors state, const Event& event) const {
+  const bool training = state.size() > 2;
+  const auto take = [&](const at::Tensor& x, const at::Tensor& target, bool by_batch) {
+    running_means_update_(state[1], state[0],
+                          training ? normalised(x, state[2], state[3], by_batch) : x, target, 0);
+  };
+  if (event.kind == Event::kStep) {
+    take(in[kEmbedding], in[kLabels], true);
+    if (training) {
+      constexpr double kMomentum = 0.1;
+      state[2].lerp_(in[kEmbedding].mean(0), kMomentum);
+      state[3].lerp_(in[kEmbedding].var(0), kMomentum);
+    }
+  } else if (event.kind != Event::kBegin) {
+    // The running means of a training lag behind the network; validation and test use its own.
+    state[0].zero_();
+    state[1].zero_();
+    event.pass([&](Tensors batch) { take(batch[kEmbedding], batch[kLabels], false); });
+  }
+}
+
+at::Tensor Ii::distances(const at::Tensor& embedding, Tensors state) const {
+  return center_distances(embedding, state[1], true)
+      .masked_fill(state[0].eq(0), std::numeric_limits<float>::infinity());
+}
+
+void Ii::readout(const NetworkOutput& output, Tensors state, Readout& r) const {
+  const auto d = distances(normalised(output.features, state[2], state[3], false), state);
+  r.evidence = d.neg();
+  r.score = d.amin(1);
+  // Without cross-entropy nothing trains the last layer.
+  if (cross_entropy == 0) r.logits = at::Tensor();
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
   m.def(
       "ii_loss(Tensor embedding, Tensor target, int classes, float alpha=1, "
       "bool normalize_by_dim=False, str reduction='mean') -> Tensor",
-      ii_loss, {at::Tag::pt2_compliant_tag});
+      [](const at::Tensor& x, const at::Tensor& target, std::int64_t classes, double alpha,
+         bool normalize_by_dim, std::string_view reduction) {
+        TORCH_CHECK_VALUE(classes >= 1, "ii: expected at least 1 class, got ", classes);
+        return ops::direct_loss(
+                   "ii", std::vector{x, target, at::empty({classes}, target.options())},
+                   {alpha, normalize_by_dim ? 1.0 : 0.0, 0}, parse_reduction(reduction, "ii"))
+            .loss;
+      },
+      {at::Tag::pt2_compliant_tag});
   m.def("closest_pair(Tensor rows, Tensor counts) -> Tensor", {at::Tag::pt2_compliant_tag});
 }
 TORCH_LIBRARY_IMPL(ood, CPU, m) { m.impl("closest_pair", closest_pair_cpu); }

@@ -1,6 +1,7 @@
 #pragma once
 
-#include "ood/nn/loss_options.h"
+#include "ood/registry/options.h"
+#include "ood/registry/slice.h"
 
 namespace ood {
 
@@ -14,19 +15,19 @@ namespace ood {
 /// shrink with the number of classes and recommends 0.0085 for 100.
 /// Shapes: logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64.
 struct LogitNorm {
-  static constexpr std::string_view kName = "logit_norm";
-  static constexpr std::string_view kClassName = "LogitNorm";
-  static constexpr std::string_view kSummary = "Cross-entropy of logits with a fixed norm.";
-  static constexpr std::string_view kFormula =
-      "ID: logsumexp(w) - w[y],  w = x / (tau (||x|| + 1e-7))";
-  static constexpr std::string_view kPaper =
-      "Wei et al.: Mitigating Neural Network Overconfidence with Logit Normalization, ICML 2022";
-  static constexpr std::string_view kScore = "msp";
-  static constexpr std::string_view kOodLabels = "left out";
+  static constexpr Card kCard{
+      .name = "logit_norm",
+      .class_name = "LogitNorm",
+      .summary = "Cross-entropy of logits with a fixed norm.",
+      .formula = "ID: logsumexp(w) - w[y],  w = x / (tau (||x|| + 1e-7))",
+      .paper =
+          "Wei et al.: Mitigating Neural Network Overconfidence with Logit Normalization, ICML "
+          "2022",
+      .score = "msp",
+      .ood_labels = "left out",
+  };
   static constexpr auto kTerms = std::array<std::string_view, 1>{"logit_norm"};
   static constexpr unsigned kUses = kNll;
-  static constexpr bool kUsesOod = false;
-  static constexpr Balance kBalance = Balance::kPerPopulation;
   static constexpr auto kExclusions =
       std::array{Exclusion{"masked_class", "the norm of a row with a class at -inf is infinite"}};
 
@@ -46,13 +47,16 @@ struct LogitNorm {
   auto operator()(const Row& row, const Known&) const {
     return terms(row.nll());
   }
+
+  /// A temperature whose smallest possible loss is above half of log C.
+  std::vector<std::string> check(Tensors in) const;
 };
 
 namespace nn {
 struct LogitNormOptions : LossOptions<LogitNormOptions, LogitNorm> {
   OOD_OPTION(tau)
 };
-using LogitNormLoss = FormulaLoss<LogitNormOptions>;
+using LogitNormLoss = Criterion<LogitNormOptions>;
 namespace functional {
 inline constexpr LossFunction<LogitNormOptions> logit_norm;
 }

@@ -1,8 +1,7 @@
 #pragma once
 
-#include <c10/util/ArrayRef.h>
-
-#include "ood/nn/loss_options.h"
+#include "ood/registry/options.h"
+#include "ood/registry/slice.h"
 
 namespace ood {
 
@@ -12,36 +11,41 @@ namespace ood {
 ///   OOD:  weight_oe sum_j max(0, (radius + margin)^2 - d_j)
 ///
 /// The formula's row is x = -d; extras [1, B] is the sum over classes of the OOD hinge. This is the
-/// documented formula; the authors' code squares distances twice and averages over B C, which
-/// ood::nn::MCHADLoss reproduces with `legacy`, for weights that were tuned for it.
+/// documented formula; `legacy` is the authors' code: r instead of r^2 and a mean over N K for the
+/// center term, and for outliers distances squared once more, summed: sum max(0, m^2 - d^2).
 struct Mchad {
-  static constexpr std::string_view kName = "mchad";
-  static constexpr std::string_view kClassName = "MCHADLoss";
-  static constexpr std::string_view kSummary =
-      "A hypersphere around a learned center for each class, outliers outside of all.";
-  static constexpr std::string_view kFormula =
-      "d_j = ||f - mu_j||^2;  ID: w_c max(0, d_y - r^2) + w_n log(1 + sum_{j != y} exp(d_y - "
-      "d_j));  "
-      "OOD: w_o sum_j max(0, (r + m)^2 - d_j)";
-  static constexpr std::string_view kPaper =
-      "Kirchheim, Filax, Ortmeier: Multi-Class Hypersphere Anomaly Detection, ICPR 2022";
-  static constexpr std::string_view kScore = "center_distance";
-  static constexpr std::string_view kOodLabels = "outliers: pushed out of all hyperspheres";
-  static constexpr std::string_view kInput = "minus squared distances";
+  static constexpr Card kCard{
+      .name = "mchad",
+      .class_name = "MCHADLoss",
+      .summary = "A hypersphere around a learned center for each class, outliers outside of all.",
+      .formula =
+          "d_j = ||f - mu_j||^2;  ID: w_c max(0, d_y - r^2) + w_n log(1 + sum_{j != y} exp(d_y - "
+          "d_j));  "
+          "OOD: w_o sum_j max(0, (r + m)^2 - d_j)",
+      .paper = "Kirchheim, Filax, Ortmeier: Multi-Class Hypersphere Anomaly Detection, ICPR 2022",
+      .score = "center_distance",
+      .ood_labels = "outliers: pushed out of all hyperspheres",
+      .input = "minus squared distances",
+      .uses_ood = true,
+      .embedding = 16,
+      // Squared distances in many dimensions: 0.1 kills the units within a few steps.
+      .learning_rate = 0.01,
+  };
   static constexpr auto kTerms = std::array<std::string_view, 3>{"center", "nll", "outlier"};
   static constexpr auto kExtras = std::array<std::string_view, 1>{"outlier_hinge"};
-  // Squared distances in many dimensions: 0.1 kills the units within a few steps.
-  static constexpr double kLearningRate = 0.01;
-  static constexpr std::int64_t kEmbedding = 16;
+  static constexpr auto kInputs = std::array{Input{"embedding", Input::kOutputs}};
+  static constexpr auto kState =
+      std::array{State{.name = "centers.centers", .role = State::kParameter}};
+  static constexpr bool kByClass = true;
+  static constexpr bool kByDimension = true;
   static constexpr unsigned kUses = kNll | kTarget;
-  static constexpr bool kUsesOod = true;
-  static constexpr Balance kBalance = Balance::kPerPopulation;
 
   double weight_center = 1;
   double weight_nll = 1;
   double weight_oe = 1;
   double radius = 0;
   double margin = 4;
+  bool legacy = false;
 
   static constexpr auto kParameters = std::array{
       Parameter<Mchad>{"weight_center", &Mchad::weight_center, 0, kInfinity,
@@ -55,6 +59,9 @@ struct Mchad {
       Parameter<Mchad>{"margin", &Mchad::margin, 0, kInfinity,
                        "outliers keep that far from a sphere",
                        "the authors' CIFAR-10 configuration"},
+      Parameter<Mchad>{"legacy", &Mchad::legacy, 0, 1,
+                       "the authors' code, for weights that were tuned for it",
+                       "the formula as documented"},
   };
 
   /// Outliers keep that far from a center.
@@ -66,11 +73,25 @@ struct Mchad {
                  where(known, weight_nll * row.nll(), 0.0),
                  where(known, 0.0, weight_oe * row.extra(0)));
   }
+
+  std::vector<at::Tensor> start(const Sizes& sizes) const;
+  std::vector<at::Tensor> prepare(Tensors in) const;
+  std::vector<Term> composite(Tensors in) const;
+  Parts parts(Tensors in, bool sum, std::int64_t wanted) const;
+  at::Tensor distances(const at::Tensor& embedding, Tensors state) const;
+  void readout(const NetworkOutput& output, Tensors state, Readout& r) const;
 };
 
-/// The loss of squared distances [N, K], "mean" or "sum", by the parameters in their order: in one
-/// step what the formula and its hinge give in several.
-at::Tensor mchad_loss(const at::Tensor& distances, const at::Tensor& target,
-                      c10::ArrayRef<double> parameters, std::string_view reduction);
-
+namespace nn {
+struct MCHADLossOptions : LossOptions<MCHADLossOptions, Mchad> {
+  using LossOptions::LossOptions;
+  OOD_OPTION(weight_center)
+  OOD_OPTION(weight_nll)
+  OOD_OPTION(weight_oe)
+  OOD_OPTION(radius)
+  OOD_OPTION(margin)
+  OOD_OPTION(legacy)
+};
+using MCHADLoss = Criterion<MCHADLossOptions>;
+}  // namespace nn
 }  // namespace ood

@@ -1,6 +1,7 @@
 #pragma once
 
-#include "ood/nn/loss_options.h"
+#include "ood/registry/options.h"
+#include "ood/registry/slice.h"
 
 namespace ood {
 
@@ -13,26 +14,26 @@ namespace ood {
 /// extras [1, B]: ||F||^2 per row (ood::feature_square_norms); F are the features before the last
 /// layer. Shapes: logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64.
 struct Objectosphere {
-  static constexpr std::string_view kName = "objectosphere";
-  static constexpr std::string_view kClassName = "ObjectosphereLoss";
-  static constexpr std::string_view kSummary =
-      "Entropic open-set loss, large features for ID rows and none for outliers.";
-  static constexpr std::string_view kFormula =
-      "ID: logsumexp(x) - x[y] + alpha max(0, xi - ||F||)^2;  "
-      "OOD: logsumexp(x) - mean(x) + alpha ||F||^2";
-  static constexpr std::string_view kPaper =
-      "Dhamija, Guenther, Boult: Reducing Network Agnostophobia, NeurIPS 2018";
-  static constexpr std::string_view kScore = "objectosphere";
-  static constexpr std::string_view kOodLabels =
-      "outliers: uniform predictions, features of norm 0";
-  static constexpr std::string_view kPitfalls =
-      "F are the features before the last layer, not logits or probabilities.";
+  static constexpr Card kCard{
+      .name = "objectosphere",
+      .class_name = "ObjectosphereLoss",
+      .summary = "Entropic open-set loss, large features for ID rows and none for outliers.",
+      .formula =
+          "ID: logsumexp(x) - x[y] + alpha max(0, xi - ||F||)^2;  "
+          "OOD: logsumexp(x) - mean(x) + alpha ||F||^2",
+      .paper = "Dhamija, Guenther, Boult: Reducing Network Agnostophobia, NeurIPS 2018",
+      .score = "objectosphere",
+      .ood_labels = "outliers: uniform predictions, features of norm 0",
+      .pitfalls = "F are the features before the last layer, not logits or probabilities.",
+      .uses_ood = true,
+      .balance = Balance::kWholeBatch,
+      .trains_features = true,
+  };
   static constexpr auto kTerms = std::array<std::string_view, 2>{"entropic", "magnitude"};
   static constexpr auto kExtras = std::array<std::string_view, 1>{"feature_square_norm"};
+  static constexpr auto kInputs =
+      std::array{Input{"logits", Input::kLogits}, Input{"features", Input::kFeatures}};
   static constexpr unsigned kUses = kNll | kUniformNll;
-  static constexpr bool kTrainsFeatures = true;
-  static constexpr bool kUsesOod = true;
-  static constexpr Balance kBalance = Balance::kWholeBatch;
 
   double alpha = 1e-4;
   double xi = 50;
@@ -52,6 +53,9 @@ struct Objectosphere {
     return terms(where(known, row.nll(), row.uniform_nll()),
                  alpha * where(known, square(relu(xi - root(square_norm))), square_norm));
   }
+
+  std::vector<at::Tensor> prepare(Tensors in) const;
+  void readout(const NetworkOutput& output, Tensors state, Readout& r) const;
 };
 
 /// ||F||^2 of features [B, D] or [B, D, ...] in the form of extras: [1, B] or [1, B, ...]; half
@@ -63,8 +67,8 @@ struct ObjectosphereLossOptions : LossOptions<ObjectosphereLossOptions, Objectos
   OOD_OPTION(alpha)
   OOD_OPTION(xi)
 };
-/// Takes (logits, target, weight, extras = feature_square_norms(features)).
-using ObjectosphereLoss = FormulaLoss<ObjectosphereLossOptions>;
+/// Takes (logits, features, target), or (logits, target, weight, extras = feature_square_norms(features)).
+using ObjectosphereLoss = Criterion<ObjectosphereLossOptions>;
 namespace functional {
 inline constexpr LossFunction<ObjectosphereLossOptions> objectosphere;
 }

@@ -1,7 +1,7 @@
 #include "ood/objectives/outlier_exposure.h"
 
-#include "ood/objectives/register.h"
+#include "ood/registry/register.h"
 
 namespace ood {
-OOD_REGISTER_FORMULA(OutlierExposure);
+OOD_REGISTER(OutlierExposure);
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "ood/nn/loss_options.h"
+#include "ood/registry/options.h"
 
 namespace ood {
 
@@ -13,21 +13,20 @@ namespace ood {
 /// thing. Shapes: logits [B, C] or [B, C, ...], target [B] or [B, ...] of int64, < 0 marks an
 /// outlier.
 struct OutlierExposure {
-  static constexpr std::string_view kName = "outlier_exposure";
-  static constexpr std::string_view kClassName = "OutlierExposureLoss";
-  static constexpr std::string_view kSummary =
-      "Cross-entropy, and uniform predictions for outliers.";
-  static constexpr std::string_view kFormula =
-      "ID: logsumexp(x) - x[y];  OOD: alpha (logsumexp(x) - mean(x))";
-  static constexpr std::string_view kPaper =
-      "Hendrycks, Mazeika, Dietterich: Deep Anomaly Detection with Outlier Exposure, ICLR 2019";
-  static constexpr std::string_view kScore = "msp";
-  static constexpr std::string_view kOodLabels = "outliers: pushed to uniform predictions";
+  static constexpr Card kCard{
+      .name = "outlier_exposure",
+      .class_name = "OutlierExposureLoss",
+      .summary = "Cross-entropy, and uniform predictions for outliers.",
+      .formula = "ID: logsumexp(x) - x[y];  OOD: alpha (logsumexp(x) - mean(x))",
+      .paper =
+          "Hendrycks, Mazeika, Dietterich: Deep Anomaly Detection with Outlier Exposure, ICLR 2019",
+      .score = "msp",
+      .ood_labels = "outliers: pushed to uniform predictions",
+      .uses_ood = true,
+  };
   static constexpr auto kTerms =
       std::array<std::string_view, 2>{"cross_entropy", "outlier_exposure"};
   static constexpr unsigned kUses = kNll | kUniformNll;
-  static constexpr bool kUsesOod = true;
-  static constexpr Balance kBalance = Balance::kPerPopulation;
 
   double alpha = 0.5;
 
@@ -47,7 +46,7 @@ namespace nn {
 struct OutlierExposureLossOptions : LossOptions<OutlierExposureLossOptions, OutlierExposure> {
   OOD_OPTION(alpha)
 };
-using OutlierExposureLoss = FormulaLoss<OutlierExposureLossOptions>;
+using OutlierExposureLoss = Criterion<OutlierExposureLossOptions>;
 namespace functional {
 inline constexpr LossFunction<OutlierExposureLossOptions> outlier_exposure;
 }

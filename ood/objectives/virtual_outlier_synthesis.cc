@@ -8,12 +8,13 @@
 #include <cmath>
 #include <vector>
 
-#include "ood/objectives/register.h"
+#include "ood/objectives/vos_reg.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/direct_loss.h"
+#include "ood/registry/register.h"
 
 namespace ood {
-OOD_REGISTER_DESCRIPTION(VirtualOutlierSynthesis);
+OOD_REGISTER(VirtualOutlierSynthesis);
 
 namespace {
 
@@ -58,7 +59,8 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   check_state(s);
   // As the queue holds them: what it later gives up must be what was added.
   const auto features = ops::widened(features_in.detach().to(s.queue.scalar_type())).contiguous();
-  const auto target = ops::class_labels(target_in, VirtualOutlierSynthesis::kName).contiguous();
+  const auto target =
+      ops::class_labels(target_in, VirtualOutlierSynthesis::kCard.name).contiguous();
   auto counts = s.counts.contiguous();
   auto* count = counts.mutable_data_ptr<std::int64_t>();
   const auto* label = target.const_data_ptr<std::int64_t>();
@@ -186,6 +188,86 @@ at::Tensor vos_sample(const at::Tensor& means, const at::Tensor& covariance,
   }
   const auto centers = select == 1 ? means : means.repeat_interleave(select, 0);
   return at::mm(direction, factor.t()).add_(centers).to(means.scalar_type());
+}
+
+namespace {
+
+// Of the inputs; then the state of the loss, and the outliers' logits where some were drawn.
+enum { kLogits, kFeatures, kLabels, kWeights, kOutliers = kWeights + 3 };
+// Of all state.
+enum { kQueue = 3, kCounts, kSums, kMoment, kSteps };
+
+VosQueues queues_of(Tensors state) {
+  return {state[kQueue], state[kCounts], state[kSums], state[kMoment]};
+}
+
+at::Tensor outliers_of(const VosQueues& s, std::int64_t sample_from, std::int64_t select) {
+  const auto means = (s.sums / static_cast<double>(s.queue.size(1))).to(s.queue.scalar_type());
+  return vos_sample(means, vos_covariance(s), sample_from, select);
+}
+
+// Without outliers there is no regularizer.
+VosReg regularized(double alpha, const at::Tensor& labels) {
+  VosReg loss;
+  loss.alpha = labels.lt(0).any().item<bool>() ? alpha : 0;
+  return loss;
+}
+
+}  // namespace
+
+std::vector<at::Tensor> VirtualOutlierSynthesis::start(const Sizes& s) const {
+  auto state = VosReg{}.start(s);
+  const auto k = s.classes, d = s.dimension;
+  for (const auto& t :
+       {at::zeros({k, sample_number, d}), at::zeros({k}, at::kLong), at::zeros({k, d}, at::kDouble),
+        at::zeros({d, d}, at::kDouble), at::zeros({}, at::kLong)})
+    state.push_back(t);
+  return state;
+}
+
+// Once all queues were full before the step.
+at::Tensor VirtualOutlierSynthesis::draw(Tensors in, const Event& event) const {
+  const auto queues = queues_of(in.slice(kWeights));
+  const auto missing = queues.counts.lt(queues.queue.size(1)).sum().item<std::int64_t>();
+  if (event.epoch < begin * event.epochs) return {};
+  if (missing == 0) return outliers_of(queues, sample_from, select);
+  if (event.note)
+    event.note(c10::str("virtual_outlier_synthesis: at its start ", missing, " of ",
+                        queues.queue.size(0),
+                        " queues are not full; no outliers until they are; set a smaller "
+                        "sample_number (now ",
+                        queues.queue.size(1), ")"));
+  return {};
+}
+
+std::vector<at::Tensor> VirtualOutlierSynthesis::prepare(Tensors in) const {
+  auto rows = in[kLogits], labels = ops::class_labels(in[kLabels], kCard.name);
+  TORCH_CHECK_VALUE(labels.dim() == 1, kCard.name, ": expected target [N], got ", labels.sizes());
+  if (labels.lt(0).any().item<bool>()) {
+    const auto known = labels.ge(0).nonzero().squeeze(1);
+    rows = rows.index_select(0, known);
+    labels = labels.index_select(0, known);
+  }
+  if (in.size() > kOutliers && labels.numel() > 0) {
+    rows = at::cat({rows, in[kOutliers].to(rows.scalar_type())});
+    labels = at::cat({labels, at::full({in[kOutliers].size(0)}, -1, labels.options())});
+  }
+  return {rows, labels, in[kWeights], in[kWeights + 1], in[kWeights + 2]};
+}
+
+std::vector<Term> VirtualOutlierSynthesis::composite(Tensors in) const {
+  return regularized(alpha, in[1]).composite(in);
+}
+
+Parts VirtualOutlierSynthesis::parts(Tensors in, bool sum, std::int64_t wanted) const {
+  return regularized(alpha, in[1]).parts(in, sum, wanted);
+}
+
+void VirtualOutlierSynthesis::update(Tensors in, Tensors state, const Event& event) const {
+  if (event.kind != Event::kStep) return;
+  auto queues = queues_of(state);
+  vos_enqueue_(queues, in[kFeatures], in[kLabels], state[kSteps].item<std::int64_t>());
+  state[kSteps].add_(1);
 }
 
 namespace {

@@ -1,10 +1,7 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include <string_view>
-
-#include "ood/formula/formula.h"
+#include "ood/registry/options.h"
+#include "ood/registry/slice.h"
 
 namespace ood {
 
@@ -15,30 +12,48 @@ namespace ood {
 /// outliers, go through the network's last layer and into the loss of VosReg. No gradient reaches
 /// the features through them. Synthesis begins at `start` once all queues were full before a step.
 struct VirtualOutlierSynthesis {
-  static constexpr std::string_view kName = "virtual_outlier_synthesis";
-  static constexpr std::string_view kClassName = "VirtualOutlierSynthesizingRegLoss";
-  static constexpr std::string_view kSummary =
-      "As vos_reg, with outliers drawn from the rim of Gaussians fitted to the features.";
-  static constexpr std::string_view kFormula =
-      "v = mu_k + r L u, the least likely of sample_from draws;  vos_reg of ID rows and last(v)";
-  static constexpr std::string_view kPaper =
-      "Du et al.: VOS, Learning What You Don't Know by Virtual Outlier Synthesis, ICLR 2022";
-  static constexpr std::string_view kScore = "energy";
-  static constexpr std::string_view kOodLabels = "left out";
-  static constexpr std::string_view kInput = "logits, features and the last layer";
-  static constexpr std::string_view kPitfalls =
-      "Until all queues are full nothing is synthesized: a class with few samples delays all.";
+  static constexpr Card kCard{
+      .name = "virtual_outlier_synthesis",
+      .class_name = "VirtualOutlierSynthesizingRegLoss",
+      .summary =
+          "As vos_reg, with outliers drawn from the rim of Gaussians fitted to the features.",
+      .formula =
+          "v = mu_k + r L u, the least likely of sample_from draws;  vos_reg of ID rows and "
+          "last(v)",
+      .paper =
+          "Du et al.: VOS, Learning What You Don't Know by Virtual Outlier Synthesis, ICLR 2022",
+      .score = "energy",
+      .ood_labels = "left out",
+      .input = "logits, features and the last layer",
+      .pitfalls =
+          "Until all queues are full nothing is synthesized: a class with few samples delays all.",
+  };
   static constexpr auto kTerms = std::array<std::string_view, 2>{"cross_entropy", "regularizer"};
+  static constexpr auto kInputs =
+      std::array{Input{"logits", Input::kLogits}, Input{"features", Input::kFeatures}};
+  static constexpr auto kState = std::array{
+      State{.name = "weights", .role = State::kParameter},
+      State{.name = "phi.weight", .role = State::kParameter},
+      State{.name = "phi.bias", .role = State::kParameter},
+      State{.name = "queue", .in_loss = false, .python_holder = "queues"},
+      State{.name = "counts", .role = State::kExact, .in_loss = false, .python_holder = "queues"},
+      State{.name = "sums", .role = State::kExact, .in_loss = false, .python_holder = "queues"},
+      State{.name = "moment", .role = State::kExact, .in_loss = false, .python_holder = "queues"},
+      State{.name = "steps", .role = State::kExact, .in_loss = false, .python_holder = "queues"}};
+  static constexpr bool kByClass = true;
+  static constexpr bool kByDimension = true;
+  static constexpr bool kOutliersThroughHead = true;
+  static constexpr bool kUpdatesEachStep = true;
+  static constexpr auto kCppOrder =
+      std::array<std::string_view, 4>{"sample_number", "sample_from", "select", "alpha"};
   static constexpr auto kExclusions = std::array{
       Exclusion{"one_graph", "whether outliers are drawn depends on what the queues hold"}};
-  static constexpr bool kUsesOod = false;
-  static constexpr Balance kBalance = Balance::kPerPopulation;
 
   double alpha = 0.1;
-  double sample_number = 1000;
-  double sample_from = 10000;
-  double select = 1;
-  double start = 0.4;
+  std::int64_t sample_number = 1000;
+  std::int64_t sample_from = 10000;
+  std::int64_t select = 1;
+  double begin = 0.4;
 
   using Self = VirtualOutlierSynthesis;
   static constexpr auto kParameters = std::array{
@@ -50,16 +65,27 @@ struct VirtualOutlierSynthesis {
                       "the authors' code"},
       Parameter<Self>{"select", &Self::select, 1, 1e6, "outliers a class and step",
                       "the authors' code"},
-      Parameter<Self>{"start", &Self::start, 0, 1, "share of the training before the first outlier",
-                      "the authors' code: epoch 40 of 100"},
+      Parameter<Self>{"start", &Self::begin, 0, 1, "share of the training before the first outlier",
+                      "the authors' code: epoch 40 of 100", true},
   };
+
+  std::vector<at::Tensor> start(const Sizes& sizes) const;
+  at::Tensor draw(Tensors in, const Event& event) const;
+  std::vector<at::Tensor> prepare(Tensors in) const;
+  std::vector<Term> composite(Tensors in) const;
+  Parts parts(Tensors in, bool sum, std::int64_t wanted) const;
+  void update(Tensors in, Tensors state, const Event& event) const;
 };
+
+namespace nn {
+using VirtualOutlierSynthesizingRegLoss = Criterion<PlainOptions<VirtualOutlierSynthesis>>;
+}
 
 /// The state of the queues; all are buffers of a module.
 ///   queue    [K, M, D]  ring buffers
 ///   counts   [K] int64  features ever taken into a queue
-///   sums     [K, D] float64, moment [D, D] float64: sum of the features and of their outer
-///   products
+///   sums     [K, D] float64: sum of the features
+///   moment   [D, D] float64: sum of their outer products
 struct VosQueues {
   at::Tensor queue, counts, sums, moment;
 };

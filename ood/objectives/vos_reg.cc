@@ -6,8 +6,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/log.h>
-#include <ATen/ops/logaddexp.h>
 #include <ATen/ops/logsumexp.h>
+#include <ATen/ops/rand.h>
 #include <ATen/ops/softplus.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
@@ -16,16 +16,16 @@
 #include <cmath>
 
 #include "ood/formula/tensor_row.h"
-#include "ood/objectives/register.h"
-#include "ood/objectives/row_values.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/direct_loss.h"
 #include "ood/ops/logistic.h"
 #include "ood/ops/row_numbers.h"
 #include "ood/ops/row_terms.h"
+#include "ood/ops/row_values.h"
+#include "ood/registry/register.h"
 
 namespace ood {
-OOD_REGISTER_DESCRIPTION(VosReg);
+OOD_REGISTER(VosReg);
 
 namespace {
 
@@ -48,63 +48,65 @@ void check_layer(const at::Tensor& phi_weight, const at::Tensor& phi_bias) {
                     phi_weight.sym_sizes(), " and ", phi_bias.sym_sizes());
 }
 
-}  // namespace
-
-at::Tensor vos_energy(const at::Tensor& logits, const at::Tensor& weights) {
+// s of each row: logits [N, C, ...], weights [C] -> [N, ...].
+at::Tensor energy_of(const at::Tensor& logits, const at::Tensor& weights) {
   check_weights(logits, weights);
-  const auto x = logits.to(ops::computing_type(logits));
+  const auto x = ops::widened(logits);
   const auto w = weights.to(x.scalar_type());  // a half type does not hold the constants
   const auto log_weight = where(w.gt(0), w.clamp_min(kLeastWeight).log(), kAbsent);
   std::vector<std::int64_t> shape(static_cast<std::size_t>(logits.dim()), 1);
   shape[1] = -1;
   const auto s = at::logsumexp(x + log_weight.view(shape), 1);
-  return at::logaddexp(s, at::full({}, kLogFloor, s.options()));
+  return at::where(w.gt(0).any(), s, at::full({}, kLogFloor, s.options()));
 }
 
-at::Tensor vos_regularizer(const at::Tensor& energy, const at::Tensor& known,
-                           const at::Tensor& phi_weight, const at::Tensor& phi_bias) {
-  check_layer(phi_weight, phi_bias);
-  // Of the two outputs only the difference matters.
+// CE(W s + b, known) of each row. Of the two outputs only the difference matters.
+at::Tensor regularizer(const at::Tensor& energy, const at::Tensor& known,
+                       const at::Tensor& phi_weight, const at::Tensor& phi_bias) {
   const auto sign = at::arange(2, phi_weight.options()).mul(2).sub(1);
   const auto margin =
       at::dot(phi_weight.reshape({2}), sign) * energy + at::dot(phi_bias.reshape({2}), sign);
   return at::softplus(at::where(known, -margin, margin));
 }
 
-at::Tensor vos_reduced_regularizer(const at::Tensor& logits, const at::Tensor& target,
-                                   const at::Tensor& weights, const at::Tensor& phi_weight,
-                                   const at::Tensor& phi_bias, bool balance,
-                                   std::string_view reduction) {
-  const auto known = target.ge(0);
-  const auto rows = vos_regularizer(vos_energy(logits, weights), known, phi_weight, phi_bias);
-  if (reduction == "none") return rows;
-  if (reduction == "sum") return rows.sum();
-  return balance ? reduce_rows(rows, known, reduction) +
-                       reduce_rows(rows, known.logical_not(), reduction)
-                 : rows.sum().div(c10::Scalar(rows.sym_numel().max(1)));
+enum { kLogits, kLabels, kWeights, kPhiWeight, kPhiBias };  // of the inputs
+
+}  // namespace
+
+// A logistic layer that starts by calling large log-sums OOD, or nearly so, teaches the network
+// just that, and the energy score then ranks the wrong way round. So the slope starts at 1; the
+// bias as that of a linear layer with one input.
+std::vector<at::Tensor> VosReg::start(const Sizes& sizes) const {
+  const auto weights = at::rand({sizes.classes});
+  return {weights, at::arange(2).to(weights.scalar_type()).sub(0.5).unsqueeze(1),
+          at::rand({2}).mul(2).sub(1)};
+}
+
+std::vector<Term> VosReg::composite(Tensors in) const {
+  check_weights(in[kLogits], in[kWeights]);
+  check_layer(in[kPhiWeight], in[kPhiBias]);
+  const auto known = in[kLabels].ge(0);
+  const auto rows = alpha * regularizer(energy_of(in[kLogits], in[kWeights]), known, in[kPhiWeight],
+                                        in[kPhiBias]);
+  std::vector<Term> terms{{0, cross_entropy(in[kLogits], in[kLabels], "none"), known}};
+  if (balance) {
+    terms.push_back({1, rows, known});
+    terms.push_back({1, rows, known.logical_not()});
+  } else {
+    terms.push_back({1, rows, known.logical_or(known.logical_not())});
+  }
+  return terms;
 }
 
 namespace {
 
-using Inputs = ops::DirectLoss::Inputs;
-using Numbers = ops::DirectLoss::Numbers;
-enum { kLogits, kTarget, kWeights, kPhiWeight, kPhiBias };  // of the inputs
-enum { kAlpha, kBalance, kSum };                            // of the numbers
-
-at::Tensor composite(Inputs in, Numbers n) {
-  const std::string_view reduction = reduction_name(n[kSum]);
-  return cross_entropy(in[kLogits], in[kTarget], reduction) +
-         n[kAlpha] * vos_reduced_regularizer(in[kLogits], in[kTarget], in[kWeights], in[kPhiWeight],
-                                             in[kPhiBias], n[kBalance] != 0, reduction);
-}
-
-// With t = log(e^s + floor), m = W t + b and the softmax q of the weighted row:
+// With m = W s + b and the softmax q of the weighted row:
 //
-//   d softplus(-+m) / dm = -+sigmoid(-+m)   d t / ds = e^s / (e^s + floor)
+//   d softplus(-+m) / dm = -+sigmoid(-+m)
 //   d s / dx_k = q_k                        d s / dw_k = q_k / w_k where w_k > 0, else 0
 template <class F>
-std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted) {
-  const auto logits = in[kLogits].contiguous(), target = in[kTarget].contiguous();
+Parts parts_of(const VosReg& p, Tensors in, bool sum, std::int64_t wanted) {
+  const auto logits = in[kLogits].contiguous(), target = in[kLabels].contiguous();
   const auto weights = in[kWeights].contiguous(), phi = in[kPhiWeight].contiguous(),
              bias = in[kPhiBias].contiguous();
   const auto asked = [&](std::size_t input) { return ops::wants(wanted, input); };
@@ -112,12 +114,13 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
   const double no_smoothing[] = {0};
   const std::optional<at::Tensor> none;
   const ops::LossParts ce = ops::row_loss_cpu(
-      {logits, target, none, none, "cross_entropy", no_smoothing, false, std::nullopt},
-      numbers[kSum] != 0 ? ops::Reduction::kSum : ops::Reduction::kMeanPerPopulation,
-      {asked(kLogits), false, false});
+      {logits, target, none, none, "cross_entropy", no_smoothing, false, std::nullopt}, sum,
+      Balance::kPerPopulation, {asked(kLogits), false, false});
 
-  if (std::none_of(weights.const_data_ptr<F>(), weights.const_data_ptr<F>() + classes,
-                   [](F weight) { return weight > 0; })) {
+  const bool none_positive =
+      std::none_of(weights.const_data_ptr<F>(), weights.const_data_ptr<F>() + classes,
+                   [](F weight) { return weight > 0; });
+  if (none_positive) {
     TORCH_WARN_ONCE(
         "vos_reg: all energy weights are at or below 0, so the regularizer has no gradient; start "
         "from positive ones, with a smaller learning rate or weight decay");
@@ -130,7 +133,7 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
   for (std::int64_t k = 0; k < classes; ++k)
     log_weight[k] =
         w[k] > 0 ? std::log(std::max(w[k], static_cast<F>(kLeastWeight))) : static_cast<F>(kAbsent);
-  const ops::RowNumbers rows(logits + log_weights, target, VosReg::kName, /*uses_ood=*/true);
+  const ops::RowNumbers rows(logits + log_weights, target, VosReg::kCard.name, /*uses_ood=*/true);
 
   const auto* y = target.const_data_ptr<std::int64_t>();
   const F* s = rows.lse.const_data_ptr<F>();
@@ -143,31 +146,29 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
   double scale[2];
   for (int known = 0; known < 2; ++known) {
     const std::int64_t rows_there = known != 0 ? rows.known : n - rows.known;
-    scale[known] = numbers[kAlpha] *
-                   ops::mean_factor(numbers[kSum] != 0, numbers[kBalance] != 0 ? rows_there : n);
+    scale[known] = p.alpha * ops::mean_factor(sum, p.balance ? rows_there : n);
   }
   for (std::int64_t i = 0; i < n; ++i) {
     const bool known = y[i] >= 0;
-    const ops::Logistic above(s[i] - kLogFloor);
-    const double t = kLogFloor + above.softplus, sign = known ? -1 : 1;
+    const double t = none_positive ? kLogFloor : s[i], sign = known ? -1 : 1;
     const ops::Logistic margin(sign * (slope * t + offset));
     sums[known] += margin.softplus;
     const double to_margin = scale[known] * sign * margin.sigmoid;
     to_slope += to_margin * t;
     to_offset += to_margin;
-    to_s[i] = static_cast<F>(to_margin * slope * above.sigmoid);
+    to_s[i] = static_cast<F>(none_positive ? 0 : to_margin * slope);
   }
-  std::vector<at::Tensor> parts(6);
-  parts[0] = ops::scalar<F>(*ce.loss.const_data_ptr<F>() + scale[0] * sums[0] + scale[1] * sums[1],
-                            logits);
+  Parts parts{{*ce.loss.const_data_ptr<F>(), scale[0] * sums[0] + scale[1] * sums[1]},
+              std::vector<at::Tensor>(in.size())};
+  auto& to = parts.gradients;
   const auto pair = [&](double difference, const at::Tensor& like) {
     auto g = at::empty(like.sizes(), like.options());
     g.mutable_data_ptr<F>()[0] = static_cast<F>(-difference);
     g.mutable_data_ptr<F>()[1] = static_cast<F>(difference);
     return g;
   };
-  if (asked(kPhiWeight)) parts[1 + kPhiWeight] = pair(to_slope, phi);
-  if (asked(kPhiBias)) parts[1 + kPhiBias] = pair(to_offset, bias);
+  if (asked(kPhiWeight)) to[kPhiWeight] = pair(to_slope, phi);
+  if (asked(kPhiBias)) to[kPhiBias] = pair(to_offset, bias);
   if (!asked(kLogits) && !asked(kWeights)) return parts;
   const auto to_shifted = rows.gradient(upstream);
   if (asked(kWeights)) {
@@ -175,44 +176,44 @@ std::vector<at::Tensor> parts_of(Inputs in, Numbers numbers, std::int64_t wanted
     F* g = to_weights.mutable_data_ptr<F>();
     for (std::int64_t k = 0; k < classes; ++k)
       g[k] = w[k] >= static_cast<F>(kLeastWeight) ? g[k] / w[k] : F{0};
-    parts[1 + kWeights] = to_weights;
+    to[kWeights] = to_weights;
   }
-  if (asked(kLogits)) parts[1 + kLogits] = ce.logits.add_(to_shifted);
+  if (asked(kLogits)) to[kLogits] = ce.logits.add_(to_shifted);
   return parts;
 }
 
-std::vector<at::Tensor> parts(Inputs in, Numbers numbers, std::int64_t wanted) {
-  return ops::with_type(in[kLogits], "vos_reg_loss",
-                        [&](auto zero) { return parts_of<decltype(zero)>(in, numbers, wanted); });
-}
-
-constexpr ops::DirectLoss kDirect{"vos_reg_loss", 5, 3, composite, parts};
-[[maybe_unused]] const bool direct_registered = ops::register_direct_loss(kDirect);
-
 }  // namespace
 
-at::Tensor vos_reg_loss(const at::Tensor& logits, const at::Tensor& target,
-                        const at::Tensor& weights, const at::Tensor& phi_weight,
-                        const at::Tensor& phi_bias, double alpha, bool balance,
-                        std::string_view reduction) {
-  const auto labels = ops::class_labels(target, VosReg::kName);
-  if (reduction == "none" || logits.dim() != 2)
-    return cross_entropy(logits, labels, reduction) +
-           alpha * vos_reduced_regularizer(logits, labels, weights, phi_weight, phi_bias, balance,
-                                           reduction);
-  check_weights(logits, weights);
-  check_layer(phi_weight, phi_bias);
-  return ops::direct_loss(kDirect, {logits, labels, weights, phi_weight, phi_bias},
-                          {alpha, balance ? 1.0 : 0.0, reduction_is_sum(reduction)});
+Parts VosReg::parts(Tensors in, bool sum, std::int64_t wanted) const {
+  check_weights(in[kLogits], in[kWeights]);
+  check_layer(in[kPhiWeight], in[kPhiBias]);
+  return ops::with_type(in[kLogits], "vos_reg", [&](auto zero) {
+    return parts_of<decltype(zero)>(*this, in, sum, wanted);
+  });
+}
+
+void VosReg::update(Tensors, Tensors state, const Event& event) const {
+  if (event.kind != Event::kStep || !event.note || state[0].gt(0).any().item<bool>()) return;
+  event.note(
+      "vos_reg: all energy weights are at or below 0, the regularizer has no gradient; set a "
+      "smaller `lr` or `weight-decay`");
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
   const std::vector<at::Tag> tag{at::Tag::pt2_compliant_tag};
-  m.def("vos_energy(Tensor logits, Tensor weights) -> Tensor", vos_energy, tag);
+  m.def("vos_energy(Tensor logits, Tensor weights) -> Tensor", energy_of, tag);
   m.def(
       "vos_reg_loss(Tensor logits, Tensor target, Tensor weights, Tensor phi_weight, "
       "Tensor phi_bias, float alpha=0.1, bool balance=False, str reduction='mean') -> Tensor",
-      vos_reg_loss, tag);
+      [](const at::Tensor& logits, const at::Tensor& target, const at::Tensor& weights,
+         const at::Tensor& phi_weight, const at::Tensor& phi_bias, double alpha, bool balance,
+         std::string_view reduction) {
+        return ops::direct_loss("vos_reg",
+                                std::vector{logits, target, weights, phi_weight, phi_bias},
+                                {alpha, balance ? 1.0 : 0.0}, parse_reduction(reduction, "vos_reg"))
+            .loss;
+      },
+      tag);
 }
 
 }  // namespace ood

@@ -1,10 +1,7 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include <string_view>
-
-#include "ood/formula/formula.h"
+#include "ood/registry/options.h"
+#include "ood/registry/slice.h"
 
 namespace ood {
 
@@ -13,56 +10,49 @@ namespace ood {
 ///   s = log sum_k max(0, w_k) exp x_k,   l = W s + b  (two numbers, ID = 1)
 ///   CE(x, y) over ID rows + alpha CE(l, ID?) over all rows
 ///
-/// w, W and b are trained with the network. One mean over all rows for the second term, as the
+/// Weights without a positive one give s = log 1e-30 and no gradient. w, W and b are trained with the network. Inputs: logits
+/// [N, C] or [N, C, ...], target [N, ...]. One mean over all rows for the second term, as the
 /// authors' code has it, or one a population (`balance`).
 struct VosReg {
-  static constexpr std::string_view kName = "vos_reg";
-  static constexpr std::string_view kClassName = "VOSRegLoss";
-  static constexpr std::string_view kSummary =
-      "A logistic layer on the weighted log-sum of logits learns to tell outliers.";
-  static constexpr std::string_view kFormula =
-      "s = log sum_k max(0, w_k) exp x_k;  ID: -log p_y;  all: alpha CE(W s + b, ID or OOD)";
-  static constexpr std::string_view kPaper =
-      "Du et al.: VOS, Learning What You Don't Know by Virtual Outlier Synthesis, ICLR 2022";
-  static constexpr std::string_view kScore = "energy";
-  static constexpr std::string_view kOodLabels = "outliers of the logistic layer";
-  static constexpr std::string_view kPitfalls =
-      "Energy weights that are all at or below 0 leave nothing to learn from.";
+  static constexpr Card kCard{
+      .name = "vos_reg",
+      .class_name = "VOSRegLoss",
+      .summary = "A logistic layer on the weighted log-sum of logits learns to tell outliers.",
+      .formula =
+          "s = log sum_k max(0, w_k) exp x_k;  ID: -log p_y;  all: alpha CE(W s + b, ID or OOD)",
+      .paper =
+          "Du et al.: VOS, Learning What You Don't Know by Virtual Outlier Synthesis, ICLR 2022",
+      .score = "energy",
+      .ood_labels = "outliers of the logistic layer",
+      .pitfalls = "Energy weights that are all at or below 0 leave nothing to learn from.",
+      .uses_ood = true,
+      .balance = Balance::kWholeBatch,
+  };
   static constexpr auto kTerms = std::array<std::string_view, 2>{"cross_entropy", "regularizer"};
-  static constexpr bool kUsesOod = true;
-  static constexpr Balance kBalance = Balance::kWholeBatch;
+  static constexpr auto kState = std::array{State{.name = "weights", .role = State::kParameter},
+                                            State{.name = "phi.weight", .role = State::kParameter},
+                                            State{.name = "phi.bias", .role = State::kParameter}};
+  static constexpr bool kByClass = true;
+  static constexpr bool kUpdatesEachStep = true;
 
   double alpha = 0.1;
-  double balance = 0;
+  bool balance = false;
 
   static constexpr auto kParameters = std::array{
       Parameter<VosReg>{"alpha", &VosReg::alpha, 0, kInfinity, "weight of the regularizer",
                         "the authors' code"},
       Parameter<VosReg>{"balance", &VosReg::balance, 0, 1,
-                        "1: ID and OOD rows count equally in the regularizer, 0: by number",
-                        "0 as in the authors' code; the paper writes two expectations"},
+                        "ID and OOD rows count equally in the regularizer, not by number",
+                        "as in the authors' code; the paper writes two expectations"},
   };
+
+  std::vector<at::Tensor> start(const Sizes& sizes) const;
+  std::vector<Term> composite(Tensors in) const;
+  Parts parts(Tensors in, bool sum, std::int64_t wanted) const;
+  void update(Tensors in, Tensors state, const Event& event) const;
 };
 
-/// s of each row: logits [N, C] or [N, C, ...], weights [C] -> [N, ...]. At least log 1e-30, so
-/// that weights without a positive one give no NaN.
-at::Tensor vos_energy(const at::Tensor& logits, const at::Tensor& weights);
-
-/// CE(W s + b, known) of each row; phi_weight [2], phi_bias [2].
-at::Tensor vos_regularizer(const at::Tensor& energy, const at::Tensor& known,
-                           const at::Tensor& phi_weight, const at::Tensor& phi_bias);
-
-/// The regularizer of logits [N, C] or [N, C, ...], reduced; `mean` over all rows, or with
-/// `balance` over either population.
-at::Tensor vos_reduced_regularizer(const at::Tensor& logits, const at::Tensor& target,
-                                   const at::Tensor& weights, const at::Tensor& phi_weight,
-                                   const at::Tensor& phi_bias, bool balance,
-                                   std::string_view reduction);
-
-/// logits [N, C] or [N, C, ...], target [N, ...]; `none` gives CE + alpha CE(l) a row.
-at::Tensor vos_reg_loss(const at::Tensor& logits, const at::Tensor& target,
-                        const at::Tensor& weights, const at::Tensor& phi_weight,
-                        const at::Tensor& phi_bias, double alpha, bool balance,
-                        std::string_view reduction);
-
+namespace nn {
+using VOSRegLoss = Criterion<PlainOptions<VosReg>>;
+}
 }  // namespace ood

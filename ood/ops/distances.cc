@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -10,6 +11,7 @@
 
 #include "ood/formula/tensor_row.h"
 #include "ood/ops/by_type.h"
+#include "ood/ops/dispatch.h"
 #include "ood/ops/distance_products.h"
 #include "ood/ops/functorch.h"
 
@@ -59,15 +61,40 @@ std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_
                                         const Tensor& c_in, const Tensor& distances, bool squared,
                                         bool want_x, bool want_c) {
   const auto x = x_in.detach().contiguous(), c = c_in.detach().contiguous();
-  const auto weight =
-      (squared ? 2.0 * upstream
-               : at::where(distances.eq(0), at::zeros_like(distances), upstream / distances))
-          .contiguous();
+  // A weight of 0 takes no part, also where the distance is NaN.
+  const auto weight = (squared ? 2.0 * upstream
+                               : at::where(distances.eq(0).logical_or(upstream.eq(0)),
+                                           at::zeros_like(distances), upstream / distances))
+                          .contiguous();
   const auto none = at::empty({0}, x.options());
   if (const auto sparse = ops::sparse_gradients(x, c, weight))
     return {want_x ? sparse->first : none, want_c ? sparse->second : none};
   return {want_x ? ops::weighted_differences(x, c, weight) : none,
           want_c ? ops::weighted_differences(c, x, weight.t().contiguous()) : none};
+}
+
+// The same by ordinary operations, with derivatives of any order: by direct differences where they
+// fit, since the parts of a product are much larger than the difference of near rows.
+std::tuple<Tensor, Tensor> backward_composite(const Tensor& upstream, const Tensor& x_in,
+                                              const Tensor& c, bool squared) {
+  constexpr std::int64_t kFits = std::int64_t{1} << 24;
+  // A row that takes no part may hold NaN.
+  const auto takes_part = upstream.ne(0).any(1, true).logical_or(x_in.isfinite().all(1, true));
+  const auto x = at::where(takes_part, x_in, at::zeros_like(x_in));
+  auto weight = 2.0 * upstream;
+  if (!squared) {
+    const auto d = center_distances(x, c, false);
+    const auto none = d.eq(0);
+    weight = at::where(none, at::zeros_like(d), upstream / at::where(none, at::ones_like(d), d));
+  }
+  if (x.numel() * c.size(0) <= kFits) {
+    const auto pull = weight.unsqueeze(2) * (x.unsqueeze(1) - c);
+    return {pull.sum(1), -pull.sum(0)};
+  }
+  const auto shift = c.detach().mean(0, true);
+  const auto a = x - shift, b = c - shift;
+  return {weight.sum(1).unsqueeze(1) * a - weight.matmul(b),
+          weight.sum(0).unsqueeze(1) * b - weight.t().matmul(a)};
 }
 
 std::tuple<Tensor, Tensor> backward_meta(const Tensor&, const Tensor& x, const Tensor& c,
@@ -79,17 +106,14 @@ std::tuple<Tensor, Tensor> backward_meta(const Tensor&, const Tensor& x, const T
 }
 
 auto& forward_op() {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("ood::_center_distances_forward", "")
-                       .typed<Tensor(const Tensor&, const Tensor&, bool)>();
+  static auto op =
+      ops::find_op<Tensor(const Tensor&, const Tensor&, bool)>("ood::_center_distances_forward");
   return op;
 }
 auto& backward_op() {
-  static auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("ood::_center_distances_backward", "")
-          .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&,
-                                            const Tensor&, bool, bool, bool)>();
+  static auto op = ops::find_op<std::tuple<Tensor, Tensor>(
+      const Tensor&, const Tensor&, const Tensor&, const Tensor&, bool, bool, bool)>(
+      "ood::_center_distances_backward");
   return op;
 }
 
@@ -104,20 +128,11 @@ struct CenterDistances : ag::Function<CenterDistances> {
   static ag::variable_list backward(ag::AutogradContext* ctx, const ag::variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const bool squared = ctx->saved_data["squared"].toBool();
-    if (at::GradMode::is_enabled()) {
-      // By views: centers may have been computed from the embedding, which is no part of this.
-      const auto x = saved[0].view_as(saved[0]), c = saved[1].view_as(saved[1]);
-      ag::variable_list inputs;
-      if (ctx->needs_input_grad(0)) inputs.push_back(x);
-      if (ctx->needs_input_grad(1)) inputs.push_back(c);
-      const auto g = ag::grad({composite(x, c, squared)}, inputs, {grads[0]}, true, true, true);
-      std::size_t next = 0;
-      const auto to_x = ctx->needs_input_grad(0) ? g[next++] : Tensor();
-      return {to_x, ctx->needs_input_grad(1) ? g[next] : Tensor(), Tensor()};
-    }
     const bool want_x = ctx->needs_input_grad(0), want_c = ctx->needs_input_grad(1);
     const auto [to_x, to_c] =
-        backward_op().call(grads[0], saved[0], saved[1], saved[2], squared, want_x, want_c);
+        at::GradMode::is_enabled()
+            ? backward_composite(grads[0], saved[0], saved[1], squared)
+            : backward_op().call(grads[0], saved[0], saved[1], saved[2], squared, want_x, want_c);
     return {want_x ? to_x : Tensor(), want_c ? to_c : Tensor(), Tensor()};
   }
 };
@@ -142,9 +157,8 @@ Tensor any_device(const Tensor& x_in, const Tensor& c_in, bool squared) {
 }  // namespace
 
 Tensor center_distances(const Tensor& embedding, const Tensor& centers, bool squared) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("ood::center_distances", "")
-                       .typed<Tensor(const Tensor&, const Tensor&, bool)>();
+  static auto op =
+      ops::find_op<Tensor(const Tensor&, const Tensor&, bool)>("ood::center_distances");
   return op.call(embedding, centers, squared);
 }
 

@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "ood/objectives/registry.h"
+#include "ood/registry/registry.h"
 
 namespace ood::ops {
 

@@ -2,6 +2,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include "ood/ops/dispatch.h"
 #include "ood/ops/row_terms.h"
 
 namespace ood {
@@ -47,9 +48,8 @@ Tensor mean_weights_composite(const Tensor& counts, std::int64_t terms, bool who
 
 Tensor mean_weights(const Tensor& counts, std::int64_t terms, bool whole_batch,
                     at::ScalarType dtype) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("ood::mean_weights", "")
-                       .typed<Tensor(const Tensor&, std::int64_t, bool, std::int64_t)>();
+  static auto op =
+      ops::find_op<Tensor(const Tensor&, std::int64_t, bool, std::int64_t)>("ood::mean_weights");
   return op.call(counts, terms, whole_batch, static_cast<std::int64_t>(dtype));
 }
 

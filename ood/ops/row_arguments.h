@@ -3,8 +3,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <functional>
-
+#include "ood/ops/dispatch.h"
 #include "ood/ops/layout.h"
 #include "ood/ops/row_terms.h"
 
@@ -57,14 +56,28 @@ auto with_computing_types(OOD_ROW_ARGS, const Call& call) {
               ignore_index);
 }
 
-/// Gradients of what `output` makes of the arguments; undefined where not wanted. For create_graph:
-/// only the composite path has derivatives of any order.
 struct RowGradients {
   Tensor logits, extras, weight;
 };
-RowGradients gradients_with_graph(const std::function<Tensor(const RowTermsArguments&)>& output,
-                                  const Tensor& upstream, const RowTermsArguments& a,
-                                  const WantedGradients& want);
+
+/// See gradients_with_graph in dispatch.h; of logits, extras and weight.
+template <class Output>
+RowGradients row_gradients_with_graph(const RowTermsArguments& a, const WantedGradients& want,
+                                      const Tensor& upstream, const Output& output) {
+  const auto or_none = [](const OptionalTensor& t) { return usable(t) ? *t : Tensor(); };
+  const auto or_nothing = [](const Tensor& t) {
+    return t.defined() ? OptionalTensor(t) : std::nullopt;
+  };
+  const std::int64_t bits = want.logits | want.extras << 1 | want.weight << 2;
+  const auto g = gradients_with_graph(
+      [&](const std::vector<Tensor>& in) {
+        const OptionalTensor extras = or_nothing(in[1]), weight = or_nothing(in[2]);
+        return output(RowTermsArguments{in[0], a.target, extras, weight, a.objective, a.parameters,
+                                        a.per_row, a.ignore_index});
+      },
+      std::vector<Tensor>{a.logits, or_none(a.extras), or_none(a.weight)}, bits, upstream);
+  return {g[0], g[1], g[2]};
+}
 
 /// What autograd asks of a function whose inputs are logits, target, extras and weight, absent ones
 /// left out.

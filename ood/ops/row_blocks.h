@@ -349,11 +349,11 @@ struct Gradients {
     layout = lay_out(logits).layout;
     prefer_huge_pages(logits);
     to_logits = logits.mutable_data_ptr<S>();
-    if (want_extras && in.extras != nullptr) {
+    if (want_extras && a.extras.has_value() && a.extras->defined()) {
       extras = at::empty(a.extras->sizes(), a.extras->options());
       to_extras = extras.template mutable_data_ptr<F>();
     }
-    if (want_weight && in.weight != nullptr) {
+    if (want_weight && a.weight.has_value() && a.weight->defined()) {
       weight = at::empty(a.target.sizes(), a.weight->options());
       to_weight = weight.template mutable_data_ptr<F>();
     }

@@ -1,8 +1,8 @@
 #include "ood/ops/row_numbers.h"
 
 #include "ood/formula/tensor_row.h"
-#include "ood/objectives/register.h"
 #include "ood/ops/row_terms.h"
+#include "ood/registry/register.h"
 
 namespace ood::ops {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <string_view>
 
-#include "ood/objectives/registry.h"
+#include "ood/registry/registry.h"
 
 namespace ood::ops {
 

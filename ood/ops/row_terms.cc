@@ -48,23 +48,18 @@ Backward backward_meta(const Tensor& upstream, const Tensor&, OOD_ROW_ARGS, bool
 }
 
 auto& forward_op() {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("ood::_row_terms_forward", "")
-                       .typed<Forward(OOD_ROW_ARGS)>();
+  static auto op = find_op<Forward(OOD_ROW_ARGS)>("ood::_row_terms_forward");
   return op;
 }
 
 auto& backward_op() {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("ood::_row_terms_backward", "")
-                       .typed<Backward(const Tensor&, const Tensor&, OOD_ROW_ARGS, bool, bool)>();
+  static auto op = find_op<Backward(const Tensor&, const Tensor&, OOD_ROW_ARGS, bool, bool)>(
+      "ood::_row_terms_backward");
   return op;
 }
 
 auto& row_terms_op() {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("ood::row_terms", "")
-                       .typed<Terms(OOD_ROW_ARGS)>();
+  static auto op = find_op<Terms(OOD_ROW_ARGS)>("ood::row_terms");
   return op;
 }
 
@@ -98,9 +93,9 @@ struct RowTermsFunction : ag::Function<RowTermsFunction> {
 
     RowGradients to;
     if (at::GradMode::is_enabled()) {
-      to = gradients_with_graph(
-          [](const RowTermsArguments& a) { return std::get<0>(row_terms_composite(a)); }, grads[0],
-          OOD_ROW_CALL, want);
+      to = row_gradients_with_graph(OOD_ROW_CALL, want, grads[0], [](const RowTermsArguments& a) {
+        return std::get<0>(row_terms_composite(a));
+      });
     } else {
       auto [g_logits, g_extras, g_weight] =
           backward_op().call(grads[0], saved[2], logits, target, objective, parameters, extras,
@@ -142,35 +137,6 @@ Terms autograd(OOD_ROW_ARGS) {
 }
 
 }  // namespace
-
-RowGradients gradients_with_graph(const std::function<Tensor(const RowTermsArguments&)>& output,
-                                  const Tensor& upstream, const RowTermsArguments& a,
-                                  const WantedGradients& want) {
-  // Of views of the inputs: where one input was computed from another, a gradient by the input
-  // itself would follow that path, too.
-  const auto alias = [](const OptionalTensor& t) {
-    return usable(t) ? OptionalTensor(t->view_as(*t)) : std::nullopt;
-  };
-  const Tensor logits = a.logits.view_as(a.logits);
-  const OptionalTensor extras = alias(a.extras), weight = alias(a.weight);
-  const RowTermsArguments own{logits,      a.target,     extras,    weight,
-                              a.objective, a.parameters, a.per_row, a.ignore_index};
-  RowGradients to;
-  ag::variable_list inputs;
-  std::vector<Tensor*> places;
-  const auto ask = [&](bool wanted_here, const Tensor& input, Tensor* place) {
-    if (!wanted_here) return;
-    inputs.push_back(input);
-    places.push_back(place);
-  };
-  ask(want.logits, logits, &to.logits);
-  if (extras) ask(want.extras, *extras, &to.extras);
-  if (weight) ask(want.weight, *weight, &to.weight);
-  const auto result = ag::grad({output(own)}, inputs, {upstream}, /*retain_graph=*/true,
-                               /*create_graph=*/true, /*allow_unused=*/true);
-  for (std::size_t i = 0; i < places.size(); ++i) *places[i] = result[i];
-  return to;
-}
 
 }  // namespace ops
 

@@ -7,7 +7,8 @@
 #include <string_view>
 #include <tuple>
 
-#include "ood/objectives/registry.h"
+#include "ood/ops/row_values.h"
+#include "ood/registry/registry.h"
 
 /// The one op behind every objective that is a formula, and its parts. See docs/design.md.
 namespace ood {
@@ -38,7 +39,10 @@ at::Tensor mean_weights(const at::Tensor& counts, std::int64_t terms, bool whole
                         at::ScalarType dtype);
 
 /// The loss: terms reduced as "none", "mean" or "sum" with balance "default", "per_population" or
-/// "whole_batch".
+/// "whole_batch", and the reduced terms.
+Losses loss_and_terms(const RowTermsArguments& a, Reduction reduction, Balance balance);
+
+/// The loss alone.
 at::Tensor loss(const at::Tensor& logits, const at::Tensor& target, std::string_view objective,
                 c10::ArrayRef<double> parameters, const std::optional<at::Tensor>& extras,
                 const std::optional<at::Tensor>& weight, std::string_view reduction,
@@ -65,20 +69,18 @@ BackwardParts row_terms_backward_cpu(const ObjectiveEntry& entry, const at::Tens
                                      const RowTermsArguments& a, const at::Tensor& statistics,
                                      bool want_extras, bool want_weight);
 
-/// How the terms of a batch become one loss.
-enum class Reduction : std::int64_t { kSum, kMeanPerPopulation, kMeanWholeBatch };
-
 struct WantedGradients {
   bool logits, extras, weight;
   bool any() const { return logits || extras || weight; }
 };
 
-/// The reduced loss and its gradients for an upstream gradient of 1; undefined where not wanted.
+/// The sum of the terms, or their mean as `balance` says, with its gradients times `upstream`;
+/// undefined where not wanted.
 struct LossParts {
-  at::Tensor loss, logits, extras, weight;
+  at::Tensor loss, terms, logits, extras, weight;
 };
-LossParts row_loss_cpu(const RowTermsArguments& a, Reduction reduction,
-                       const WantedGradients& want);
+LossParts row_loss_cpu(const RowTermsArguments& a, bool sum, Balance balance,
+                       const WantedGradients& want, double upstream = 1);
 
 /// The type a loss of these logits is computed and returned in: float32 for half types.
 inline at::ScalarType computing_type(const at::Tensor& logits) {

@@ -14,6 +14,7 @@
 #include "ood/kernels/distance.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/direct_loss.h"
+#include "ood/ops/dispatch.h"
 #include "ood/ops/distances.h"
 #include "ood/ops/functorch.h"
 
@@ -101,9 +102,8 @@ Tensor segment_sum_composite(const Tensor& x, const Tensor& target, std::int64_t
 }
 
 Tensor segment_sum(const Tensor& x, const Tensor& target, std::int64_t classes) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("ood::segment_sum", "")
-                       .typed<Tensor(const Tensor&, const Tensor&, std::int64_t)>();
+  static auto op =
+      ops::find_op<Tensor(const Tensor&, const Tensor&, std::int64_t)>("ood::segment_sum");
   return op.call(x, target, classes);
 }
 
@@ -216,16 +216,14 @@ std::tuple<Tensor, Tensor> own_backward_meta(const Tensor&, const Tensor& x, con
 }
 
 auto& own_forward_op() {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("ood::_own_center_distances_forward", "")
-                       .typed<Tensor(const Tensor&, const Tensor&, const Tensor&)>();
+  static auto op = ops::find_op<Tensor(const Tensor&, const Tensor&, const Tensor&)>(
+      "ood::_own_center_distances_forward");
   return op;
 }
 auto& own_backward_op() {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("ood::_own_center_distances_backward", "")
-                       .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&,
-                                                         const Tensor&, const Tensor&, bool)>();
+  static auto op = ops::find_op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&,
+                                                           const Tensor&, const Tensor&, bool)>(
+      "ood::_own_center_distances_backward");
   return op;
 }
 
@@ -240,14 +238,10 @@ struct OwnCenterDistances : ag::Function<OwnCenterDistances> {
     const auto saved = ctx->get_saved_variables();
     const bool want_x = ctx->needs_input_grad(0), want_c = ctx->needs_input_grad(1);
     if (at::GradMode::is_enabled()) {
-      // By views: centers may have been computed from the embedding, which is no part of this.
-      const auto x = saved[0].view_as(saved[0]), c = saved[1].view_as(saved[1]);
-      ag::variable_list inputs;
-      if (want_x) inputs.push_back(x);
-      if (want_c) inputs.push_back(c);
-      const auto g =
-          ag::grad({own_composite(x, c, saved[2])}, inputs, {grads[0]}, true, true, true);
-      return {want_x ? g[0] : Tensor(), want_c ? g.back() : Tensor(), Tensor()};
+      const auto g = ops::gradients_with_graph(
+          [&](const std::vector<Tensor>& in) { return own_composite(in[0], in[1], saved[2]); },
+          Tensors(saved).slice(0, 2), want_x | want_c << 1, grads[0]);
+      return {g[0], g[1], Tensor()};
     }
     auto [to_x, to_c] = own_backward_op().call(grads[0], saved[0], saved[1], saved[2], want_c);
     return {to_x, want_c ? to_c : Tensor(), Tensor()};
@@ -284,9 +278,8 @@ Tensor sum_any_device(const Tensor& x, const Tensor& target, std::int64_t classe
 }  // namespace
 
 Tensor own_center_distances(const Tensor& x, const Tensor& c, const Tensor& target) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("ood::own_center_distances", "")
-                       .typed<Tensor(const Tensor&, const Tensor&, const Tensor&)>();
+  static auto op = ops::find_op<Tensor(const Tensor&, const Tensor&, const Tensor&)>(
+      "ood::own_center_distances");
   return op.call(x, c, target);
 }
 

@@ -5,14 +5,10 @@
 #include <string_view>
 #include <vector>
 
+#include "ood/registry/slice.h"
+
 /// Outlier scores of a trained network: one number a sample, higher means more likely OOD.
 namespace ood {
-
-/// What a network says of a batch.
-struct NetworkOutput {
-  at::Tensor logits;    ///< [B, C]
-  at::Tensor features;  ///< [B, D], the input of the last layer; may be undefined
-};
 
 struct Score {
   std::string_view name;
@@ -26,6 +22,11 @@ const std::vector<Score>& scores();
 
 /// The score of that name, or a c10::ValueError that lists the known ones.
 const Score& get_score(std::string_view name);
+
+/// A score [N] of what an objective says: its own, where `own` and it has one, else the general one
+/// of that name, of the logits of the classes; undefined where it has none.
+at::Tensor score_of(const Readout& readout, bool own, std::string_view name,
+                    const at::Tensor& features);
 
 /// Minus the maximum softmax probability (Hendrycks and Gimpel 2017). logits [B, C] -> [B], or
 /// [B, C, ...] -> [B, ...]; so for the others.

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ood/errors.h"
+#include "ood/registry/listener.h"
 #include "ood/train/run_folder.h"
 #include "ood/train/safetensors.h"
 #include "ood/version.h"
@@ -108,7 +109,7 @@ std::optional<Position> Checkpoints::restore_newest(const Model& model,
       optimizer.restore(state);
       return p;
     } catch (const DataError& e) {
-      std::fprintf(stderr, "warning: %s; trying the checkpoint before it\n", e.what());
+      listener().warn(std::string(e.what()) + "; trying the checkpoint before it");
     }
   }
   return std::nullopt;

@@ -28,7 +28,7 @@ Detector Detector::load(const std::filesystem::path& run, double tpr) {
     throw UsageError("tpr: expected a share above 0, at most 1, got " + std::to_string(tpr));
   if (trained.validation_scores.empty())
     throw DataError(path.string() +
-                    ": has no held-out scores to set a threshold by; train with --validation");
+                    ": has no held-out scores to set a threshold by; train with `validation`");
   Detector d;
   d.state_->threshold = threshold_at(trained.validation_scores, tpr);
   d.state_->description = std::move(trained.description);
@@ -49,9 +49,10 @@ Detector::Answer Detector::operator()(const at::Tensor& inputs) const {
   const auto x = inputs.view({inputs.size(0), d.channels, d.height, d.width});
   const auto output = run_network(*state_->model.network, d.mean, d.deviation, x);
   Answer a;
-  const auto evidence = state_->model.objective->class_evidence(output);
+  const auto& objective = *state_->model.objective;
+  const auto evidence = objective.readout(output).evidence;
   a.classes = evidence.defined() ? evidence.argmax(1) : torch::full({x.size(0)}, -1, torch::kLong);
-  a.scores = outlier_score(*state_->model.objective, d.score, output).to(torch::kDouble);
+  a.scores = objective.score(d.score, output).to(torch::kDouble);
   a.accepted = a.scores.le(state_->threshold);
   return a;
 }

@@ -51,24 +51,15 @@ std::vector<double> score_numbers(const at::Tensor& scores, const std::string& w
   for (const double x : v)
     if (std::isnan(x))
       throw DivergedError("the network gives NaN for " + what +
-                          "; train again with a smaller --lr");
+                          "; train again with a smaller `lr`");
   return v;
 }
 
 namespace {
 
-// Undefined where the objective has no logits.
-at::Tensor general_score(const Objective& objective, std::string_view score,
-                         const NetworkOutput& output) {
-  const auto logits = objective.class_logits(output);
-  if (!logits.defined()) return {};
-  // In float32 the softmax of a sure network is exactly 1 for many inputs, which then tie.
-  return get_score(score).compute({logits.to(torch::kDouble), output.features});
-}
-
 std::optional<double> accuracy_of(const Objective& objective, const NetworkOutput& output,
                                   const Samples& samples) {
-  const auto evidence = objective.class_evidence(output);
+  const auto evidence = objective.readout(output).evidence;
   if (!evidence.defined()) return std::nullopt;
   return accuracy(evidence, samples.labels);
 }
@@ -77,19 +68,13 @@ json or_null(const std::optional<double>& v) { return v ? json(*v) : json(nullpt
 
 }  // namespace
 
-at::Tensor outlier_score(const Objective& objective, std::string_view score,
-                         const NetworkOutput& output) {
-  const auto own = objective.own_score(output);
-  return own.defined() ? own : general_score(objective, score, output);
-}
-
 HeldOut test_held_out(Classifier& network, const Objective& objective, const Task& task,
                       const std::string& score) {
   if (task.validation.size() == 0) return {};
   const torch::NoGradGuard no_grad;
   const auto output = run_network(network, task, task.validation);
   HeldOut h{accuracy_of(objective, output, task.validation),
-            score_numbers(outlier_score(objective, score, output), "held-out data")};
+            score_numbers(objective.score(score, output), "held-out data")};
   std::sort(h.scores.begin(), h.scores.end());
   return h;
 }
@@ -122,12 +107,6 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   std::vector<std::pair<std::string, NetworkOutput>> sets;
   for (const auto& [name, samples] : task.ood)
     sets.emplace_back(name, run_network(network, task, samples));
-  // The objective's own score, or one of the general ones.
-  const auto score_of = [&](std::string_view name, const NetworkOutput& output) {
-    return name == own_score ? outlier_score(objective, name, output)
-                             : general_score(objective, name, output);
-  };
-
   result["accuracy"] = or_null(accuracy_of(objective, id, task.test));
   result["test_samples"] = task.test.size();
   if (!held_out.scores.empty()) {
@@ -140,11 +119,11 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   json own = json::object(), by_score = json::object(), curves = json::object();
   for (const std::string& score : names) {
     const bool is_own = score == own_score;
-    const auto of_id = score_of(score, id);
+    const auto of_id = objective.score(score, id);
     if (!of_id.defined()) continue;
     const auto id_scores = score_numbers(of_id, "the test data");
     for (const auto& [name, output] : sets) {
-      const auto ood_scores = score_numbers(score_of(score, output), "OOD set " + name);
+      const auto ood_scores = score_numbers(objective.score(score, output), "OOD set " + name);
       const json f = figures(detection(id_scores, ood_scores));
       by_score[score][name] = f;
       if (!is_own) continue;

@@ -16,10 +16,6 @@ inline NetworkOutput run_network(Classifier& network, const Task& task, const Sa
   return run_network(network, task.mean, task.deviation, samples.inputs);
 }
 
-/// The score of that name [N]: the objective's own, or one of the general ones.
-at::Tensor outlier_score(const Objective& objective, std::string_view score,
-                         const NetworkOutput& output);
-
 /// Scores as numbers; DivergedError where there is a NaN among them.
 std::vector<double> score_numbers(const at::Tensor& scores, const std::string& what);
 

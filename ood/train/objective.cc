@@ -1,65 +1,110 @@
 #include "ood/train/objective.h"
 
-#include <map>
-
-#include "ood/train/formula_terms.h"
+#include "ood/ops/readout.h"
+#include "ood/ops/row_terms.h"
+#include "ood/registry/listener.h"
 
 namespace ood {
-namespace {
 
-class FormulaObjective : public Objective {
- public:
-  FormulaObjective(const ObjectiveEntry& entry, std::vector<double> parameters)
-      : entry_(entry), parameters_(std::move(parameters)) {}
-
-  Losses forward(const NetworkOutput& output, const at::Tensor& target) override {
-    return named(entry_, formula_terms(entry_, parameters_, output.logits, target, std::nullopt));
-  }
-
-  at::Tensor class_logits(const NetworkOutput& output) const override {
-    return entry_.ood_is_last_class ? output.logits.slice(1, 0, -1) : output.logits;
-  }
-
-  at::Tensor own_score(const NetworkOutput& output) const override {
-    // The background column takes part in the softmax and is dropped after it.
-    if (entry_.ood_is_last_class) return output.logits.softmax(1).slice(1, 0, -1).amax(1).neg();
-    return {};
-  }
-
- private:
-  const ObjectiveEntry& entry_;
-  std::vector<double> parameters_;
-};
-
-std::map<std::string, ObjectiveMaker, std::less<>>& makers() {
-  static std::map<std::string, ObjectiveMaker, std::less<>> all;
-  return all;
+Objective::Objective(const ObjectiveEntry& entry, std::vector<double> parameters,
+                     const ObjectiveContext& context)
+    : entry_(entry),
+      parameters_(std::move(parameters)),
+      context_(context),
+      kept_(entry, /*training=*/true) {
+  check_parameters(entry_, parameters_.data(), parameters_.size());
+  const bool of_features =
+      !entry_.slice.inputs.empty() && entry_.slice.inputs.back().source == Input::kFeatures;
+  kept_.start(*this, parameters_,
+              {context_.classes, of_features            ? context_.features
+                                 : entry_.embedding > 0 ? entry_.embedding
+                                                        : context_.classes});
 }
 
-}  // namespace
+Event Objective::event(Event::Kind kind) const {
+  Event e;
+  e.kind = kind;
+  e.epoch = e.before = epoch_;
+  e.epochs = static_cast<double>(context_.epochs);
+  e.note = [this](const std::string& line) {
+    if (!warned_) listener().warn(line);
+    warned_ = true;
+  };
+  return e;
+}
 
-Losses sum_of(std::vector<std::pair<std::string, at::Tensor>> terms) {
-  Losses losses;
-  for (const auto& [name, value] : terms)
-    losses.total = losses.total.defined() ? losses.total + value : value;
-  for (auto& [name, value] : terms) value = value.detach();
-  losses.terms = std::move(terms);
+at::Tensor Objective::draw(const NetworkOutput& output, const at::Tensor& target) const {
+  if (entry_.slice.draw == nullptr) return {};
+  auto in = training_inputs(entry_, parameters_, output, target);
+  in.insert(in.end(), kept_.all().begin(), kept_.all().end());
+  const auto drawn = objective_draw(entry_, parameters_, in, event(Event::kStep));
+  return drawn.defined() && entry_.slice.outliers_through_head ? context_.head(drawn) : drawn;
+}
+
+NamedLosses Objective::forward(const NetworkOutput& output, const at::Tensor& target,
+                               const at::Tensor& drawn) const {
+  auto in = training_inputs(entry_, parameters_, output, target);
+  const auto state = kept_.of_loss(/*copied=*/false);
+  in.insert(in.end(), state.begin(), state.end());
+  if (drawn.defined()) in.push_back(drawn);
+  const auto own = objective_loss(entry_, parameters_, in);
+  const auto weight_of = [&](std::string_view parameter, double otherwise) {
+    return parameter.empty()  ? otherwise
+           : parameter == "1" ? 1
+                              : entry_.value(parameters_, parameter);
+  };
+  const double weight = weight_of(entry_.own_weight, 1);
+  NamedLosses losses{weight == 1 ? own.loss : weight * own.loss, {}};
+  for (std::size_t t = 0; t < entry_.terms.size(); ++t)
+    losses.terms.emplace_back(entry_.terms[t], weight * own.terms[static_cast<std::int64_t>(t)]);
+  if (const double share = weight_of(entry_.cross_entropy_weight, 0); share > 0) {
+    const auto ce = share * cross_entropy(output.logits, target);
+    losses.total = losses.total + ce;
+    losses.terms.emplace_back("cross_entropy", ce.detach());
+  }
   return losses;
 }
 
-bool register_objective_module(std::string_view name, ObjectiveMaker maker) {
-  return makers().emplace(name, maker).second;
+void Objective::after_step(const NetworkOutput& output, const at::Tensor& target, double epoch) {
+  auto e = event(Event::kStep);
+  epoch_ = e.epoch = epoch;
+  if (!entry_.slice.updates_each_step) return;
+  objective_update(entry_, parameters_,
+                   training_inputs(entry_, parameters_,
+                                   {output.logits.detach(), output.features.detach()}, target),
+                   kept_.all(), e);
+}
+
+void Objective::at_event(Event::Kind kind, const TrainingPass& pass) {
+  auto e = event(kind);
+  e.pass = [&](const auto& visit) {
+    pass([&](const NetworkOutput& output, const at::Tensor& target) {
+      visit(training_inputs(entry_, parameters_, output, target));
+    });
+  };
+  objective_update(entry_, parameters_, {}, kept_.all(), e);
+}
+
+std::vector<std::string> Objective::check(const NetworkOutput& output,
+                                          const at::Tensor& target) const {
+  if (entry_.slice.check == nullptr) return {};
+  const torch::NoGradGuard no_grad;
+  return entry_.slice.check(parameters_, training_inputs(entry_, parameters_, output, target));
+}
+
+Readout Objective::readout(const NetworkOutput& output) const {
+  const torch::NoGradGuard no_grad;
+  return read_out(entry_, parameters_, output, kept_.all());
+}
+
+at::Tensor Objective::score(std::string_view name, const NetworkOutput& output) const {
+  return score_of(readout(output), name == entry_.score, name, output.features);
 }
 
 std::shared_ptr<Objective> make_objective(const ObjectiveEntry& entry,
                                           const std::vector<double>& parameters,
                                           const ObjectiveContext& context) {
-  check_parameters(entry, parameters.data(), parameters.size());
-  if (const auto it = makers().find(entry.name); it != makers().end())
-    return it->second(parameters, context);
-  TORCH_CHECK_VALUE(entry.is_formula() && entry.extras.empty(), entry.name,
-                    ": is registered without a module to train with");
-  return std::make_shared<FormulaObjective>(entry, parameters);
+  return std::make_shared<Objective>(entry, parameters, context);
 }
 
 }  // namespace ood

@@ -2,20 +2,17 @@
 
 #include <functional>
 
-#include "ood/objectives/registry.h"
+#include "ood/nn/kept_state.h"
 #include "ood/scores/scores.h"
 #include "ood/torch.h"
 
 namespace ood {
 
-/// A loss and the terms it is the sum of, all scalars.
-struct Losses {
+/// A loss and the terms it is the sum of, all scalars; the terms without graph.
+struct NamedLosses {
   at::Tensor total;
   std::vector<std::pair<std::string, at::Tensor>> terms;
 };
-
-/// The sum of these terms.
-Losses sum_of(std::vector<std::pair<std::string, at::Tensor>> terms);
 
 /// What an objective may know of the training it is part of.
 struct ObjectiveContext {
@@ -31,47 +28,57 @@ struct ObjectiveContext {
 using TrainingPass =
     std::function<void(const std::function<void(const NetworkOutput&, const at::Tensor& target)>&)>;
 
-/// An objective as the training loop sees it. Its parameters are trained with the network's; its
-/// buffers are part of its state.
+/// Any objective of the registry as the training loop sees it. Its parameters are trained with the
+/// network's; its buffers are part of its state.
 class Objective : public torch::nn::Module {
  public:
-  /// target: class of each row, < 0 for an outlier.
-  virtual Losses forward(const NetworkOutput& output, const at::Tensor& target) = 0;
+  /// `parameters` in the order of the entry's table.
+  Objective(const ObjectiveEntry& entry, std::vector<double> parameters,
+            const ObjectiveContext& context);
 
-  /// Before the first step, for centers that are initialised from the data.
-  virtual void begin(const TrainingPass&) {}
-  /// After each step, without gradient.
-  virtual void after_step(const NetworkOutput&, const at::Tensor& /*target*/) {}
-  /// At the end of each epoch.
-  virtual void after_epoch(const TrainingPass&) {}
-  /// After the last step, for state that the test needs.
-  virtual void finish(const TrainingPass&) {}
+  const ObjectiveEntry& entry() const { return entry_; }
 
-  /// [N, K], the larger the likelier the class; undefined for an objective that does not classify.
-  virtual at::Tensor class_evidence(const NetworkOutput& output) const {
-    return class_logits(output);
+  using torch::nn::Module::to;
+  void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override {
+    kept_.keep_exact([&] { Module::to(device, dtype, non_blocking); });
   }
-  /// Logits of classes [N, K], for the general scores; undefined where the training gives none.
-  virtual at::Tensor class_logits(const NetworkOutput& output) const { return output.logits; }
-  /// The objective's own score [N], higher for OOD; undefined: the score of that name in scores.h.
-  virtual at::Tensor own_score(const NetworkOutput&) const { return {}; }
+  void to(torch::Dtype dtype, bool non_blocking = false) override {
+    kept_.keep_exact([&] { Module::to(dtype, non_blocking); });
+  }
 
-  /// Epochs of the training that are done, also in fractions; the training loop keeps it.
-  double epoch() const { return epoch_; }
+  /// What a step draws at random, as often as its loss may be computed; undefined: nothing.
+  at::Tensor draw(const NetworkOutput& output, const at::Tensor& target) const;
+  /// target: class of each row, < 0 for an outlier. Changes nothing.
+  NamedLosses forward(const NetworkOutput& output, const at::Tensor& target,
+                      const at::Tensor& drawn) const;
+  /// After a step, `epoch` of which are done then, also in fractions.
+  void after_step(const NetworkOutput& output, const at::Tensor& target, double epoch);
+  /// At the events that have a pass.
+  void at_event(Event::Kind kind, const TrainingPass& pass);
+  /// What of a first batch will not work as meant.
+  std::vector<std::string> check(const NetworkOutput& output, const at::Tensor& target) const;
+
+  Readout readout(const NetworkOutput& output) const;
+  /// The score of that name [N]: the objective's own, or a general one of its logits in float64;
+  /// undefined where it has none.
+  at::Tensor score(std::string_view name, const NetworkOutput& output) const;
+
   void set_epoch(double epoch) { epoch_ = epoch; }
 
  private:
+  Event event(Event::Kind kind) const;
+
+  const ObjectiveEntry& entry_;
+  std::vector<double> parameters_;
+  ObjectiveContext context_;
+  nn::KeptState kept_;
   double epoch_ = 0;
+  mutable bool warned_ = false;  // once is enough
 };
 
-/// The objective of that entry with these parameters, in the order of the entry's table.
+/// A ValueError names a parameter out of its range.
 std::shared_ptr<Objective> make_objective(const ObjectiveEntry& entry,
                                           const std::vector<double>& parameters,
                                           const ObjectiveContext& context);
-
-/// Makes objectives that are more than a formula known to make_objective; returns true.
-using ObjectiveMaker = std::shared_ptr<Objective> (*)(const std::vector<double>& parameters,
-                                                      const ObjectiveContext& context);
-bool register_objective_module(std::string_view name, ObjectiveMaker maker);
 
 }  // namespace ood

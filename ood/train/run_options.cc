@@ -10,7 +10,8 @@
 
 #include "ood/data/augment.h"
 #include "ood/errors.h"
-#include "ood/objectives/registry.h"
+#include "ood/registry/registry.h"
+#include "ood/registry/text.h"
 
 namespace ood {
 namespace {
@@ -21,7 +22,7 @@ constexpr std::int64_t kFormat = 1;
 void check_range(const char* flag, double value, double low, double high, const char* expected) {
   if (value >= low && value <= high) return;
   std::ostringstream text;
-  text << "--" << flag << ": expected " << expected << ", got " << value;
+  text << "`" << flag << "`: expected " << expected << ", got " << value;
   throw UsageError(text.str());
 }
 
@@ -32,7 +33,7 @@ void check_word(const char* flag, const std::string& value,
     if (value == word) return;
     list += (list.empty() ? "" : " or ") + std::string(word);
   }
-  throw UsageError("--" + std::string(flag) + ": expected " + list + ", got " + value);
+  throw UsageError("`" + std::string(flag) + "`: expected " + list + ", got " + value);
 }
 
 const ObjectiveEntry& entry_of(const std::string& name) {
@@ -78,8 +79,8 @@ void RunOptions::resolve() {
   check_word("precision", precision, {"float32", "bf16"});
   parse_augmentation(augment);
   if (patience > 0 && validation == 0)
-    throw UsageError("--patience: expected --validation above 0 to stop by, got 0");
-  if (mixup > 0 && cutmix > 0) throw UsageError("expected --mixup or --cutmix, got both");
+    throw UsageError("`patience`: expected `validation` above 0 to stop by, got 0");
+  if (mixup > 0 && cutmix > 0) throw UsageError("expected `mixup` or `cutmix`, got both");
   check_range("warmup", warmup, 0, 1, "0 to 1");
   check_range("validation", validation, 0, 0.9, "0 to 0.9");
   check_range("limit-train", static_cast<double>(limit_train), 0, 1e15, "at least 0");

@@ -17,10 +17,4 @@ std::vector<std::string> setup_warnings(const ObjectiveEntry& entry, const Class
                                         const Objective& objective,
                                         const std::vector<at::Tensor>& optimized);
 
-/// On the first batch: margins of hinges that no row or every row violates, and a temperature whose
-/// smallest possible loss is above half of log C.
-std::vector<std::string> first_batch_warnings(const ObjectiveEntry& entry,
-                                              const std::vector<double>& parameters,
-                                              const at::Tensor& logits, const at::Tensor& target);
-
 }  // namespace ood

@@ -7,8 +7,8 @@
 namespace ood {
 namespace {
 
-Losses between(const Losses& a, const Losses& b, double lambda) {
-  Losses out;
+NamedLosses between(const NamedLosses& a, const NamedLosses& b, double lambda) {
+  NamedLosses out;
   out.total = lambda * a.total + (1 - lambda) * b.total;
   for (std::size_t t = 0; t < a.terms.size(); ++t)
     out.terms.emplace_back(a.terms[t].first,
@@ -25,7 +25,7 @@ StepInputs::StepInputs(const RunOptions& options, const Task& task, std::int64_t
       batches_(task, options.batch_size, outliers_per_step,
                static_cast<std::uint64_t>(options.seed), augmentation_) {
   if (augmentation_.any() && task.embeddings)
-    throw UsageError("--augment: expected pictures, got embeddings");
+    throw UsageError("`augment`: expected pictures, got embeddings");
 }
 
 StepInputs::Step StepInputs::at_step(std::int64_t step) {
@@ -47,10 +47,12 @@ StepInputs::Step StepInputs::at_step(std::int64_t step) {
   return s;
 }
 
-Losses StepInputs::losses(Objective& objective, const NetworkOutput& output, const Step& step) {
-  if (!step.other_target) return objective.forward(output, step.target);
-  return between(objective.forward(output, step.target),
-                 objective.forward(output, *step.other_target), step.lambda);
+NamedLosses StepInputs::losses(const Objective& objective, const NetworkOutput& output,
+                               const Step& step) {
+  const auto drawn = objective.is_training() ? objective.draw(output, step.target) : at::Tensor();
+  const auto losses = objective.forward(output, step.target, drawn);
+  if (!step.other_target) return losses;
+  return between(losses, objective.forward(output, *step.other_target, drawn), step.lambda);
 }
 
 }  // namespace ood

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ood/errors.h"
+#include "ood/registry/listener.h"
 #include "ood/torch.h"
 #include "ood/version.h"
 
@@ -11,7 +12,7 @@ namespace {
 
 constexpr const char* kScores = "validation_scores";
 // Of the file; raised when an older program could not use a newer file.
-constexpr int kFormat = 3;
+constexpr int kFormat = 4;
 
 }  // namespace
 
@@ -61,7 +62,7 @@ void initialise_network(Classifier& network, const ModelDescription& description
                         : nlohmann::ordered_json::parse(text->second, nullptr, false);
   const std::string model = json.is_object() ? json.value("model", "") : "";
   if (model != description.model)
-    throw DataError("--init: expected a run with --model " + description.model + ", " +
+    throw DataError("`init`: expected a run with `model` " + description.model + ", " +
                     path.string() + " has " + (model.empty() ? "none" : model));
   const torch::NoGradGuard no_grad;
   std::size_t taken = 0, all = 0;
@@ -75,7 +76,8 @@ void initialise_network(Classifier& network, const ModelDescription& description
   for (const auto& p : network.named_parameters()) take(p.key(), p.value());
   for (const auto& b : network.named_buffers()) take(b.key(), b.value());
   if (taken < all)
-    std::fprintf(stderr, "note: --init: %zu of %zu tensors fit and are taken over\n", taken, all);
+    listener().tell("note: `init`: " + std::to_string(taken) + " of " + std::to_string(all) +
+                    " tensors fit and are taken over");
 }
 
 }  // namespace ood

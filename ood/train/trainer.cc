@@ -8,12 +8,12 @@
 
 #include "ood/data/random.h"
 #include "ood/errors.h"
+#include "ood/registry/listener.h"
 #include "ood/torch.h"
 #include "ood/train/checkpoint.h"
 #include "ood/train/curves.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/interrupt.h"
-#include "ood/train/progress.h"
 #include "ood/train/schedule.h"
 #include "ood/train/setup_warnings.h"
 #include "ood/train/step_inputs.h"
@@ -38,11 +38,10 @@ std::int64_t outliers_per_step(const RunOptions& o, const Task& task) {
     const auto n = std::llround(o.outlier_ratio * static_cast<double>(o.batch_size));
     if (n > 0) return n;
   }
-  std::fprintf(stderr,
-               "warning: %s learns from outliers and has none; set --outliers CLASSES or "
-               "--synthetic-outliers noise,blur,patch-shuffle,cutmix, or it trains on ID data "
-               "alone\n",
-               o.objective.c_str());
+  listener().warn(o.objective +
+                  " learns from outliers and has none; set `outliers` CLASSES or "
+                  "`synthetic-outliers` noise,blur,patch-shuffle,cutmix, or it trains on ID data "
+                  "alone");
   return 0;
 }
 
@@ -87,16 +86,15 @@ class Training {
         optimizer_(o_, trainable(model_)),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
-        progress_(o_.objective, total_),
         started_(std::chrono::steady_clock::now()) {
     if (total_ == 0)
-      throw UsageError("--accumulate: expected at most the " + std::to_string(micro_steps_) +
+      throw UsageError("`accumulate`: expected at most the " + std::to_string(micro_steps_) +
                        " batches of the training, got " + std::to_string(o_.accumulate));
     if (start == Start::kResume) {
       const auto position = checkpoints_.restore_newest(model_, optimizer_);
       if (position) at_ = *position;
-      std::fprintf(stderr, "resuming at step %ld of %ld\n", static_cast<long>(at_.step),
-                   static_cast<long>(total_));
+      listener().tell("resuming at step " + std::to_string(at_.step) + " of " +
+                      std::to_string(total_));
     } else {
       checkpoints_.remove_all();
     }
@@ -104,7 +102,7 @@ class Training {
     warn(setup_warnings(get_objective(o_.objective), *model_.network, *model_.objective,
                         trainable(model_)));
     model_.objective->set_epoch(epochs_done());
-    if (at_.step == 0) model_.objective->begin(pass());
+    if (at_.step == 0) model_.objective->at_event(Event::kBegin, pass());
   }
 
   json run() {
@@ -161,7 +159,7 @@ class Training {
   }
 
   static void warn(const std::vector<std::string>& lines) {
-    for (const auto& line : lines) std::fprintf(stderr, "warning: %s\n", line.c_str());
+    for (const auto& line : lines) listener().warn(line);
   }
 
   NetworkOutput forward(const at::Tensor& x) const {
@@ -186,15 +184,13 @@ class Training {
     for (std::int64_t i = 0; i < o_.accumulate; ++i) {
       step = inputs_.at_step(at_.step * o_.accumulate + i);
       output = forward(step.inputs);
-      if (at_.step == 0 && i == 0)
-        warn(first_batch_warnings(get_objective(o_.objective), o_.objective_parameters(),
-                                  output.logits, step.target));
-      const Losses losses = StepInputs::losses(*model_.objective, output, step);
+      if (at_.step == 0 && i == 0) warn(model_.objective->check(output, step.target));
+      const NamedLosses losses = StepInputs::losses(*model_.objective, output, step);
       if (!losses.total.requires_grad())
         throw UsageError(o_.objective +
                          ": expected a loss that depends on weights of the network " +
                          "or the objective, got one of a " + description_.model +
-                         " network with nothing to train for it; choose another --model");
+                         " network with nothing to train for it; choose another `model`");
       const double share = 1.0 / static_cast<double>(o_.accumulate);
       loss += losses.total.item<double>() * share;
       for (std::size_t t = 0; t < losses.terms.size(); ++t) {
@@ -213,18 +209,17 @@ class Training {
       throw DivergedError(o_.objective + ": the loss is " +
                           (std::isnan(loss) ? "NaN" : "infinite") + " at step " +
                           std::to_string(at_.step + 1) + " of " + std::to_string(total_) +
-                          "; expected a number; try a smaller --lr (now " + std::to_string(o_.lr) +
+                          "; expected a number; try a smaller `lr` (now " + std::to_string(o_.lr) +
                           "). The run so far is in " + out_.string());
     if (o_.clip > 0) torch::nn::utils::clip_grad_norm_(trainable(model_), o_.clip);
     optimizer_.step(lr);
     ++at_.step;
     at_.epoch_loss += loss;
     ++at_.epoch_steps;
-    model_.objective->set_epoch(epochs_done());
-    model_.objective->after_step(output, step.target);
+    model_.objective->after_step(output, step.target, epochs_done());
     char note[48];
     std::snprintf(note, sizeof note, "loss %.3f", loss);
-    progress_.update(at_.step, note);
+    listener().progress(o_.objective, at_.step, total_, note);
   }
 
   // Returns whether the training should stop early.
@@ -233,14 +228,12 @@ class Training {
                 {"train_loss", at_.epoch_loss / static_cast<double>(at_.epoch_steps)}};
     at_.epoch_loss = 0;
     at_.epoch_steps = 0;
-    model_.objective->after_epoch(pass());
-    model_.objective->train();
+    model_.objective->at_event(Event::kEpoch, pass());
     bool stop = false;
     if (task_.validation.size() > 0) {
       const torch::NoGradGuard no_grad;
       const auto evidence =
-          model_.objective->class_evidence(run_network(*model_.network, task_, task_.validation));
-      model_.objective->train();
+          model_.objective->readout(run_network(*model_.network, task_, task_.validation)).evidence;
       if (evidence.defined()) {
         const double now = accuracy(evidence, task_.validation.labels);
         end["validation_accuracy"] = now;
@@ -268,7 +261,7 @@ class Training {
     const std::int64_t steps = at_.step;
     const bool best = o_.patience > 0 && at_.best_step > 0;
     if (best) checkpoints_.restore_weights(at_.best_step, model_);
-    model_.objective->finish(pass());
+    model_.objective->at_event(Event::kFinish, pass());
     model_.objective->eval();
     const double seconds = elapsed();
     const ObjectiveEntry& entry = get_objective(o_.objective);
@@ -302,7 +295,6 @@ class Training {
   std::int64_t micro_steps_, total_;
   Position at_;
   std::unique_ptr<MetricsLog> log_;
-  Progress progress_;
   std::chrono::steady_clock::time_point started_;
 };
 
@@ -317,7 +309,7 @@ TaskOptions task_options(const RunOptions& o) {
   for (const auto& item : o.ood_data) {
     const auto equals = item.find('=');
     if (equals == 0 || equals == std::string::npos || equals + 1 == item.size())
-      throw UsageError("--ood-data: expected NAME=PATH, got \"" + item + "\"");
+      throw UsageError("`ood-data`: expected NAME=PATH, got \"" + item + "\"");
     t.ood_data.emplace_back(item.substr(0, equals), item.substr(equals + 1));
   }
   t.validation = o.validation;
@@ -347,13 +339,13 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out, S
   options.resolve();
   options.model = describe(options, task).model;
   if ((options.mixup > 0 || options.cutmix > 0) && !get_objective(options.objective).classifies)
-    throw UsageError("--mixup, --cutmix: expected an objective that uses labels, got " +
+    throw UsageError("`mixup`, `cutmix`: expected an objective that uses labels, got " +
                      options.objective);
   make_run_folder(out);
   const RunLock lock(out);
   if (start == Start::kFresh && Checkpoints(out).any())
-    throw UsageError(out.string() + ": holds an unfinished training; go on with --resume " +
-                     out.string() + ", or drop it with --overwrite");
+    throw UsageError(out.string() + ": holds an unfinished training; go on with `resume` " +
+                     out.string() + ", or drop it with `overwrite`");
   if (start != Start::kResume) write_file(out / "config.toml", to_toml(options));
   return Training(options, task, out, start).run();
 }

@@ -30,6 +30,8 @@ def _load() -> None:
     folder = _folder()
     check_version((folder / "torch_version.txt").read_text().strip(), torch.__version__)
     torch.ops.load_library(str(folder / "libood.so"))
+    for plugin in filter(None, os.environ.get("OOD_PLUGINS", "").split(":")):
+        torch.ops.load_library(plugin)
 
 
 _load()

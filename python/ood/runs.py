@@ -2,11 +2,12 @@
 import json
 import pathlib
 import struct
-from typing import Dict, List, Tuple, Union
+from typing import Dict, List, Optional, Tuple, Union
 
 import torch
 
 from ood import metrics
+from ood._library import ops
 from ood.networks import forward, make_network
 from ood.registry import objectives
 
@@ -48,7 +49,7 @@ def write_safetensors(path: Union[str, pathlib.Path], tensors: Dict[str, torch.T
     pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
 
 
-FORMAT = "3"  # of the program's model.safetensors
+FORMAT = "4"  # of the program's model.safetensors
 
 
 class Run(torch.nn.Module):
@@ -76,6 +77,7 @@ class Run(torch.nn.Module):
         self.network.load_state_dict({k: v for k, v in tensors.items() if k in own})
         #: tensors of the objective: centers, queues, multipliers
         self.objective_state = {k[10:]: v for k, v in tensors.items() if k.startswith("objective.")}
+        self._state = [self.objective_state[s.name] for s in self.objective.state]
         self.validation_scores = tensors["validation_scores"]
         channels = (1, len(d["mean"]), 1, 1)
         self.register_buffer("mean", torch.tensor(d["mean"]).view(channels), persistent=False)
@@ -95,36 +97,23 @@ class Run(torch.nn.Module):
             x = (inputs.float().view(len(inputs), -1, 1, 1) - self.mean) / self.deviation
         return forward(self.network, x)
 
+    def readout(self, logits: torch.Tensor, features: torch.Tensor) -> Tuple[Optional[torch.Tensor], ...]:
+        """Evidence for classes [N, K], logits of classes [N, K] and score [N] of the run's objective, as the program has
+        them; None where it says nothing of the kind."""
+        values = ops.objective_readout(self.objective.name, self.description["parameters"], logits, features,
+                                       self._state)
+        return tuple(v if v.dim() else None for v in values)
+
     def class_logits(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Logits of classes [N, K], for general scores; minus the distances where classes are centers."""
-        name = self.objective.name
-        if name == "mchad":
-            return -self._center_distances(logits, features)
-        if name == "cac":
-            return -self._anchor_distances(logits)
-        if name in ("deep_svdd", "deep_sad") or (name == "ii" and self.description["parameters"][2] == 0):
-            raise ValueError(f"class_logits: {name} trains no logits of classes; see score")
-        return logits[:, :len(self.class_names)]
+        z = self.readout(logits, features)[1]
+        if z is None:
+            raise ValueError(f"class_logits: {self.objective.name} trains no logits of classes; see score")
+        return z
 
     def score(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """The score of the run [N], higher for OOD."""
-        from ood import nn, scores
-        name = self.score_name
-        simple = {"msp": scores.msp, "max_logit": scores.max_logit, "energy": scores.energy}
-        if name in simple:
-            # In float32 the softmax of a sure network is exactly 1 for many inputs, which then tie.
-            return simple[name](self.class_logits(logits, features).double())
-        if name == "background":
-            return -logits.softmax(1)[:, :-1].amax(1)
-        if name == "objectosphere":
-            return nn.ObjectosphereLoss.score(logits, features)
-        if name == "confidence":
-            return -logits[:, -1]
-        if name == "cac":
-            return nn.CACLoss.score(self._anchor_distances(logits))
-        if name == "center_distance":
-            return self._center_distances(logits, features).amin(1)
-        raise ValueError(f"{self.path}: its score {name} is not known to this version")
+        return self.readout(logits, features)[2]
 
     def threshold(self, tpr: float = 0.95) -> float:
         """The score at or below which that share of the held-out ID data lies."""
@@ -133,37 +122,9 @@ class Run(torch.nn.Module):
     @torch.no_grad()
     def detect(self, inputs: torch.Tensor, tpr: float = 0.95):
         """Classes (-1 where the objective knows one class only), scores and decisions, [N] each."""
-        logits, features = self(inputs)
-        s = self.score(logits, features)
-        classes = self._classes(logits, features)
-        return classes, s, s.double() <= self.threshold(tpr)
-
-    def _classes(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        from ood import nn
-        name = self.objective.name
-        if name in ("deep_svdd", "deep_sad"):
-            return torch.full((len(logits),), -1)
-        if name == "cac":
-            d = self._anchor_distances(logits)
-            return (d * (1 - torch.nn.functional.softmin(d, dim=1))).argmin(1)
-        if name in ("ii", "mchad"):
-            return self._center_distances(logits, features).argmin(1)
-        return self.class_logits(logits, features).argmax(1)
-
-    def _anchor_distances(self, logits: torch.Tensor) -> torch.Tensor:
-        from ood import nn
-        return nn.functional.distances(logits, self.objective_state["loss.anchors"], squared=False)
-
-    def _center_distances(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Squared distances to the objective's centers."""
-        from ood import nn
-        state, embedding = self.objective_state, logits
-        if "norm.running_mean" in state:  # II normalises the features
-            embedding = torch.nn.functional.batch_norm(features, state["norm.running_mean"], state["norm.running_var"])
-        centers = next(state[k] for k in ("loss.running.centers", "loss.centers.centers", "loss.center") if k in state)
-        distances = nn.functional.distances(embedding, centers.view(-1, centers.shape[-1]))
-        counts = state.get("loss.running.counts")
-        return distances if counts is None else distances.masked_fill(counts == 0, float("inf"))
+        evidence, _, score = self.readout(*self(inputs))
+        classes = torch.full((len(inputs),), -1) if evidence is None else evidence.argmax(1)
+        return classes, score, score.double() <= self.threshold(tpr)
 
     def save_network(self, path: Union[str, pathlib.Path]) -> None:
         """Writes the run's file with the network's present weights, for the program (`ood train --init`)."""

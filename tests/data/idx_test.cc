@@ -14,8 +14,7 @@ namespace {
 std::string error_of(const std::function<void()>& call) {
   try {
     call();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.status, 3);
+  } catch (const DataError& e) {
     return e.what();
   }
   return "no error";

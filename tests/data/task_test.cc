@@ -70,7 +70,7 @@ TEST_F(TaskTest, WrongListsAreUsageErrors) {
     }
   };
   options.unknown = "2,3";
-  refused("class 3 is in --known and in --unknown");
+  refused("class 3 is in `known` and in `unknown`");
   options.unknown = "7";
   refused("expected classes 0 to 4");
   options.unknown = "";
@@ -121,10 +121,10 @@ TEST(Permutation, IsOneAndChangesWithItsArguments) {
 }
 
 TEST(ParseClasses, ListsAndRanges) {
-  EXPECT_EQ(parse_classes("--known", "0,2,4-6"), (std::vector<std::int64_t>{0, 2, 4, 5, 6}));
-  EXPECT_TRUE(parse_classes("--known", "").empty());
+  EXPECT_EQ(parse_classes("`known`", "0,2,4-6"), (std::vector<std::int64_t>{0, 2, 4, 5, 6}));
+  EXPECT_TRUE(parse_classes("`known`", "").empty());
   for (const char* bad : {"a", "1,,2", "1;2", "-3", "1-", "99999999999"})
-    EXPECT_THROW(parse_classes("--known", bad), UsageError) << bad;
+    EXPECT_THROW(parse_classes("`known`", bad), UsageError) << bad;
 }
 
 }  // namespace

@@ -14,6 +14,8 @@ struct Statistics {
   double nll, uniform_nll, lse, sqnorm, target;
 };
 
+constexpr double kExtra = 2.5;
+
 template <class Formula, class F>
 auto on_dual(const Statistics& s, bool known) {
   constexpr int kVariables = statistic_count<Formula>() + extra_count<Formula>();
@@ -23,6 +25,7 @@ auto on_dual(const Statistics& s, bool known) {
   row.lse_value = static_cast<F>(s.lse);
   row.sqnorm_value = static_cast<F>(s.sqnorm);
   row.target_value = static_cast<F>(s.target);
+  row.extras.fill(static_cast<F>(kExtra));
   return Formula{}(row, known);
 }
 
@@ -31,7 +34,7 @@ template <class Formula>
 void expect_agreement(const Statistics& s, bool known) {
   const auto scalar = [](double v) { return torch::full({1}, v, at::kDouble).requires_grad_(); };
   TensorRow row{scalar(s.nll),    scalar(s.uniform_nll), scalar(s.lse),
-                scalar(s.sqnorm), scalar(s.target),      {}};
+                scalar(s.sqnorm), scalar(s.target),      torch::full({1, 1}, kExtra, at::kDouble)};
   const auto by_tensor = Formula{}(row, torch::full({1}, known, at::kBool));
   const auto by_double = on_dual<Formula, double>(s, known);
   const auto by_float = on_dual<Formula, float>(s, known);
@@ -61,9 +64,16 @@ void expect_agreement(const Statistics& s, bool known) {
 
 template <class Formula>
 class NumberTypes : public testing::Test {};
-using Formulas =
-    testing::Types<CrossEntropy, OutlierExposure, EntropicOpenSet, EnergyRegularized, LogitNorm>;
+using Formulas = testing::Types<BackgroundClass, Cac, CrossEntropy, EnergyGap, EnergyRegularized,
+                                EntropicOpenSet, LogitNorm, Mchad, Objectosphere, OutlierExposure>;
 TYPED_TEST_SUITE(NumberTypes, Formulas);
+
+template <class... F>
+std::size_t count_of(testing::Types<F...>) {
+  return sizeof...(F);
+}
+
+TEST(NumberTypesList, HasEveryFormula) { EXPECT_EQ(formulas().size(), count_of(Formulas{})); }
 
 TYPED_TEST(NumberTypes, GiveTheSameTermsAndDerivatives) {
   for (const double lse : {-3.0, 2.0, 12.0, 30.0})
@@ -72,7 +82,7 @@ TYPED_TEST(NumberTypes, GiveTheSameTermsAndDerivatives) {
 }
 
 TYPED_TEST(NumberTypes, IsInTheRegistryWithItsDefaults) {
-  const ObjectiveEntry* e = find_objective(TypeParam::kName);
+  const ObjectiveEntry* e = find_objective(TypeParam::kCard.name);
   ASSERT_NE(e, nullptr);
   ASSERT_EQ(e->parameters.size(), TypeParam::kParameters.size());
 }

@@ -69,7 +69,7 @@ TEST(Modules, PrintAndClone) {
   nn::LogitNormLoss criterion(nn::LogitNormOptions().tau(0.25));
   std::ostringstream text;
   text << *criterion;
-  EXPECT_EQ(text.str(), "ood::nn::LogitNorm(tau=0.25, reduction=mean)");
+  EXPECT_EQ(text.str(), "ood::nn::LogitNormLoss(tau=0.25, reduction=mean)");
   const auto copy = std::dynamic_pointer_cast<nn::LogitNormLoss::Impl>(criterion->clone());
   ASSERT_NE(copy, nullptr);
   EXPECT_EQ(copy->options.tau(), 0.25);

@@ -1,11 +1,9 @@
 // Modules with state: gradients reach what they should, state is saved, loaded and moved.
-#include "ood/nn/stateful_losses.h"
-
 #include <gtest/gtest.h>
 
 #include <sstream>
 
-#include "ood/nn/distance_losses.h"
+#include "ood/ood.h"
 #include "ood/torch.h"
 
 namespace ood {
@@ -36,13 +34,14 @@ TEST(StatefulLosses, ConfidenceFollowsItsBudgetInTrainingOnly) {
   const auto x = logits(), u = torch::zeros({6}).requires_grad_();
   criterion(x, u, kTarget).backward();
   EXPECT_TRUE(x.grad().isfinite().all().item<bool>());
-  EXPECT_TRUE(u.grad().slice(0, 4).eq(0).all().item<bool>());       // OOD rows take no part
-  EXPECT_NEAR(criterion->lambda.item<double>(), 0.1 / 0.99, 1e-7);  // -log 0.5 is above the budget
+  EXPECT_TRUE(u.grad().slice(0, 4).eq(0).all().item<bool>());  // OOD rows take no part
+  EXPECT_NEAR(criterion->state("lambda").item<double>(), 0.1 / 0.99,
+              1e-7);  // -log 0.5 is above the budget
   criterion->eval();
   criterion(x, u, kTarget);
   criterion->train();
   criterion(x, u, torch::full({6}, -1));  // says nothing of the confidence
-  EXPECT_NEAR(criterion->lambda.item<double>(), 0.1 / 0.99, 1e-7);
+  EXPECT_NEAR(criterion->state("lambda").item<double>(), 0.1 / 0.99, 1e-7);
   expect_same_after_loading(criterion, nn::ConfidenceLoss(0.5));
 }
 
@@ -51,7 +50,9 @@ TEST(StatefulLosses, VosTrainsItsWeightsAndLayer) {
   const auto x = logits();
   criterion(x, kTarget).backward();
   for (const auto& p : criterion->parameters()) EXPECT_TRUE(p.grad().defined());
-  EXPECT_NEAR((criterion->phi->weight[1] - criterion->phi->weight[0]).item<double>(), 1, 1e-6);
+  EXPECT_NEAR(
+      (criterion->state("phi.weight")[1] - criterion->state("phi.weight")[0]).item<double>(), 1,
+      1e-6);
   expect_same_after_loading(criterion, nn::VOSRegLoss(3));
 }
 
@@ -60,21 +61,22 @@ TEST(StatefulLosses, SynthesisWaitsForFullQueuesAndLeavesTheFeaturesAlone) {
   torch::nn::Linear last(4, 3);
   const auto target = torch::tensor({0, 0, 1, 1, 2, 2});
   const auto features = torch::randn({6, 4}).requires_grad_();
-  EXPECT_FALSE(criterion->queues_full());
   const auto plain = torch::randn({6, 3});
-  EXPECT_EQ(criterion(plain, features, target,
-                      [&](const at::Tensor&) -> at::Tensor {
-                        ADD_FAILURE() << "drew before the queues were full";
-                        return {};
-                      })
-                .item<double>(),
-            torch::nn::functional::cross_entropy(plain, target).item<double>());
-  EXPECT_TRUE(criterion->queues_full());
-  const auto outliers = criterion->draw();
+  EXPECT_NEAR(criterion(plain, features, target,
+                        [&](const at::Tensor&) -> at::Tensor {
+                          ADD_FAILURE() << "drew before the queues were full";
+                          return {};
+                        })
+                  .item<double>(),
+              torch::nn::functional::cross_entropy(plain, target).item<double>(), 1e-6);
+  EXPECT_TRUE(criterion->state("counts").ge(2).all().item<bool>());
+  at::Tensor outliers;
+  criterion(plain, features, target, [&](const at::Tensor& drawn) {
+    outliers = drawn;
+    return last(drawn);
+  }).backward();
   EXPECT_EQ(outliers.sizes(), (std::vector<std::int64_t>{6, 4}));
   EXPECT_FALSE(outliers.requires_grad());
-  last->zero_grad();
-  criterion->regularizer(plain, target, last(outliers)).backward();
   EXPECT_GT(last->weight.grad().abs().sum().item<double>(), 0);
   EXPECT_FALSE(features.grad().defined());
   expect_same_after_loading(criterion, nn::VirtualOutlierSynthesizingRegLoss(3, 4, 2, 100, 2));
@@ -82,35 +84,39 @@ TEST(StatefulLosses, SynthesisWaitsForFullQueuesAndLeavesTheFeaturesAlone) {
 
 TEST(StatefulLosses, CountsAndSumsKeepTheirTypeWhateverTheModuleIsConvertedTo) {
   nn::VirtualOutlierSynthesizingRegLoss criterion(2, 3, 4, 50);
+  const auto logits = torch::randn({8, 2});
   const auto fill = torch::randn({8, 3}) + 300;  // sums beyond what float16 holds
-  criterion->enqueue(fill, torch::arange(8).remainder(2));
-  const auto counts = criterion->queues.counts.clone(), moment = criterion->queues.moment.clone();
+  const auto head = [&](const at::Tensor& f) { return f.slice(1, 0, 2); };
+  const auto labels = torch::arange(8).remainder(2);
+  criterion(logits, fill, labels, head);
+  const auto counts = criterion->state("counts").clone(),
+             moment = criterion->state("moment").clone();
   for (const auto type : {torch::kBFloat16, torch::kHalf, torch::kDouble, torch::kFloat})
     criterion->to(type);
-  EXPECT_EQ(criterion->queues.queue.scalar_type(), torch::kFloat);
-  EXPECT_TRUE(criterion->queues.counts.equal(counts));
-  EXPECT_TRUE(criterion->queues.moment.equal(moment));
-  criterion->enqueue(fill, torch::full({8}, -1));  // nothing for the queues
-  EXPECT_TRUE(criterion->draw().isfinite().all().item<bool>());
+  EXPECT_EQ(criterion->state("queue").scalar_type(), torch::kFloat);
+  EXPECT_TRUE(criterion->state("counts").equal(counts));
+  EXPECT_TRUE(criterion->state("moment").equal(moment));
+  criterion(logits, fill, torch::full({8}, -1), head);  // nothing for the queues
+  EXPECT_TRUE(criterion(logits, fill, labels, head).isfinite().item<bool>());
 
   nn::IILoss ii(2, 3);
-  for (int i = 0; i < 300; ++i) ii->forward(fill, torch::arange(8).remainder(2));
-  const auto seen = ii->running->counts.clone();
+  for (int i = 0; i < 300; ++i) ii->forward(fill, labels);
+  const auto seen = ii->state("running.counts").clone();
   ii->to(torch::kBFloat16);
   ii->to(torch::kFloat);
-  EXPECT_TRUE(ii->running->counts.equal(seen));
+  EXPECT_TRUE(ii->state("running.counts").equal(seen));
 }
 
 TEST(StatefulLosses, EnergyMarginTakesLogSumsOfOutliersDownWhateverItsSlope) {
   nn::EnergyMarginLoss criterion(0.3, 2.0);
   {
     const torch::NoGradGuard no_grad;
-    criterion->phi->weight.fill_(3.0);
+    criterion->state("phi.weight").fill_(3.0);
   }
   const auto x = logits();
   criterion(x, torch::full_like(kTarget, -1)).backward();
   EXPECT_TRUE(x.grad().sum(1).gt(0).all().item<bool>());
-  EXPECT_GT(criterion->phi->weight.grad().abs().item<double>(), 0);
+  EXPECT_GT(criterion->state("phi.weight").grad().abs().item<double>(), 0);
 }
 
 TEST(StatefulLosses, EnergyMarginKeepsItsMultipliers) {
@@ -118,13 +124,10 @@ TEST(StatefulLosses, EnergyMarginKeepsItsMultipliers) {
   const auto x = logits();
   criterion(x, kTarget).backward();
   EXPECT_TRUE(x.grad().isfinite().all().item<bool>());
-  criterion->update(0.2, 0.5);
-  EXPECT_NEAR(criterion->state[0].item<double>(), 0.2, 1e-6);
-  EXPECT_NEAR(criterion->state[3].item<double>(), 1.5, 1e-6);
   expect_same_after_loading(criterion, nn::EnergyMarginLoss(0.9));
   EXPECT_THROW(nn::EnergyMarginLoss(0.3, -1.0), c10::ValueError);
   criterion->to(torch::kDouble);
-  EXPECT_EQ(criterion->state.scalar_type(), torch::kDouble);
+  EXPECT_EQ(criterion->state("state").scalar_type(), torch::kDouble);
   const auto wide = x.detach().to(torch::kDouble);
   EXPECT_EQ(criterion(wide, kTarget).scalar_type(), torch::kDouble);
 }

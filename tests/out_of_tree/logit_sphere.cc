@@ -1,6 +1,6 @@
 // An objective in one file, as docs/adding-an-objective.md explains it: the objectosphere idea
 // applied to the logits themselves.
-#include "ood/objectives/register.h"
+#include "ood/registry/register.h"
 
 namespace {
 
@@ -8,19 +8,21 @@ using namespace ood;
 
 ///   ID:  nll(x, y) + alpha max(0, xi - ||x||)^2        OOD:  uniform_nll(x) + alpha ||x||^2
 struct LogitSphere {
-  static constexpr std::string_view kName = "logit_sphere";
-  static constexpr std::string_view kClassName = "LogitSphereLoss";
-  static constexpr std::string_view kSummary = "Large logits for ID rows, small ones for outliers.";
-  static constexpr std::string_view kFormula =
-      "ID: logsumexp(x) - x[y] + alpha max(0, xi - ||x||)^2;  "
-      "OOD: logsumexp(x) - mean(x) + alpha ||x||^2";
-  static constexpr std::string_view kPaper = "an example";
-  static constexpr std::string_view kScore = "msp";
-  static constexpr std::string_view kOodLabels = "outliers: pushed to logits of 0";
+  static constexpr Card kCard{
+      .name = "logit_sphere",
+      .class_name = "LogitSphereLoss",
+      .summary = "Large logits for ID rows, small ones for outliers.",
+      .formula =
+          "ID: logsumexp(x) - x[y] + alpha max(0, xi - ||x||)^2;  "
+          "OOD: logsumexp(x) - mean(x) + alpha ||x||^2",
+      .paper = "an example",
+      .score = "msp",
+      .ood_labels = "outliers: pushed to logits of 0",
+      .uses_ood = true,
+      .balance = Balance::kWholeBatch,
+  };
   static constexpr auto kTerms = std::array<std::string_view, 2>{"entropic", "magnitude"};
   static constexpr unsigned kUses = kNll | kUniformNll | kSquareNorm;
-  static constexpr bool kUsesOod = true;
-  static constexpr Balance kBalance = Balance::kWholeBatch;
   static constexpr auto kExclusions =
       std::array{Exclusion{"masked_class", "the norm of a row with a class at -inf is infinite"}};
 
@@ -41,6 +43,6 @@ struct LogitSphere {
   }
 };
 
-OOD_REGISTER_FORMULA(LogitSphere);
+OOD_REGISTER(LogitSphere);
 
 }  // namespace

@@ -22,7 +22,8 @@ import ood  # noqa: E402,F401  (the package of this tree, on the library of this
 ops = torch.ops.ood
 REGISTRY = {e["name"]: e for e in json.loads(ops.objectives_json())}
 FORMULAS = sorted(n for n, e in REGISTRY.items() if e["formula_op"])
-OUT_OF_TREE = str(BUILD / "lib" / "libout_of_tree.so")
+OUT_OF_TREE = str(BUILD / "lib" / "liblogit_sphere.so")
+PLUGINS = ":".join(str(p) for p in sorted((BUILD / "lib").glob("lib*.so")) if not p.name.startswith("libood"))
 
 
 def defaults(name):
@@ -73,3 +74,32 @@ def program():
                               capture_output=True, text=True, timeout=300, **options)
 
     return run
+
+
+class Case:
+    """The class of an objective on a batch of embeddings x [N, 4], labels y and a last layer: of any that there is."""
+
+    def __init__(self, objective):
+        self.objective, self.name = objective, objective.class_name
+
+    def make(self, **options):
+        small = {p.python_name: min(p.default, 2) for p in self.objective.arguments if p.kind == "whole"}
+        return getattr(ood.nn, self.name)(*[4] * len(self.objective.sizes), **{**small, **options})
+
+    def labels(self, y):
+        if self.objective.target == "semi_target":
+            return y.clamp(max=0)
+        # The last of the four columns is the background's.
+        return torch.where(y == 3, 0, y) if REGISTRY[self.objective.name]["ood_is_last_class"] else y
+
+    def inputs(self, x):
+        wide = {"logits": x, "features": 2 * x, "embedding": x}
+        return [wide[n] if n in wide else x[:, 0] for n in self.objective.inputs]
+
+    def call(self, criterion, x, y, last):
+        head = [last] if self.objective.draws == "outliers" else []
+        return criterion(*self.inputs(x), self.labels(y), *head)
+
+
+CASES = [Case(o) for o in ood.objectives().values()]
+case_ids = [c.name for c in CASES]

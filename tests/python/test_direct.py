@@ -99,8 +99,8 @@ def test_labels_of_a_floating_type_are_refused(name):
                               R(2, 3), T([0, 1]), 0), r"expected counts \[2\]"),
     (lambda: ops.vos_enqueue_(R(2, 4, 3), torch.zeros(2).long(), torch.zeros(1, 3).double(), torch.zeros(3, 3).double(),
                               R(2, 3), T([0, 1]), 0), r"sums \[2, 3\]"),
-    (lambda: ops._direct_loss("sad_embedding_loss", [R(2, 3)], [1., 1e-6, 0.], 1), "at least 3 inputs"),
-    (lambda: ops._direct_loss("nothing", [R(2, 3)], [], 1), "no loss of the name nothing"),
+    (lambda: ops._direct_loss("deep_sad", [R(2, 3)], [1., 1e-6, 0.], False, 1), "at least 3 inputs"),
+    (lambda: ops._direct_loss("nothing", [R(2, 3)], [], False, 1), "no loss of the name nothing"),
     (lambda: ops.confidence_loss(R(2, 3), R(2), T([0, 7]), T(.1)), "confidence: expected labels below .* 3, got 7"),
     (lambda: ops.energy_margin_loss(R(2, 3), T([0, 7]), R(1), R(1), T([0., 1, 0, 1, 1])), "energy_margin: expected labels"),
 ])
@@ -130,7 +130,8 @@ def test_arguments_of_another_type_or_shape():
 
 
 def test_queues_of_a_half_type():
-    queues = ood.nn.VirtualOutlierSynthesizingRegLoss(2, 3, sample_number=2, sample_from=10).queues.to(torch.bfloat16)
+    from ood.compat.pytorch_ood.loss.vos import VosQueues
+    queues = VosQueues(2, 3, 2, 10, 1).to(torch.bfloat16)
     for _ in range(3):
         drawn = queues.draw(R(4, 3).bfloat16(), T([0, 0, 1, 1]))
     assert drawn.shape == (2, 3) and drawn.isfinite().all()

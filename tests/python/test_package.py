@@ -11,31 +11,9 @@ import pytest
 import torch
 
 import ood
-from conftest import BUILD, ROOT
+from conftest import BUILD, CASES, ROOT, case_ids as ids
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-class Case:
-    """A criterion and a function that makes its loss from an embedding [N, 4] and labels."""
-
-    def __init__(self, name, make, call=None):
-        self.name, self.make, self.call = name, make, call or (lambda c, x, y, last: c(x, y))
-
-
-CASES = [Case(n, getattr(ood.nn, n)) for n in ood.nn.formula.__all__] + [
-    Case("ObjectosphereLoss", ood.nn.ObjectosphereLoss, lambda c, x, y, last: c(x, x * 2, y)),
-    Case("CACLoss", lambda: ood.nn.CACLoss(4)), Case("CenterLoss", lambda: ood.nn.CenterLoss(4, 4)),
-    Case("IILoss", lambda: ood.nn.IILoss(4, 4)), Case("MCHADLoss", lambda: ood.nn.MCHADLoss(4, 4)),
-    Case("DeepSVDDLoss", lambda: ood.nn.DeepSVDDLoss(4)), Case("DeepSADLoss", lambda: ood.nn.DeepSADLoss(4),
-                                                               lambda c, x, y, last: c(x, y.clamp(max=0))),
-    Case("ConfidenceLoss", lambda: ood.nn.ConfidenceLoss(hints=1.0, budget=0.0),
-         lambda c, x, y, last: c(x, x[:, 0], y)),
-    Case("VOSRegLoss", lambda: ood.nn.VOSRegLoss(4)),
-    Case("VirtualOutlierSynthesizingRegLoss", lambda: ood.nn.VirtualOutlierSynthesizingRegLoss(4, 4, sample_number=2),
-         lambda c, x, y, last: c(x, x, y, last)),
-    Case("EnergyMarginLoss", lambda: ood.nn.EnergyMarginLoss(.3))]
-ids = [c.name for c in CASES]
 
 
 @pytest.fixture
@@ -44,15 +22,10 @@ def batch():
     return torch.randn(12, 4, requires_grad=True), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, -1, -1, -1, -1]), torch.nn.Linear(4, 4)
 
 
-def labels_of(case, y):
-    # The last of the four columns is the background's.
-    return torch.where(y == 3, torch.zeros_like(y), y) if case.name == "BackgroundClassLoss" else y
-
-
 def value(case, criterion, batch, x=None):
     logits, y, last = batch
     torch.manual_seed(7)
-    return case.call(criterion, logits if x is None else x, labels_of(case, y), last)
+    return case.call(criterion, logits if x is None else x, y, last)
 
 
 def test_every_objective_of_the_registry_has_its_class():
@@ -64,12 +37,9 @@ def test_every_objective_of_the_registry_has_its_class():
 def test_parameters_have_the_names_and_defaults_of_the_registry(case):
     entry = next(o for o in ood.objectives().values() if o.class_name == case.name)
     signature = inspect.signature(getattr(ood.nn, case.name).__init__)
-    training_only = {"warmup_epochs", "start", "updates", "labelled_normal", "weight", "sample_number", "sample_from",
-                     "select", "shared_multiplier", "balance", "normalize_by_dim", "cross_entropy"}
-    for p in entry.parameters:
-        if p.python_name in training_only and p.python_name not in signature.parameters:
-            continue
-        assert float(signature.parameters[p.python_name].default) == p.default, p.python_name
+    for p in entry.arguments:
+        default = signature.parameters[p.python_name].default
+        assert default == p.default and type(default) is p.type, p.python_name
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -132,14 +102,12 @@ def test_autocast(case, batch, dtype):
 
 
 # What an objective cannot take part in is data of the registry.
-STATELESS = [c for c in CASES if not any(
-    "one_graph" in o.exclusions for o in ood.objectives().values() if o.class_name == c.name)]
+STATELESS = [c for c in CASES if "one_graph" not in c.objective.exclusions]
 
 
 @pytest.mark.parametrize("case", STATELESS, ids=[c.name for c in STATELESS])
 def test_compile_and_export(case, batch):
     criterion, (x, y, last) = case.make().eval(), batch
-    y = labels_of(case, y)
 
     class Step(torch.nn.Module):
         def __init__(self):
@@ -161,7 +129,6 @@ def test_compile_and_export(case, batch):
 @pytest.mark.parametrize("case", STATELESS, ids=[c.name for c in STATELESS])
 def test_functional_transforms_double_backward_and_checkpointing(case, batch):
     criterion, (x, y, last) = case.make().eval(), batch
-    y = labels_of(case, y)
     f = lambda x: case.call(criterion, x, y, last)
     want, = torch.autograd.grad(f(x), x, create_graph=True)
     second, = torch.autograd.grad(want.square().sum(), x, allow_unused=True)
@@ -176,7 +143,7 @@ def test_functional_transforms_double_backward_and_checkpointing(case, batch):
 DDP = """
 import os, sys, torch, torch.distributed as dist
 sys.path[:0] = [{tests!r}, {package!r}]
-from test_package import CASES, labels_of
+from conftest import CASES
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
 torch.set_num_threads(1)
@@ -194,7 +161,7 @@ for case in CASES:
     x, y = torch.randn(12, 4), torch.arange(12) % 5 - 1
     for _ in range(2):
         torch.manual_seed(9)
-        step(x, labels_of(case, y)).backward()
+        step(x, y).backward()
     grads = [torch.empty_like(body.weight) for _ in range(2)]
     dist.all_gather(grads, body.weight.grad)
     assert torch.equal(*grads) and grads[0].isfinite().all(), case.name
@@ -265,8 +232,8 @@ def test_another_torch_is_told_in_one_sentence():
 
 
 def test_stubs_are_those_of_the_registry():
-    from ood._stubs import formula_stub
-    assert (ROOT / "python" / "ood" / "nn" / "formula.pyi").read_text() == formula_stub(), \
+    from ood._stubs import stub
+    assert (ROOT / "python" / "ood" / "nn" / "criterion.pyi").read_text() == stub(), \
         "run: ./dev python -m ood._stubs"
 
 
@@ -312,10 +279,10 @@ def test_a_run_of_the_program_gives_the_same_in_python(tmp_path, objective, mode
 def test_docstrings_of_modules_have_an_example_that_runs():
     import doctest
     from ood import augment, metrics
-    from ood.nn import centers, distance, formula, objectosphere, stateful
+    from ood.nn import centers, criterion
     names = {"torch": torch, "ood": ood}
     examples = 0
-    for module in (augment, metrics, centers, distance, formula, objectosphere, stateful):
+    for module in (augment, metrics, centers, criterion):
         for test in doctest.DocTestFinder().find(module, globs=names):
             for e in test.examples:
                 exec(compile(e.source, test.name, "single"), test.globs)  # runs; values are random

@@ -449,7 +449,7 @@ def test_a_run_folder_of_another_version(data, tmp_path):
     out = tmp_path / "run"
     assert run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--out", out).returncode == 0
     raw = weights(out)
-    (out / "model.safetensors").write_bytes(raw.replace(b'"format_version":"3"', b'"format_version":"9"'))
+    (out / "model.safetensors").write_bytes(raw.replace(b'"format_version":"4"', b'"format_version":"9"'))
     assert "another format" in one_line(run("eval", out), 3)
     assert "another format" in one_line(run("score", out, data / "folder"), 3)
 

@@ -357,11 +357,15 @@ def test_opcheck_of_every_op_of_the_library():
         "running_means_update_": (c.detach().clone(), torch.tensor([1, 0, 2]), x.detach(), y),
         "confidence_loss_of_probability": (x, torch.rand(6, dtype=D), y, one), "svdd_hinge_loss": (x, c[0], y, one),
         "sad_embedding_loss": (x, c[0], y.clamp(max=0)), "mchad_loss": (torch.rand(6, 3, dtype=D, requires_grad=True), y, [1., 1., 1., .1, .5]),
+        "objective_loss": ("mchad", [1., 1., 1., .1, .5, 0.], [x, y, c]),
+        "objective_update_": ("ii", [1., 0., 0.], [x.detach(), y], [torch.tensor([1, 0, 2]), c.detach().clone()]),
+        "objective_distances": ("mchad", [1., 1., 1., .1, .5, 0.], x, [c]),
+        "objective_readout": ("confidence", [.1, .3, .5], x, x, [one]),
         "center_loss_of_distances": (torch.rand(6, 3, dtype=D, requires_grad=True), y, .5),
     }
     # Of numbers, not of tensors; or random, so that two calls may not be compared; or checked through another op.
     without = {"objectives_json", "cut_box", "detection", "auroc_interval", "threshold_at"} | {
-        "vos_sample", "mixup_data", "cutmix"} | {"row_terms", "loss", "_loss_parts", "_direct_loss"}
+        "vos_sample", "mixup_data", "cutmix", "objective_draw", "objective_start"} | {"row_terms", "loss", "_loss_parts", "_direct_loss"}
     names = {n.split("::")[1].split(".")[0] for n in torch._C._dispatch_get_all_op_names() if n.startswith("ood::")}
     names = {n for n in names if not n.endswith(("_forward", "_backward"))}
     assert names == set(inputs) | without, names ^ (set(inputs) | without)

@@ -103,7 +103,7 @@ TEST(Config, MistakesAreNamed) {
   refused("epoch = 3\n", "did you mean epochs");
   refused("epochs = 'three'\n", "expected a whole number");
   refused("epochs = \n", "c.toml:1");
-  refused("lr = -1.0\n", "--lr: expected at least 0");
+  refused("lr = -1.0\n", "`lr`: expected at least 0");
   refused("objective = 'cross_entrpy'\n", "did you mean \"cross_entropy\"");
   refused("[cross_entropy]\nlabel_smoothing = 2.0\n", "at most 1");
   refused("[cross_entropy]\nlabel_smothing = 0.1\n", "label_smoothing");

@@ -38,10 +38,18 @@ Batch batch_for(const ObjectiveEntry& entry) {
   return b;
 }
 
+// What the objective draws is the same each time.
+NamedLosses losses_of(const Objective& objective, const NetworkOutput& output,
+                      const at::Tensor& target) {
+  torch::manual_seed(7);
+  return objective.forward(output, target, objective.draw(output, target));
+}
+
 // Fresh objectives, so that no state of one evaluation reaches the next.
 double loss_at(const ObjectiveEntry& entry, const NetworkOutput& direction, double step) {
   const Batch b = batch_for(entry);
-  const Losses losses = b.objective->forward(
+  const NamedLosses losses = losses_of(
+      *b.objective,
       {b.output.logits + step * direction.logits, b.output.features + step * direction.features},
       b.target);
   double terms = 0;
@@ -55,7 +63,7 @@ TEST(Objectives, TheGradientOfTheLossIsThatOfItsValue) {
     const Batch b = batch_for(*entry);
     const auto logits = b.output.logits.clone().requires_grad_();
     const auto features = b.output.features.clone().requires_grad_();
-    b.objective->forward({logits, features}, b.target).total.backward();
+    losses_of(*b.objective, {logits, features}, b.target).total.backward();
     const auto gradient = [](const at::Tensor& t) {
       return t.grad().defined() ? t.grad() : torch::zeros_like(t);
     };
@@ -80,13 +88,15 @@ TEST(Objectives, ConvertedToFloat64TheyTrainOnWithTheirState) {
     for (const auto type : {torch::kFloat, torch::kDouble}) {
       const Batch b = batch_for(*entry);
       b.objective->to(torch::kFloat);
-      b.objective->forward({b.output.logits.to(torch::kFloat), b.output.features.to(torch::kFloat)},
-                           b.target);
+      const auto step = [&](at::ScalarType t) {
+        const NetworkOutput output{b.output.logits.to(t), b.output.features.to(t)};
+        const double loss = losses_of(*b.objective, output, b.target).total.item<double>();
+        b.objective->after_step(output, b.target, 1);
+        return loss;
+      };
+      step(torch::kFloat);
       b.objective->to(type);
-      for (int i = 0; i < 2; ++i)
-        losses[type == torch::kDouble] =
-            b.objective->forward({b.output.logits.to(type), b.output.features.to(type)}, b.target)
-                .total.item<double>();
+      for (int i = 0; i < 2; ++i) losses[type == torch::kDouble] = step(type);
     }
     EXPECT_NEAR(losses[0], losses[1], 1e-5 * std::max(1.0, std::abs(losses[0]))) << entry->name;
   }

@@ -10,7 +10,8 @@ namespace {
 
 std::vector<std::string> on_batch(const char* name, const std::vector<double>& parameters,
                                   const at::Tensor& logits, const at::Tensor& target) {
-  return first_batch_warnings(get_objective(name), parameters, logits, target);
+  return make_objective(get_objective(name), parameters, {logits.size(1), 1})
+      ->check({logits, {}}, target);
 }
 
 TEST(SetupWarnings, HingesThatNobodyOrEverybodyViolates) {
@@ -52,7 +53,7 @@ TEST(SetupWarnings, FeaturesThatAreTheInputs) {
   const auto linear = make_linear({1, 4, 4, 3, true}), mlp = make_mlp({1, 4, 4, 3, true});
   const auto lines = setup_warnings(entry, *linear, *objective, linear->parameters());
   ASSERT_EQ(lines.size(), 1u);
-  EXPECT_NE(lines[0].find("--model mlp"), std::string::npos);
+  EXPECT_NE(lines[0].find("`model` mlp"), std::string::npos);
   EXPECT_TRUE(setup_warnings(entry, *mlp, *objective, mlp->parameters()).empty());
   const auto& plain = get_objective("cross_entropy");
   const auto none = make_objective(plain, plain.defaults(), {3, 16});

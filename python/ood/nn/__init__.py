@@ -2,15 +2,18 @@
 
 Labels >= 0 are classes, labels < 0 are OOD. Logits are [B, C] or [B, C, ...]; embeddings [B, D].
 """
-from ood.nn import formula, functional
-from ood.nn.centers import ClassCenters, RunningCenters
-from ood.nn.distance import CACLoss, CenterLoss, DeepSADLoss, DeepSVDDLoss, IILoss, MCHADLoss
-from ood.nn.formula import *  # noqa: F401,F403  (made from the registry)
-from ood.nn.objectosphere import ObjectosphereLoss
-from ood.nn.stateful import (ConfidenceLoss, EnergyMarginLoss, VirtualOutlierSynthesizingRegLoss,
-                             VOSRegLoss)
+import sys
 
-__all__ = formula.__all__ + [
-    "CACLoss", "CenterLoss", "ClassCenters", "ConfidenceLoss", "DeepSADLoss", "DeepSVDDLoss", "EnergyMarginLoss",
-    "IILoss", "MCHADLoss", "ObjectosphereLoss", "RunningCenters", "VOSRegLoss", "VirtualOutlierSynthesizingRegLoss",
-    "functional"]
+from ood.nn import criterion, functional
+from ood.nn.centers import ClassCenters, RunningCenters
+from ood.nn.criterion import *  # noqa: F401,F403  (made from the registry)
+
+__all__ = criterion.__all__ + ["ClassCenters", "RunningCenters", "functional"]
+
+# Where the classes were before; pickles name these modules.
+for _name in ("formula", "distance", "stateful", "objectosphere"):
+    sys.modules[f"{__name__}.{_name}"] = criterion
+
+
+def __getattr__(name: str) -> type:
+    return getattr(criterion, name)

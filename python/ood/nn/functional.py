@@ -42,5 +42,5 @@ def _make(objective: Objective):
 
 
 for _entry in objectives().values():
-    if _entry.formula_op and _entry.input == "logits" and not _entry.extras:
+    if _entry.logits_alone:
         globals()[_entry.name] = _make(_entry)

@@ -7,6 +7,7 @@ but for the defects that docs/migrating.md lists.
 """
 from ood.compat.pytorch_ood.loss.centers import ClassCenters, RunningCenters
 from ood.compat.pytorch_ood.loss.distances import CACLoss, CenterLoss, DeepSADLoss, DeepSVDDLoss, IILoss, MCHADLoss
+from ood.compat.pytorch_ood.loss.distances import SSDeepSVDDLoss  # noqa: F401  (a name of older versions)
 from ood.compat.pytorch_ood.loss.energy_margin import EnergyMarginLoss
 from ood.compat.pytorch_ood.loss.formulas import (BackgroundClassLoss, ConfidenceLoss, CrossEntropyLoss,
                                                   EnergyRegularizedLoss, EntropicOpenSetLoss, LogitNorm,

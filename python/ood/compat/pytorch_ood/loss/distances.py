@@ -34,7 +34,7 @@ class CACLoss(nn.Module):
 
     def forward(self, distances: Tensor, target: Tensor) -> Tensor:
         _check_distances(self, distances, self.n_classes)
-        return loss("cac", [self.alpha, self.magnitude], -distances, target)
+        return loss("cac", [self.alpha, self.magnitude, 0.0], -distances, target)
 
     @staticmethod
     def score(distance: Tensor) -> Tensor:
@@ -135,7 +135,8 @@ class DeepSVDDLoss(nn.Module):
 
     @staticmethod
     def svdd_loss(x: Tensor, center: ClassCenters, radius: Tensor = 0.0, y: Optional[Tensor] = None) -> Tensor:
-        rows = (center(x).squeeze(1) - torch.as_tensor(radius, dtype=x.dtype, device=x.device).pow(2)).relu()
+        d = center(x).squeeze(1)  # float32 for half types, which would round the radius
+        rows = (d - torch.as_tensor(radius, dtype=d.dtype, device=x.device).pow(2)).relu()
         return rows if y is None else torch.where(y >= 0, rows, torch.zeros_like(rows))
 
 
@@ -160,6 +161,14 @@ class DeepSADLoss(nn.Module):
         if self.reduction in ("none", None):
             return ops.sad_loss(self.distance(x), y, self.eta, self.eps, "none")
         return ops.sad_embedding_loss(x, self.center.params, y, self.eta, self.eps, self.reduction)
+
+
+class SSDeepSVDDLoss(DeepSADLoss):
+    """The name of DeepSADLoss in older versions of pytorch-ood, with their name of the dimension."""
+
+    def __init__(self, n_features: int, eta: float = 1.0, eps: float = 1e-6, reduction: Optional[str] = "mean",
+                 center: Optional[Tensor] = None):
+        super().__init__(n_features, eta, eps, reduction, center)
 
 
 class MCHADLoss(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ood._library import ops
 from ood.compat.pytorch_ood.loss.vos import bias_of
 from ood.nn.functional import loss
-from ood.nn.stateful import mean_constraints
+from ood.nn._methods import mean_constraints
 
 
 def _has_hooks(layer: nn.Module) -> bool:

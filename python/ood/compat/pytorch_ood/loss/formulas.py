@@ -117,5 +117,5 @@ class ConfidenceLoss(nn.Module):
         if c.shape != target.shape:
             raise ValueError(f"ConfidenceLoss: expected confidence [N, 1] or [N] for target {tuple(target.shape)}, "
                              f"got {tuple(confidence.shape)}")
-        weight = torch.tensor(self.alpha, dtype=c.dtype, device=c.device)
+        weight = torch.tensor(self.alpha, device=c.device)  # a half type would round it
         return ops.confidence_loss_of_probability(logits, c, target, weight, self.eps)

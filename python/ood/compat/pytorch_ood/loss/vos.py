@@ -1,12 +1,11 @@
 """VOS, with given outliers and with synthesised ones."""
-from typing import Optional
+from typing import Callable, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ood._library import ops
 from ood.nn.functional import loss
-from ood.nn.stateful import VosQueues
 
 REDUCTIONS = ("mean", "sum", "none", None)
 
@@ -17,6 +16,55 @@ def _energy_weights(layer: nn.Linear) -> Tensor:
 
 def bias_of(layer: nn.Linear) -> Tensor:
     return layer.bias if layer.bias is not None else layer.weight.new_zeros(layer.out_features)
+
+
+class VosQueues(nn.Module):
+    """Queues of features by class with their running moments, and outliers from the rim of their Gaussians."""
+
+    def __init__(self, classes: int, dimension: int, sample_number: int, sample_from: int, select: int):
+        super().__init__()
+        self.sample_from, self.select = sample_from, select
+        self.register_buffer("queue", torch.zeros(classes, sample_number, dimension))
+        self.register_buffer("counts", torch.zeros(classes, dtype=torch.long))
+        self.register_buffer("sums", torch.zeros(classes, dimension, dtype=torch.double))
+        self.register_buffer("moment", torch.zeros(dimension, dimension, dtype=torch.double))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def _apply(self, fn, recurse: bool = True):
+        # .to(dtype) moves the exact sums, but does not round them.
+        exact = {name: getattr(self, name) for name in ("sums", "moment")}
+        super()._apply(fn, recurse)
+        for name, before in exact.items():
+            moved = getattr(self, name)
+            setattr(self, name, moved.double() if before.is_meta else before.to(moved.device))
+        return self
+
+    def full(self) -> bool:
+        return bool((self.counts >= self.queue.shape[1]).all())
+
+    @torch.no_grad()
+    def draw(self, features: Tensor, target: Tensor) -> Optional[Tensor]:
+        """Takes the features [N, D] in; outliers [K * select, D] where the queues were full before."""
+        full = self.full()
+        ops.vos_enqueue_(self.queue, self.counts, self.sums, self.moment, features.detach(), target, int(self.steps))
+        self.steps += 1
+        if not full:
+            return None
+        means = (self.sums / self.queue.shape[1]).to(features.dtype)
+        covariance = ops.vos_covariance(self.queue, self.counts, self.sums, self.moment)
+        return ops.vos_sample(means, covariance, self.sample_from, self.select)
+
+    def with_outliers(self, logits: Tensor, features: Tensor, target: Tensor,
+                      last: Callable[[Tensor], Tensor]) -> Tuple[Tensor, Tensor, int]:
+        """The ID rows of a batch and, once the queues were full before it, outliers through the last layer:
+        logits, labels (-1 for an outlier), and how many outliers there are."""
+        outliers = self.draw(features, target)
+        known = target >= 0
+        logits, target = logits[known], target[known]
+        if outliers is None or len(target) == 0:
+            return logits, target, 0
+        return (torch.cat([logits, last(outliers).to(logits.dtype)]),
+                torch.cat([target, target.new_full((len(outliers),), -1)]), len(outliers))
 
 
 class VOSRegLoss(nn.Module):

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace ood::app {
+
+/// Shows on stderr how far a job is: a bar with the remaining time on a terminal, else a plain line
+/// now and then.
+class Progress {
+ public:
+  Progress(std::string label, std::int64_t total);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  /// `done` of `total`; `note` is short, e.g. the loss.
+  void update(std::int64_t done, const std::string& note);
+
+ private:
+  void draw(std::int64_t done, const std::string& note);
+
+  using Clock = std::chrono::steady_clock;
+  std::string label_;
+  std::int64_t total_;
+  bool terminal_;
+  bool drawn_ = false;
+  int lines_ = 0;
+  Clock::time_point start_, last_;
+};
+
+/// "12 s", "3 min 05 s", "1 h 02 min".
+std::string duration_text(double seconds);
+
+}  // namespace ood::app

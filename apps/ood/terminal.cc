@@ -1,0 +1,40 @@
+#include "apps/ood/terminal.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace ood::app {
+
+std::string with_flags(const std::string& message) {
+  std::string out;
+  for (std::size_t i = 0; i < message.size(); ++i) {
+    const auto end = message[i] == '`' ? message.find('`', i + 1) : std::string::npos;
+    const auto name = end == std::string::npos ? "" : message.substr(i + 1, end - i - 1);
+    const bool is_option = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+      return (c >= 'a' && c <= 'z') || c == '-';
+    });
+    if (!is_option) {
+      out += message[i];
+      continue;
+    }
+    out += "--" + name;
+    i = end;
+  }
+  return out;
+}
+
+void Terminal::tell(const std::string& line) {
+  std::fprintf(stderr, "%s\n", with_flags(line).c_str());
+}
+
+void Terminal::progress(const std::string& job, std::int64_t done, std::int64_t total,
+                        const std::string& note) {
+  if (progress_ == nullptr || job != job_) {
+    progress_ = std::make_unique<Progress>(job, total);
+    job_ = job;
+  }
+  progress_->update(done, note);
+  if (done >= total) progress_.reset();
+}
+
+}  // namespace ood::app

@@ -1,0 +1,46 @@
+#include "ood/nn/kept_state.h"
+
+namespace ood::nn {
+
+void KeptState::start(torch::nn::Module& owner, Numbers parameters, const Sizes& sizes) {
+  const auto fresh = objective_start(*entry_, parameters, sizes, training_);
+  std::vector<std::pair<std::string, std::shared_ptr<torch::nn::Module>>> holders;
+  tensors_.clear();
+  for (std::size_t i = 0; i < fresh.size(); ++i) {
+    const State& s = declared_[i];
+    const std::string name(s.name);
+    const auto dot = name.find('.');
+    torch::nn::Module* to = &owner;
+    if (dot != std::string::npos) {
+      const auto prefix = name.substr(0, dot);
+      auto found = std::find_if(holders.begin(), holders.end(),
+                                [&](const auto& h) { return h.first == prefix; });
+      if (found == holders.end()) {
+        holders.emplace_back(
+            prefix, owner.register_module(prefix, std::make_shared<torch::nn::Module>(prefix)));
+        found = holders.end() - 1;
+      }
+      to = found->second.get();
+    }
+    const auto own = dot == std::string::npos ? name : name.substr(dot + 1);
+    const bool fixed = !s.fixed_by.empty() && entry_->value(parameters, s.fixed_by) != 0;
+    tensors_.push_back(s.role == State::kParameter && !fixed ? to->register_parameter(own, fresh[i])
+                                                             : to->register_buffer(own, fresh[i]));
+  }
+}
+
+const at::Tensor& KeptState::operator[](std::string_view name) const {
+  for (std::size_t i = 0; i < tensors_.size(); ++i)
+    if (declared_[i].name == name) return tensors_[i];
+  TORCH_CHECK(false, entry_->name, ": keeps no ", name);
+}
+
+std::vector<at::Tensor> KeptState::of_loss(bool copied) const {
+  std::vector<at::Tensor> out;
+  for (std::size_t i = 0; i < tensors_.size(); ++i)
+    if (declared_[i].in_loss)
+      out.push_back(copied && !tensors_[i].requires_grad() ? tensors_[i].clone() : tensors_[i]);
+  return out;
+}
+
+}  // namespace ood::nn

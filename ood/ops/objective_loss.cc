@@ -1,0 +1,165 @@
+#include "ood/ops/objective_loss.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/library.h>
+
+#include "ood/ops/direct_loss.h"
+#include "ood/ops/row_terms.h"
+
+namespace ood {
+namespace {
+
+using at::Tensor;
+
+// An input may hold NaN in a row that takes no part; logits are never read there.
+std::vector<Tensor> without_ignored(const SliceEntry& slice, Tensors given, std::int64_t label) {
+  auto in = given.vec();
+  const auto keep = in[slice.inputs.size()].ne(label);
+  for (std::size_t i = 1; i < slice.inputs.size(); ++i) {
+    auto mask = keep.unsqueeze(keep.dim());
+    if (in[i].dim() == keep.dim())
+      mask = keep;
+    else if (in[i].dim() > 2)
+      mask = mask.movedim(-1, 1);
+    in[i] = at::where(mask, in[i], at::zeros_like(in[i]));
+  }
+  return in;
+}
+
+}  // namespace
+
+Losses objective_loss(const ObjectiveEntry& entry, Numbers parameters, Tensors given,
+                      const ReductionOptions& o) {
+  const SliceEntry& slice = entry.slice;
+  check_parameters(entry, parameters.data(), parameters.size());
+  TORCH_CHECK_VALUE(given.size() > slice.inputs.size(), entry.name, ": expected ",
+                    slice.inputs.size(), " inputs and a target, got ", given.size(), " tensors");
+  auto in = o.ignore_index ? without_ignored(slice, given, *o.ignore_index) : given.vec();
+  if (slice.prepare != nullptr) in = slice.prepare(parameters, in);
+  if (slice.composite == nullptr) {
+    const auto extras = in.size() > 2 ? std::optional(in[2]) : std::nullopt;
+    return loss_and_terms(
+        {in[0], in[1], extras, o.weight, entry.name, parameters, false, o.ignore_index},
+        o.reduction, o.balance);
+  }
+  ops::TermOptions options;
+  options.whole_batch = o.balance == Balance::kWholeBatch && entry.balance != o.balance;
+  if (o.weight) options.weight = *o.weight;
+  if (o.ignore_index) {
+    auto& target = in[slice.prepare != nullptr ? 1 : slice.inputs.size()];
+    options.keep = target.ne(*o.ignore_index);
+    target = at::where(options.keep, target, at::zeros_like(target));
+  }
+  return ops::direct_loss(entry.name, in, parameters, o.reduction, options);
+}
+
+Tensor objective_draw(const ObjectiveEntry& entry, Numbers parameters, Tensors inputs,
+                      const Event& event) {
+  if (entry.slice.draw == nullptr) return {};
+  const at::NoGradGuard no_grad;
+  return entry.slice.draw(parameters, inputs, event);
+}
+
+void objective_update(const ObjectiveEntry& entry, Numbers parameters, Tensors inputs,
+                      Tensors state, const Event& event) {
+  if (entry.slice.update == nullptr) return;
+  const at::NoGradGuard no_grad;
+  entry.slice.update(parameters, inputs, state, event);
+}
+
+std::vector<Tensor> objective_start(const ObjectiveEntry& entry, Numbers parameters,
+                                    const Sizes& sizes, bool training) {
+  check_parameters(entry, parameters.data(), parameters.size());
+  if (entry.slice.start == nullptr) return {};
+  const at::NoGradGuard no_grad;
+  auto all = entry.slice.start(parameters, sizes);
+  TORCH_CHECK(all.size() == entry.slice.state.size(), entry.name, ": start() gives ", all.size(),
+              " tensors for ", entry.slice.state.size(), " declared ones");
+  all.resize(entry.state(training).size());  // those of a training alone come last
+  return all;
+}
+
+namespace {
+
+std::tuple<Tensor, Tensor> loss_op(std::string_view objective, Numbers parameters, Tensors inputs,
+                                   std::string_view reduction, std::string_view balance,
+                                   std::optional<std::int64_t> ignore_index,
+                                   const std::optional<Tensor>& weight) {
+  const auto losses = objective_loss(get_objective(objective), parameters, inputs,
+                                     {parse_reduction(reduction, objective),
+                                      parse_balance(balance, objective), ignore_index, weight});
+  return {losses.loss,
+          losses.terms.defined() ? losses.terms : at::empty({0}, losses.loss.options())};
+}
+
+Tensor draw_op(std::string_view objective, Numbers parameters, Tensors inputs) {
+  Event event;
+  event.epochs = 0;  // of no training: from the first step on
+  const auto drawn = objective_draw(get_objective(objective), parameters, inputs, event);
+  return drawn.defined() ? drawn : at::empty({0}, inputs[0].options());
+}
+
+void update_op(std::string_view objective, Numbers parameters, Tensors inputs, Tensors state,
+               std::string_view event_name) {
+  const ObjectiveEntry& entry = get_objective(objective);
+  constexpr std::string_view kNames[] = {"begin", "step", "epoch", "finish"};
+  const auto* name = std::find(std::begin(kNames), std::end(kNames), event_name);
+  TORCH_CHECK_VALUE(name != std::end(kNames), objective,
+                    ": expected an event begin, step, epoch or finish, got ", event_name);
+  Event event;
+  event.kind = static_cast<Event::Kind>(name - std::begin(kNames));
+  const std::size_t width = entry.slice.inputs.size() + 1;
+  if (event.kind == Event::kStep) {
+    objective_update(entry, parameters, inputs, state, event);
+    return;
+  }
+  event.pass = [&](const auto& visit) {
+    for (std::size_t i = 0; i + width <= inputs.size(); i += width) visit(inputs.slice(i, width));
+  };
+  objective_update(entry, parameters, {}, state, event);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(ood, m) {
+  m.def(
+      "objective_loss(str objective, float[] parameters, Tensor[] inputs, str reduction='mean', "
+      "str balance='default', int? ignore_index=None, Tensor? weight=None) -> (Tensor loss, Tensor "
+      "terms)",
+      loss_op, {at::Tag::pt2_compliant_tag});
+  m.def("objective_draw(str objective, float[] parameters, Tensor[] inputs) -> Tensor", draw_op,
+        {at::Tag::nondeterministic_seeded});
+  // For an event with a pass `inputs` holds the inputs and the target of one batch after another.
+  m.def(
+      "objective_update_(str objective, float[] parameters, Tensor[] inputs, Tensor(a!)[] state, "
+      "str event='step') -> ()",
+      {at::Tag::pt2_compliant_tag});
+  m.def(
+      "objective_start(str objective, float[] parameters, int classes, int dimension) -> Tensor[]",
+      [](std::string_view objective, Numbers parameters, std::int64_t classes,
+         std::int64_t dimension) {
+        return objective_start(get_objective(objective), parameters, {classes, dimension}, false);
+      },
+      {at::Tag::nondeterministic_seeded});
+  m.def(
+      "objective_distances(str objective, float[] parameters, Tensor embedding, Tensor[] state) -> "
+      "Tensor",
+      [](std::string_view objective, Numbers parameters, const Tensor& embedding, Tensors state) {
+        const ObjectiveEntry& entry = get_objective(objective);
+        TORCH_CHECK_VALUE(entry.slice.distances != nullptr, objective, ": has no distances");
+        return entry.slice.distances(parameters, embedding, state);
+      },
+      {at::Tag::pt2_compliant_tag});
+}
+// The decomposition of an op with a list of tensors is not found by itself.
+TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) { m.impl("objective_loss", loss_op); }
+TORCH_LIBRARY_IMPL(ood, CompositeExplicitAutograd, m) { m.impl("objective_update_", update_op); }
+TORCH_LIBRARY_IMPL(ood, Meta, m) {
+  m.impl("objective_update_", [](std::string_view, Numbers, Tensors, Tensors, std::string_view) {});
+}
+
+}  // namespace ood

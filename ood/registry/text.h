@@ -1,0 +1,15 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ood {
+
+/// The candidate nearest to `name` by edit distance, for "did you mean"; empty if none is near.
+std::string_view nearest(std::string_view name, const std::vector<std::string_view>& candidates);
+
+/// With three digits, for messages.
+std::string short_number(double value);
+
+}  // namespace ood

@@ -1,0 +1,127 @@
+"""Corners that an independent check of random cases found: each failed once."""
+import math
+
+import pytest
+import torch
+
+import ood
+import ood.compat.pytorch_ood.loss as peer
+from conftest import FORMULAS, REGISTRY, defaults, ops, reductions
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+NAN = float("nan")
+T = torch.tensor
+
+
+def fused(name, logits, target, weight=None, extras=None, reduction="mean"):
+    return ops.loss(logits, target, name, defaults(name), extras, weight, reduction)
+
+
+@pytest.mark.parametrize("shape", [(512, 2), (6, 19, 8, 8)])
+@pytest.mark.parametrize("name,reduction", [(n, r) for n in FORMULAS for r in reductions(n) if r != "none"])
+def test_half_gradients_under_a_loss_scale_are_those_of_float32_rounded_once(name, shape, reduction):
+    g = torch.Generator().manual_seed(1)
+    z = (torch.randn(shape, generator=g) * 6).half()
+    y = torch.randint(-1, shape[1] - 1, (shape[0], *shape[2:]), generator=g)
+    extras = torch.rand(len(REGISTRY[name]["extras"]), *y.shape, generator=g) if REGISTRY[name]["extras"] else None
+    half, full = z.clone().requires_grad_(), z.float().requires_grad_()
+    scale = 65536. if reduction == "mean" else 8.
+    (fused(name, half, y, None, extras, reduction) * scale).backward()
+    (fused(name, full, y, None, extras, reduction) * scale).backward()
+    torch.testing.assert_close(half.grad, full.grad.half(), rtol=0, atol=0)
+
+
+def test_the_smallest_case_of_a_lost_gradient():
+    z = T([[10., 0.]] * 512).half().requires_grad_()
+    (ood.nn.CrossEntropyLoss()(z, torch.zeros(512).long()) * 65536).backward()
+    expected = (1 / (1 + math.exp(-10.)) - 1) / 512 * 65536
+    torch.testing.assert_close(z.grad[:, 0].float(), torch.full((512,), expected), rtol=1e-3, atol=0)
+    assert abs(expected + .0058) < 1e-4
+
+
+@pytest.mark.parametrize("make", [lambda: ood.nn.CACLoss(2), lambda: ood.nn.CACLoss(2, squared=True),
+                                  lambda: ood.nn.DeepSVDDLoss(2)])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_nan_of_an_outlier_does_not_reach_its_gradient(make, create_graph):
+    x = T([[1., 2.], [NAN, NAN]], requires_grad=True)
+    value = make()(x, T([0, -1]))
+    g, = torch.autograd.grad(value, x, create_graph=create_graph)
+    assert value.isfinite() and g[0].isfinite().all() and g[1].eq(0).all()
+
+
+def test_nan_features_of_an_ignored_row_do_not_reach_their_gradient():
+    f = T([[1., 2.], [NAN, 1.]], requires_grad=True)
+    value = ood.nn.ObjectosphereLoss(ignore_index=7)(torch.randn(2, 3), f, T([0, 7]))
+    g, = torch.autograd.grad(value, f)
+    assert value.isfinite() and g[0].abs().sum() > 0 and g[1].eq(0).all()
+
+
+def test_an_empty_batch_has_gradients_of_its_further_inputs():
+    z, f = torch.zeros(0, 2, requires_grad=True), torch.zeros(0, 3, requires_grad=True)
+    a, b = torch.autograd.grad(ood.nn.ObjectosphereLoss()(z, f, torch.zeros(0).long()), (z, f))
+    assert a.shape == z.shape and b.shape == f.shape
+    w = torch.zeros(0, requires_grad=True)
+    value = ood.nn.OutlierExposureLoss()(z, torch.zeros(0).long(), w)
+    assert torch.autograd.grad(value, w)[0].shape == (0,)
+
+
+def test_the_gradient_of_euclidean_distances_under_create_graph_does_not_cancel():
+    x, c = T([[1., 2., 3.]], requires_grad=True), T([[1.001, 2., 3.], [-1., 0., 1.]])
+    g, = torch.autograd.grad(ops.center_distances(x, c, False)[0, 0], x, create_graph=True)
+    torch.testing.assert_close(g, T([[-1., 0., 0.]]), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+@pytest.mark.parametrize("score", [ood.scores.msp, ood.scores.max_logit, ood.scores.energy])
+def test_scores_of_half_logits_are_float32(score, dtype):
+    z = T([[4., 0., -1.], [4.125, 0., -1.]]).to(dtype)
+    s = score(z)
+    assert s.dtype == torch.float32 and s[0] != s[1]
+    torch.testing.assert_close(s, score(z.float()))
+
+
+def test_the_balance_of_the_background_class_is_heard():
+    rows = T([1.3133, 2.1269, .6931])
+    z = T([[1., 0.], [2., 0.], [0., 0.]])  # rows of these losses with labels 0, -1, -1
+    y = T([0, -1, -1])
+    one = ood.nn.BackgroundClassLoss(reduction="none")(z, y)
+    value = ood.nn.BackgroundClassLoss(balance="per_population")(z, y)
+    torch.testing.assert_close(value, one[0] + one[1:].mean())
+    assert abs(float(rows[0] + rows[1:].mean()) - 2.7233) < 1e-3
+    ignored = ood.nn.BackgroundClassLoss(balance="per_population", ignore_index=-7)
+    torch.testing.assert_close(ignored(torch.cat([z, z]), T([0, -1, -1, -7, -7, -7])), value)
+    g = z.clone().requires_grad_()
+    f = lambda z: ood.nn.BackgroundClassLoss(balance="per_population")(z.double(), y)
+    assert torch.autograd.gradcheck(f, g.double().detach().requires_grad_())
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+def test_drop_ins_do_not_round_their_numbers_to_half(dtype):
+    z, y = torch.randn(5, 3).to(dtype), T([0, 1, 2, 0, 1])
+    c = torch.full((5, 1), .5).to(dtype)
+    a = peer.ConfidenceLoss(alpha=.1)(z, c, y)
+    torch.testing.assert_close(a, peer.ConfidenceLoss(alpha=.1)(z.float(), c.float(), y), rtol=1e-6, atol=1e-6)
+    criterion = peer.DeepSVDDLoss(3, reduction="none", radius=.1, center=torch.zeros(3))
+    x = torch.full((2, 3), .25).to(dtype)
+    torch.testing.assert_close(criterion(x).float(), torch.full((2,), 3 * .0625 - .01), rtol=1e-6, atol=1e-6)
+
+
+def test_the_log_sum_of_vos_has_no_floor_beside_positive_weights():
+    z = T([[-80., -90.]], dtype=torch.double, requires_grad=True)
+    one, y = torch.ones(2, dtype=torch.double), T([0])
+    exact = z.logsumexp(1)
+    torch.testing.assert_close(ops.vos_energy(z, one), exact)
+    phi, b = T([0., 1.], dtype=torch.double), torch.zeros(2, dtype=torch.double)
+    value = ops.vos_reg_loss(z, y, one, phi, b, 1.)
+    torch.testing.assert_close(value, torch.nn.functional.cross_entropy(z, y) + torch.nn.functional.softplus(-exact).sum())
+    f = lambda z: ops.vos_reg_loss(z, y, one, phi, b, 1.)
+    assert torch.autograd.gradcheck(f, z)
+
+
+def test_an_older_name_of_deep_sad():
+    torch.manual_seed(3)
+    old = peer.SSDeepSVDDLoss(n_features=3)
+    torch.manual_seed(3)
+    new = peer.DeepSADLoss(3)
+    x, y = torch.randn(4, 3), T([0, -1, 1, -1])
+    assert old(x, y) == new(x, y)
