@@ -240,5 +240,31 @@ TEST(SimdLevel, NamesAndChoice) {
   set_simd_level(before);
 }
 
+// Function, range, largest error.
+TEST(Exp, IsWithinItsPromiseAtEveryLevel) {
+  constexpr int kArguments = 20000;
+  constexpr double kLowest = -100, kLargestError = 2e-7;
+  std::vector<float> x(2 * kArguments), exp(2 * kArguments);
+  for (int i = 0; i < kArguments; ++i) {
+    x[2 * i] = 0;
+    x[2 * i + 1] = static_cast<float>(kLowest * (i + 0.5) / kArguments);
+  }
+  test::at_every_level([&](const std::string& level) {
+    std::vector<float> max(kArguments), log_sum(kArguments);
+    RowStatistics<float> out{max.data(), log_sum.data(), nullptr, nullptr};
+    out.exp = exp.data();
+    out.exp_stride = 2;
+    row_statistics(Rows<float>{x.data(), kArguments, 2, 2, nullptr}, out);
+    double worst = 0;
+    for (int i = 0; i < kArguments; ++i) {
+      ASSERT_EQ(exp[2 * i], 1.0f) << level;
+      worst =
+          std::max(worst, std::abs(exp[2 * i + 1] - std::exp(static_cast<double>(x[2 * i + 1]))));
+      if (x[2 * i + 1] < -88) ASSERT_EQ(exp[2 * i + 1], 0.0f) << level << x[2 * i + 1];
+    }
+    EXPECT_LT(worst, kLargestError) << level;
+  });
+}
+
 }  // namespace
 }  // namespace ood::kernels

@@ -1,5 +1,6 @@
 """`cmake --install` and the example consumer: found, built, linked and run."""
 import os
+import re
 import subprocess
 
 import pytest
@@ -41,3 +42,16 @@ def test_the_example_consumer_gives_the_answers_of_the_program(installed, data, 
         assert f": {row[1]}, score" in line and row[3] in line
     r = subprocess.run([str(build / "detector"), "/nowhere", "x"], capture_output=True, text=True)
     assert r.returncode == 1 and "cannot be opened" in r.stderr
+
+
+def test_the_c_plus_plus_of_the_readme_compiles_as_it_stands(installed, tmp_path):
+    """The umbrella header first and alone, and what follows it, for a network of the reader's own."""
+    blocks = re.findall(r"```cpp\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    first, second = blocks
+    include, code = first.split("\n", 1)
+    source = tmp_path / "readme.cc"
+    source.write_text(f"{include}\n#include <torch/nn/modules/linear.h>\nvoid train(torch::nn::Linear network, at::Tensor "
+                      f"inputs, at::Tensor target) {{\n{code}}}\nvoid detect(at::Tensor pictures) {{\n{second}}}\n")
+    torch = next((ROOT / ".deps" / "venv" / "lib").glob("python3*/site-packages/torch/include"))
+    sh("g++", "-std=c++20", "-fsyntax-only", source, f"-I{installed}/include", f"-I{torch}",
+       f"-I{torch}/torch/csrc/api/include")

@@ -119,3 +119,27 @@ def test_a_killed_training_resumes_bit_for_bit(name, folder, tmp_path):
         assert r.returncode == 0, r.stderr
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert steps_of(tmp_path / "killed") == steps_of(tmp_path / "whole")
+
+
+def test_python_knows_the_networks_of_the_program(folder, tmp_path):
+    r = run("train", "--data", folder, *TASK, "--model", "no-such", "--out", tmp_path / "run")
+    listed = r.stderr.partition("expected ")[2].partition(", got")[0].split(", ")
+    assert r.returncode == 2 and set(listed) >= set(ood.networks._NETWORKS), r.stderr
+    assert set(listed) - set(ood.networks._NETWORKS) <= {"auto"}
+
+
+@pytest.mark.parametrize("model", sorted(ood.networks._NETWORKS))
+@pytest.mark.parametrize("objective", ["cross_entropy", "deep_svdd"], ids=["bias", "without-bias"])
+def test_a_network_is_the_same_in_both_languages(model, objective, folder, tmp_path):
+    task = [m if m != "mlp" else model for m in TASK]
+    r = run("train", "--data", folder, *task, "--limit-train", 32, "--epochs", 1, "--objective", objective, "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    tensors, _ = ood.runs.read_safetensors(tmp_path / "run" / "model.safetensors")
+    loaded = ood.load_run(tmp_path / "run")
+    own = {k: v.shape for k, v in tensors.items() if not k.startswith("objective.") and k != "validation_scores"}
+    assert {k: v.shape for k, v in loaded.network.state_dict().items()} == own
+    x, _ = pictures(24, seed=1)
+    np.save(tmp_path / "x.npy", x)
+    rows = [line.split(",") for line in run("score", tmp_path / "run", tmp_path / "x.npy").stdout.splitlines()[1:]]
+    scores = loaded.detect(torch.from_numpy(x))[1].double()
+    torch.testing.assert_close(scores, torch.tensor([float(r[2]) for r in rows], dtype=torch.double), rtol=1e-5, atol=1e-5)
