@@ -7,7 +7,7 @@ namespace {
 // Three blocks of convolution, batch normalisation and ReLU (16, 32, 64 channels, the first two
 // followed by a 2x2 maximum), an average over a 3x3 grid, a hidden layer to 64 features, the last
 // layer.
-constexpr std::int64_t kGrid = 3, kFeatures = 64;
+constexpr std::int64_t kGrid = 3, kCnnFeatures = 64;
 
 class SmallCnn : public Classifier {
  public:
@@ -25,8 +25,8 @@ class SmallCnn : public Classifier {
     conv("1", shape.channels, 16);
     conv("2", 16, 32);
     conv("3", 32, 64);
-    hidden_ = register_module("hidden", torch::nn::Linear(linear(64 * kGrid * kGrid, kFeatures)));
-    make_head(kFeatures, shape);
+    hidden_ = register_module("hidden", torch::nn::Linear(linear(64 * kGrid * kGrid, kCnnFeatures)));
+    make_head(kCnnFeatures, shape);
     for (auto& c : convs_) {
       torch::nn::init::kaiming_normal_(c->weight, 0, torch::kFanOut, torch::kReLU);
       c->weight.set_data(c->weight.contiguous(at::MemoryFormat::ChannelsLast));

@@ -12,7 +12,7 @@ namespace {
 
 constexpr const char* kScores = "validation_scores";
 // Of the file; raised when an older program could not use a newer file.
-constexpr int kFormat = 4;
+constexpr int kRunFormat = 4;
 
 }  // namespace
 
@@ -20,7 +20,7 @@ void save_trained(const std::filesystem::path& path, const Trained& trained) {
   TensorFile file = tensors_of(trained.model);
   file.tensors.emplace_back(kScores, torch::tensor(trained.validation_scores, torch::kDouble));
   file.metadata = {{"format", "ood-run"},
-                   {"format_version", std::to_string(kFormat)},
+                   {"format_version", std::to_string(kRunFormat)},
                    {"version", kVersion},
                    {"description", to_json(trained.description).dump()}};
   write_safetensors(path, file);
@@ -34,7 +34,7 @@ Trained load_trained(const std::filesystem::path& path) {
   };
   if (text("format") != "ood-run")
     throw DataError(path.string() + ": expected a model of `ood train`, got other tensors");
-  if (text("format_version") != std::to_string(kFormat))
+  if (text("format_version") != std::to_string(kRunFormat))
     throw DataError(path.string() + ": was written by ood " + text("version") +
                     " in another format; this is ood " + kVersion + ", train again");
   Trained t;
