@@ -24,7 +24,15 @@ at::Tensor CriterionCore::loss(std::vector<at::Tensor> in, bool training, const 
   TORCH_CHECK_VALUE(in.size() == slice.inputs.size() + 1, entry_->name, ": expected ",
                     slice.inputs.size(), " inputs and a target, got ", in.size(), " tensors");
   const bool updates = training && slice.updates_each_step;
-  const std::vector<at::Tensor> step = in;
+  std::vector<at::Tensor> step;
+  for (const auto& t : in) step.push_back(t.detach());
+  if (options.ignore_index && slice.state.size() > 0 && step.back().dim() == 1) {
+    const auto kept = step.back().ne(*options.ignore_index).nonzero().squeeze(1);
+    for (auto& t : step) t = t.index_select(0, kept);
+  }
+  TORCH_CHECK_VALUE(!training || !slice.outliers_through_head || head != nullptr, entry_->name,
+                    ": expected the network's last layer after the target");
+  if (updates && slice.updates_first) update(step, Event{});
   const auto state = kept.of_loss(/*copied=*/updates);
   in.insert(in.end(), state.begin(), state.end());
   if (training && slice.draw != nullptr) {
@@ -36,11 +44,7 @@ at::Tensor CriterionCore::loss(std::vector<at::Tensor> in, bool training, const 
     if (drawn.defined()) in.push_back(slice.outliers_through_head ? head(drawn) : drawn);
   }
   const auto losses = objective_loss(*entry_, parameters_, in, options);
-  if (updates) {
-    std::vector<at::Tensor> seen;
-    for (const auto& t : step) seen.push_back(t.detach());
-    update(seen, Event{});
-  }
+  if (updates && !slice.updates_first) update(step, Event{});
   return losses.loss;
 }
 

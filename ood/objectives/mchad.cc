@@ -34,11 +34,6 @@ void check(Tensors in) {
                     target.sym_sizes());
 }
 
-// Rows of a sum, not of a mean, whatever the reduction: each divided by what a mean divides by.
-at::Tensor undivided(const at::Tensor& rows, const at::Tensor& taken) {
-  return rows * taken.sum().clamp_min(1).to(rows.scalar_type());
-}
-
 }  // namespace
 
 std::vector<at::Tensor> Mchad::start(const Sizes& sizes) const {
@@ -58,11 +53,12 @@ std::vector<Term> Mchad::composite(Tensors in) const {
           .squeeze(1);
   const auto center =
       legacy ? (own - radius).relu() / c10::Scalar(d.sym_size(1)) : (own - radius * radius).relu();
-  const auto hinge = legacy ? undivided((margin * margin - d.square()).relu().sum(1), other)
-                            : (reach() * reach() - d).relu().sum(1);
+  // The authors sum over the outliers, whatever the reduction.
+  const auto old = (margin * margin - d.square()).relu().sum(1);
   return {{0, weight_center * center, known},
           {1, weight_nll * cross_entropy(d.neg(), in[kLabels], "none"), known},
-          {2, weight_oe * hinge, other}};
+          legacy ? Term{2, weight_oe * at::where(other, old, at::zeros_like(old)).sum(), {}}
+                 : Term{2, weight_oe * (reach() * reach() - d).relu().sum(1), other}};
 }
 
 // The formula with a hinge of 0, and the hinge of OOD rows:

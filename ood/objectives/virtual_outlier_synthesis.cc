@@ -225,18 +225,23 @@ std::vector<at::Tensor> VirtualOutlierSynthesis::start(const Sizes& s) const {
   return state;
 }
 
-// Once all queues were full before the step.
+// Once all queues were full before the step, whose features they have by now. Until then a full
+// queue takes no more, so that all hold what they can just after the step that fills them.
 at::Tensor VirtualOutlierSynthesis::draw(Tensors in, const Event& event) const {
   const auto queues = queues_of(in.slice(kWeights));
-  const auto missing = queues.counts.lt(queues.queue.size(1)).sum().item<std::int64_t>();
+  const auto length = queues.queue.size(1);
   if (event.epoch < begin * event.epochs) return {};
-  if (missing == 0) return outliers_of(queues, sample_from, select);
-  if (event.note)
+  const auto missing = queues.counts.lt(length).sum().item<std::int64_t>();
+  const auto fresh = in[kLabels].ge(0).sum().item<std::int64_t>();
+  const auto before = queues.counts.sum().item<std::int64_t>() - fresh;
+  if (missing == 0 && before >= queues.counts.size(0) * length)
+    return outliers_of(queues, sample_from, select).to(in[kFeatures].scalar_type());
+  if (missing > 0 && event.note)
     event.note(c10::str("virtual_outlier_synthesis: at its start ", missing, " of ",
                         queues.queue.size(0),
                         " queues are not full; no outliers until they are; set a smaller "
                         "sample_number (now ",
-                        queues.queue.size(1), ")"));
+                        length, ")"));
   return {};
 }
 
@@ -248,11 +253,14 @@ std::vector<at::Tensor> VirtualOutlierSynthesis::prepare(Tensors in) const {
     rows = rows.index_select(0, known);
     labels = labels.index_select(0, known);
   }
-  if (in.size() > kOutliers && labels.numel() > 0) {
+  const bool outliers = in.size() > kOutliers && labels.numel() > 0;
+  if (outliers) {
     rows = at::cat({rows, in[kOutliers].to(rows.scalar_type())});
     labels = at::cat({labels, at::full({in[kOutliers].size(0)}, -1, labels.options())});
   }
-  return {rows, labels, in[kWeights], in[kWeights + 1], in[kWeights + 2]};
+  // Without outliers nothing trains the weights and the layer, not even their decay.
+  const auto trained = [&](int input) { return outliers ? in[input] : in[input].detach(); };
+  return {rows, labels, trained(kWeights), trained(kWeights + 1), trained(kWeights + 2)};
 }
 
 std::vector<Term> VirtualOutlierSynthesis::composite(Tensors in) const {

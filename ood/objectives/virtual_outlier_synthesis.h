@@ -44,6 +44,7 @@ struct VirtualOutlierSynthesis {
   static constexpr bool kByDimension = true;
   static constexpr bool kOutliersThroughHead = true;
   static constexpr bool kUpdatesEachStep = true;
+  static constexpr bool kUpdatesFirst = true;
   static constexpr auto kCppOrder =
       std::array<std::string_view, 4>{"sample_number", "sample_from", "select", "alpha"};
   static constexpr auto kExclusions = std::array{

@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
@@ -30,14 +31,50 @@ std::vector<Tensor> without_ignored(const SliceEntry& slice, Tensors given, std:
   return in;
 }
 
+// A function of the batch must not see rows that take no part.
+Losses without_rows(const ObjectiveEntry& entry, Numbers parameters, Tensors given,
+                    const ReductionOptions& o) {
+  const std::size_t label = entry.slice.inputs.size();
+  const auto kept = given[label].ne(*o.ignore_index).nonzero().squeeze(1);
+  const auto rows = given[label].size(0);
+  auto in = given.vec();
+  for (std::size_t i = 0; i <= label; ++i) in[i] = in[i].index_select(0, kept);
+  auto rest = o;
+  rest.ignore_index = std::nullopt;
+  if (o.weight) rest.weight = o.weight->index_select(0, kept);
+  auto losses = objective_loss(entry, parameters, in, rest);
+  if (o.reduction == Reduction::kNone)
+    losses.loss = at::zeros({rows}, losses.loss.options()).index_copy(0, kept, losses.loss);
+  return losses;
+}
+
 }  // namespace
+
+void check_counts(const ObjectiveEntry& entry, Numbers parameters, std::size_t inputs,
+                  std::size_t state) {
+  check_parameters(entry, parameters.data(), parameters.size());
+  const std::size_t wanted = entry.slice.inputs.size() + 1;
+  TORCH_CHECK_VALUE(inputs >= wanted, entry.name, ": expected ", wanted - 1,
+                    " inputs and a target, got ", inputs, " tensors");
+  TORCH_CHECK_VALUE(state == entry.state(false).size() || state == entry.state(true).size(),
+                    entry.name, ": expected its state of ", entry.state(false).size(),
+                    " tensors, got ", state);
+}
 
 Losses objective_loss(const ObjectiveEntry& entry, Numbers parameters, Tensors given,
                       const ReductionOptions& o) {
   const SliceEntry& slice = entry.slice;
-  check_parameters(entry, parameters.data(), parameters.size());
-  TORCH_CHECK_VALUE(given.size() > slice.inputs.size(), entry.name, ": expected ",
-                    slice.inputs.size(), " inputs and a target, got ", given.size(), " tensors");
+  const auto of_loss = std::count_if(slice.state.begin(), slice.state.end(),
+                                     [](const State& s) { return s.in_loss && !s.training_only; });
+  check_counts(entry, parameters, given.size(), entry.state(false).size());
+  TORCH_CHECK_VALUE(given.size() > slice.inputs.size() + static_cast<std::size_t>(of_loss),
+                    entry.name, ": expected ", slice.inputs.size(), " inputs, a target and ",
+                    of_loss, " tensors of its state, got ", given.size());
+  TORCH_CHECK_VALUE(!o.weight || !slice.outliers_through_head, entry.name,
+                    ": takes no weights of rows");
+  const std::size_t label = slice.inputs.size();
+  if (o.ignore_index && slice.composite != nullptr && given[label].dim() == 1)
+    return without_rows(entry, parameters, given, o);
   auto in = o.ignore_index ? without_ignored(slice, given, *o.ignore_index) : given.vec();
   if (slice.prepare != nullptr) in = slice.prepare(parameters, in);
   if (slice.composite == nullptr) {
@@ -47,6 +84,7 @@ Losses objective_loss(const ObjectiveEntry& entry, Numbers parameters, Tensors g
         o.reduction, o.balance);
   }
   ops::TermOptions options;
+  options.who = entry.name;
   options.whole_batch = o.balance == Balance::kWholeBatch && entry.balance != o.balance;
   if (o.weight) options.weight = *o.weight;
   if (o.ignore_index) {
@@ -99,7 +137,11 @@ std::tuple<Tensor, Tensor> loss_op(std::string_view objective, Numbers parameter
 Tensor draw_op(std::string_view objective, Numbers parameters, Tensors inputs) {
   Event event;
   event.epochs = 0;  // of no training: from the first step on
-  const auto drawn = objective_draw(get_objective(objective), parameters, inputs, event);
+  const ObjectiveEntry& entry = get_objective(objective);
+  const std::size_t width = entry.slice.inputs.size() + 1;
+  check_counts(entry, parameters, std::min(inputs.size(), width),
+               inputs.size() - std::min(inputs.size(), width));
+  const auto drawn = objective_draw(entry, parameters, inputs, event);
   return drawn.defined() ? drawn : at::empty({0}, inputs[0].options());
 }
 
@@ -113,6 +155,9 @@ void update_op(std::string_view objective, Numbers parameters, Tensors inputs, T
   Event event;
   event.kind = static_cast<Event::Kind>(name - std::begin(kNames));
   const std::size_t width = entry.slice.inputs.size() + 1;
+  check_counts(entry, parameters, event.kind == Event::kStep ? inputs.size() : width, state.size());
+  TORCH_CHECK_VALUE(inputs.size() % width == 0, objective, ": expected ", width,
+                    " tensors a batch, got ", inputs.size(), " in all");
   if (event.kind == Event::kStep) {
     objective_update(entry, parameters, inputs, state, event);
     return;
@@ -151,6 +196,7 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       [](std::string_view objective, Numbers parameters, const Tensor& embedding, Tensors state) {
         const ObjectiveEntry& entry = get_objective(objective);
         TORCH_CHECK_VALUE(entry.slice.distances != nullptr, objective, ": has no distances");
+        check_counts(entry, parameters, entry.slice.inputs.size() + 1, state.size());
         return entry.slice.distances(parameters, embedding, state);
       },
       {at::Tag::pt2_compliant_tag});

@@ -23,6 +23,11 @@ struct ReductionOptions {
 Losses objective_loss(const ObjectiveEntry& entry, Numbers parameters, Tensors inputs,
                       const ReductionOptions& options = {});
 
+/// A ValueError where the parameters, the number of inputs with the target, or that of the state is
+/// not the objective's.
+void check_counts(const ObjectiveEntry& entry, Numbers parameters, std::size_t inputs,
+                  std::size_t state);
+
 /// Inputs, target and all state -> what a training step draws at random; undefined: nothing.
 at::Tensor objective_draw(const ObjectiveEntry& entry, Numbers parameters, Tensors inputs,
                           const Event& event);

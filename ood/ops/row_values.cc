@@ -17,6 +17,9 @@ Losses add_up_terms(const std::vector<Term>& parts, std::size_t terms, Reduction
   const auto add = [](at::Tensor& to, const at::Tensor& t) { to = to.defined() ? to + t : t; };
   for (const Term& part : parts) {
     if (!part.taken.defined()) {
+      TORCH_CHECK_VALUE(!options.weight.defined() && !options.whole_batch, options.who,
+                        ": is in part a function of the whole batch; expected no weight of rows "
+                        "and the default balance");
       add(values[part.index], part.values);
       continue;
     }
@@ -35,9 +38,8 @@ Losses add_up_terms(const std::vector<Term>& parts, std::size_t terms, Reduction
     }
   }
   if (reduction == Reduction::kNone) {
-    TORCH_CHECK_VALUE(
-        rows.defined(),
-        "the loss is a function of the whole batch; expected reduction mean, got none");
+    TORCH_CHECK_VALUE(rows.defined(), options.who,
+                      ": is a function of the whole batch; expected reduction mean, got none");
     return {rows, {}};
   }
   for (at::Tensor& v : values)

@@ -25,6 +25,7 @@ namespace ops {
 struct TermOptions {
   at::Tensor keep{}, weight{};
   bool whole_batch = false;
+  std::string_view who = "loss";  ///< the objective, for messages
 };
 Losses add_up_terms(const std::vector<Term>& parts, std::size_t terms, Reduction reduction,
                     const TermOptions& options = {});

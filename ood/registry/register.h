@@ -91,6 +91,7 @@ SliceEntry slice_entry() {
   if constexpr (requires { S::kOutliersThroughHead; })
     e.outliers_through_head = S::kOutliersThroughHead;
   if constexpr (requires { S::kUpdatesEachStep; }) e.updates_each_step = S::kUpdatesEachStep;
+  if constexpr (requires { S::kUpdatesFirst; }) e.updates_first = S::kUpdatesFirst;
   if constexpr (requires { S::kCppOrder; })
     e.cpp_order.assign(S::kCppOrder.begin(), S::kCppOrder.end());
   return e;

@@ -151,6 +151,7 @@ std::string objectives_json() {
                  : e->slice.outliers_through_head ? "outliers"
                                                   : "input";
     o["updates_each_step"] = e->slice.updates_each_step;
+    o["updates_first"] = e->slice.updates_first;
     o["has_distances"] = e->slice.distances != nullptr;
     o["logits_alone"] = e->takes_logits_alone();
     o["embedding"] = e->embedding;

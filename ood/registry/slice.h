@@ -103,6 +103,7 @@ struct SliceEntry {
   bool by_class = false, by_dimension = false;  ///< the sizes it is made for
   bool outliers_through_head = false;           ///< draw() gives features for the last layer
   bool updates_each_step = false;               ///< update() wants Event::kStep
+  bool updates_first = false;                   ///< that before the loss, not after the step
 
   /// The tensors of `state` at the start, from torch's generator.
   std::vector<at::Tensor> (*start)(Numbers, const Sizes&) = nullptr;

@@ -1,6 +1,7 @@
 // The readout of any objective and its score as an op: what Python's runs are made of.
 #include <torch/library.h>
 
+#include "ood/ops/objective_loss.h"
 #include "ood/ops/readout.h"
 #include "ood/scores/scores.h"
 
@@ -14,6 +15,7 @@ std::tuple<Tensor, Tensor, Tensor> readout_op(std::string_view objective, Number
                                               const Tensor& logits, const Tensor& features,
                                               Tensors state) {
   const ObjectiveEntry& entry = get_objective(objective);
+  check_counts(entry, parameters, entry.slice.inputs.size() + 1, state.size());
   const auto r = read_out(entry, parameters, {logits, features}, state);
   const auto or_none = [&](const Tensor& t) {
     return t.defined() ? t : at::empty({}, logits.options());

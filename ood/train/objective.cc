@@ -68,10 +68,17 @@ NamedLosses Objective::forward(const NetworkOutput& output, const at::Tensor& ta
 void Objective::after_step(const NetworkOutput& output, const at::Tensor& target, double epoch) {
   auto e = event(Event::kStep);
   epoch_ = e.epoch = epoch;
+  if (!entry_.slice.updates_first) update_by(output, target, e);
+}
+
+void Objective::before_loss(const NetworkOutput& output, const at::Tensor& target) {
+  if (entry_.slice.updates_first) update_by(output, target, event(Event::kStep));
+}
+
+void Objective::update_by(const NetworkOutput& output, const at::Tensor& target, const Event& e) {
   if (!entry_.slice.updates_each_step) return;
-  objective_update(entry_, parameters_,
-                   training_inputs(entry_, parameters_,
-                                   {output.logits.detach(), output.features.detach()}, target),
+  const NetworkOutput seen{output.logits.detach(), output.features.detach()};
+  objective_update(entry_, parameters_, training_inputs(entry_, parameters_, seen, target),
                    kept_.all(), e);
 }
 

@@ -46,6 +46,8 @@ class Objective : public torch::nn::Module {
     kept_.keep_exact([&] { Module::to(dtype, non_blocking); });
   }
 
+  /// Before the losses of a step, in training mode.
+  void before_loss(const NetworkOutput& output, const at::Tensor& target);
   /// What a step draws at random, as often as its loss may be computed; undefined: nothing.
   at::Tensor draw(const NetworkOutput& output, const at::Tensor& target) const;
   /// target: class of each row, < 0 for an outlier. Changes nothing.
@@ -67,6 +69,7 @@ class Objective : public torch::nn::Module {
 
  private:
   Event event(Event::Kind kind) const;
+  void update_by(const NetworkOutput& output, const at::Tensor& target, const Event& event);
 
   const ObjectiveEntry& entry_;
   std::vector<double> parameters_;

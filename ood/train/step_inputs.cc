@@ -47,8 +47,9 @@ StepInputs::Step StepInputs::at_step(std::int64_t step) {
   return s;
 }
 
-NamedLosses StepInputs::losses(const Objective& objective, const NetworkOutput& output,
+NamedLosses StepInputs::losses(Objective& objective, const NetworkOutput& output,
                                const Step& step) {
+  if (objective.is_training()) objective.before_loss(output, step.target);
   const auto drawn = objective.is_training() ? objective.draw(output, step.target) : at::Tensor();
   const auto losses = objective.forward(output, step.target, drawn);
   if (!step.other_target) return losses;

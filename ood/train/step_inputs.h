@@ -26,8 +26,7 @@ class StepInputs {
   std::int64_t steps_per_epoch() const { return batches_.steps_per_epoch(); }
 
   /// The losses of a step's output: between those of the two targets where samples are mixed.
-  static NamedLosses losses(const Objective& objective, const NetworkOutput& output,
-                            const Step& step);
+  static NamedLosses losses(Objective& objective, const NetworkOutput& output, const Step& step);
 
  private:
   const RunOptions& options_;

@@ -69,6 +69,7 @@ class Objective:
     state: tuple
     draws: str          #: what a training step draws: "nothing", "input" or "outliers"
     updates_each_step: bool
+    updates_first: bool  #: before the loss of a step, not after it
     has_distances: bool
     further_outputs: int
     exclusions: dict    #: tests it cannot take part in, and why
@@ -103,7 +104,8 @@ def _entry(e: dict) -> Objective:
     return Objective(e["name"], e["class"], e["summary"], e["formula"], e["paper"], e["score"], e["ood_labels"],
                      e["input"], e["balance"], e["per_row"], e["formula_op"], e["logits_alone"], tuple(e["extras"]),
                      tuple(map(_parameter, e["parameters"])), tuple(e["inputs"]), e["target"], sizes,
-                     tuple(State(**s) for s in e["state"]), e["draws"], e["updates_each_step"], e["has_distances"],
+                     tuple(State(**s) for s in e["state"]), e["draws"], e["updates_each_step"], e["updates_first"],
+                     e["has_distances"],
                      e["further_outputs"], {x["test"]: x["reason"] for x in e["excluded_from_tests"]})
 
 

@@ -12,7 +12,7 @@ __all__ = criterion.__all__ + ["ClassCenters", "RunningCenters", "functional"]
 
 # Where the classes were before; pickles name these modules.
 for _name in ("formula", "distance", "stateful", "objectosphere"):
-    sys.modules[f"{__name__}.{_name}"] = criterion
+    sys.modules[f"{__name__}.{_name}"] = globals()[_name] = criterion
 
 
 def __getattr__(name: str) -> type:

@@ -116,15 +116,24 @@ class Criterion(torch.nn.Module):
             return functional.loss(o.name, self.parameter_list(), *tensors, weight=weight, reduction=self.reduction,
                                    balance=self._value("balance", "default"),
                                    ignore_index=self._value("ignore_index", None))
-        parameters, inputs = self.parameter_list(), [*tensors, *self._state_of_loss()]
+        if self.training and o.draws == "outliers" and head is None:
+            raise TypeError(f"{o.class_name}: expected the network's last layer after the target")
+        parameters, ignored = self.parameter_list(), self._value("ignore_index", None)
+        step = [t.detach() for t in tensors] if self.training else []
+        if step and ignored is not None and o.state and step[-1].dim() == 1:
+            step = [t[step[-1] != ignored] for t in step]
+        updates = self.training and o.updates_each_step
+        if updates and o.updates_first:
+            self.update_state("step", step)
+        inputs = [*tensors, *self._state_of_loss()]
         if self.training and o.draws != "nothing":
-            drawn = ops.objective_draw(o.name, parameters, [t.detach() for t in [*tensors, *self._state()]])
+            drawn = ops.objective_draw(o.name, parameters, [*step, *(t.detach() for t in self._state())])
             if drawn.numel():
                 inputs.append(head(drawn) if o.draws == "outliers" else drawn)
         value, _ = ops.objective_loss(o.name, parameters, inputs, self._value("reduction", "mean") or "none",
-                                      self._balance(), self._value("ignore_index", None), weight)
-        if self.training and o.updates_each_step:
-            self.update_state("step", [t.detach() for t in tensors])
+                                      self._balance(), ignored, weight)
+        if updates and not o.updates_first:
+            self.update_state("step", step)
         return value
 
     def _balance(self) -> str:
@@ -179,7 +188,7 @@ def forward_signature(o: Objective) -> inspect.Signature:
     tensor = dict(kind=_P.POSITIONAL_OR_KEYWORD, annotation=torch.Tensor)
     own = [_P("self", _P.POSITIONAL_OR_KEYWORD)] + [_P(n, **tensor) for n in (*o.inputs, o.target)]
     if o.draws == "outliers":
-        own.append(_P("last", _P.POSITIONAL_OR_KEYWORD, default=None, annotation=Callable))
+        own.append(_P("last", _P.POSITIONAL_OR_KEYWORD, annotation=Callable))
     own.append(_P("weight", _P.POSITIONAL_OR_KEYWORD, default=None, annotation=Optional[torch.Tensor]))
     return inspect.Signature(own, return_annotation=torch.Tensor)
 
@@ -243,6 +252,7 @@ def __getattr__(name: str) -> type:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+FormulaLoss = Criterion  # its name when only formulas were made from the registry
 __all__ = [o.class_name for o in objectives().values()]
 for _name in __all__:
     __getattr__(_name)
