@@ -56,6 +56,7 @@ struct Center {
 
   std::vector<at::Tensor> start(const Sizes& sizes) const;
   std::vector<Term> composite(Tensors in) const;
+  Parts parts(Tensors in, bool sum, std::int64_t wanted) const;
 };
 
 namespace nn {

@@ -101,7 +101,8 @@ std::vector<at::Tensor> EnergyMargin::start(const Sizes&) const {
 // A training's layer learns on (s - boundary) / margin: on s itself its bias and slope would be so
 // entangled that a step of one undoes the other. With a positive slope large logits would mean OOD,
 // and the margin its opposite; straight through, so that a gradient can bring it back.
-std::vector<at::Tensor> EnergyMargin::prepare(Tensors in) const {
+std::vector<at::Tensor> EnergyMargin::with_layer(Tensors in) const {
+  check(in);
   const bool training = in.size() > kBoundary;
   const auto w = training ? in[kPhiWeight] * steepness() : in[kPhiWeight];
   const auto slope = w + (w.clamp_max(-steepness()) - w).detach();
@@ -110,6 +111,10 @@ std::vector<at::Tensor> EnergyMargin::prepare(Tensors in) const {
 }
 
 std::vector<Term> EnergyMargin::composite(Tensors in) const {
+  return composite_of_layer(with_layer(in));
+}
+
+std::vector<Term> EnergyMargin::composite_of_layer(Tensors in) const {
   const auto m = means_of(in, margin);
   const auto of = [&](std::int64_t i) { return in[kMultipliers].select(0, i); };
   // Without ID rows there is no violation, which is not the same as a violation of -false_alarm.
@@ -132,8 +137,14 @@ namespace {
 // With phi = w s + b for a row's log-sum s, and t = max(0, B c + L):
 //
 //   d psi(c) / dc = t     d sigmoid(phi) / ds = w sigmoid(phi) sigmoid(-phi)
+// The layer is w = slope w0 and b = b0 - w boundary for the parameters w0 and b0, w no larger than
+// `most` but as if it were in the gradient.
+struct Layer {
+  double slope = 1, most = std::numeric_limits<double>::infinity(), boundary = 0;
+};
+
 template <class F>
-Parts parts_of(const EnergyMargin& p, Tensors in, std::int64_t wanted) {
+Parts parts_of(const EnergyMargin& p, const Layer& layer, Tensors in, std::int64_t wanted) {
   const auto target = in[kLabels].contiguous();
   const auto state = in[kMultipliers].contiguous();
   const ops::RowNumbers rows(in[kLogits], target, EnergyMargin::kCard.name, /*uses_ood=*/true);
@@ -148,7 +159,8 @@ Parts parts_of(const EnergyMargin& p, Tensors in, std::int64_t wanted) {
                     "; mix both into every batch");
   }
   const auto* y = target.const_data_ptr<std::int64_t>();
-  const double w = in[kPhiWeight].const_data_ptr<F>()[0], b = in[kPhiBias].const_data_ptr<F>()[0];
+  const double w = std::min(layer.slope * in[kPhiWeight].const_data_ptr<F>()[0], layer.most),
+               b = in[kPhiBias].const_data_ptr<F>()[0] - w * layer.boundary;
   const double shares[2] = {ops::mean_factor(false, n - rows.known),
                             ops::mean_factor(false, rows.known)};
   // Means over a population: sigmoid(sign phi), and its derivatives by w and b.
@@ -193,16 +205,17 @@ Parts parts_of(const EnergyMargin& p, Tensors in, std::int64_t wanted) {
     to_nll[i] = known ? static_cast<F>(to_ce * shares[1]) : F{0};
     to_lse[i] = static_cast<F>(to_mean[known] * slope[static_cast<std::size_t>(i)]);
   }
-  const auto of_layer = [&](double by_outside, double by_inside, int input) {
-    return ops::scalar<F>(to_mean[0] * by_outside + to_mean[1] * by_inside, rows.nll)
-        .view(in[input].sizes());
+  const double to_w = to_mean[0] * means[0].by_w + to_mean[1] * means[1].by_w,
+               to_b = to_mean[0] * means[0].by_b + to_mean[1] * means[1].by_b;
+  const auto of_layer = [&](double value, int input) {
+    return ops::scalar<F>(value, rows.nll).view(in[input].sizes());
   };
   Parts parts{{terms[0], terms[1], terms[2]}, std::vector<at::Tensor>(in.size())};
   auto& to = parts.gradients;
   if (ops::wants(wanted, kLogits)) to[kLogits] = rows.gradient(upstream);
   if (ops::wants(wanted, kPhiWeight))
-    to[kPhiWeight] = of_layer(means[0].by_w, means[1].by_w, kPhiWeight);
-  if (ops::wants(wanted, kPhiBias)) to[kPhiBias] = of_layer(means[0].by_b, means[1].by_b, kPhiBias);
+    to[kPhiWeight] = of_layer(layer.slope * (to_w - layer.boundary * to_b), kPhiWeight);
+  if (ops::wants(wanted, kPhiBias)) to[kPhiBias] = of_layer(to_b, kPhiBias);
   return parts;
 }
 
@@ -210,9 +223,37 @@ Parts parts_of(const EnergyMargin& p, Tensors in, std::int64_t wanted) {
 
 Parts EnergyMargin::parts(Tensors in, bool, std::int64_t wanted) const {
   check(in);
-  return ops::with_type(in[kLogits], "energy_margin",
-                        [&](auto zero) { return parts_of<decltype(zero)>(*this, in, wanted); });
+  const bool training = in.size() > kBoundary;
+  return ops::with_type(in[kLogits], "energy_margin", [&](auto zero) {
+    using F = decltype(zero);
+    Layer layer{.most = -steepness()};
+    if (training) layer.slope = steepness(), layer.boundary = *in[kBoundary].const_data_ptr<F>();
+    return parts_of<F>(*this, layer, in, wanted);
+  });
 }
+
+namespace {
+
+// The same of a layer that is taken as it is, of any slope: the peer's form.
+constexpr ops::DirectLoss kOfLayer{
+    "energy_margin_of_layer",
+    kMultipliers + 1,
+    kLabels,
+    EnergyMargin::kParameters.size(),
+    EnergyMargin::kTerms.size(),
+    [](Numbers numbers, Tensors in) {
+      return with_parameters<EnergyMargin>(numbers.data()).composite_of_layer(in);
+    },
+    [](Numbers numbers, Tensors in, bool, std::int64_t wanted) {
+      check(in);
+      return ops::with_type(in[kLogits], "energy_margin", [&](auto zero) {
+        return parts_of<decltype(zero)>(with_parameters<EnergyMargin>(numbers.data()), {}, in,
+                                        wanted);
+      });
+    }};
+[[maybe_unused]] const bool registered = ops::register_direct_loss(kOfLayer);
+
+}  // namespace
 
 void EnergyMargin::update(Tensors in, Tensors state, const Event& event) const {
   const bool training = state.size() > kEdge;
@@ -223,7 +264,7 @@ void EnergyMargin::update(Tensors in, Tensors state, const Event& event) const {
   if (event.kind != Event::kStep || !training || !measured) return;
   std::vector<at::Tensor> all{in[0], in[1]};
   all.insert(all.end(), state.begin(), state.begin() + kWindow);
-  const auto m = means_of(prepare(all), margin);
+  const auto m = means_of(with_layer(all), margin);
   if (m.known.any().item<bool>())
     state[kWindow].add_(
         at::tensor({m.inside.item<double>(), m.cross_entropy.item<double>(), 1.0}).to(at::kDouble));
@@ -280,7 +321,7 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
         std::copy(std::begin(own), std::end(own), parameters.begin() + 1);
         // Of a copy of the state: it may be updated before the backward pass.
         return ops::direct_loss(
-                   "energy_margin",
+                   kOfLayer,
                    std::vector{logits, target, phi_weight, phi_bias, state.detach().clone()},
                    parameters, Reduction::kMean)
             .loss;

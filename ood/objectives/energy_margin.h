@@ -87,12 +87,13 @@ struct EnergyMargin {
   };
 
   std::vector<at::Tensor> start(const Sizes& sizes) const;
-  std::vector<at::Tensor> prepare(Tensors in) const;
   std::vector<Term> composite(Tensors in) const;
+  std::vector<Term> composite_of_layer(Tensors in) const;
   Parts parts(Tensors in, bool sum, std::int64_t wanted) const;
   void update(Tensors in, Tensors state, const Event& event) const;
 
  private:
+  std::vector<at::Tensor> with_layer(Tensors in) const;
   double steepness() const { return 1 / std::max(margin, 1.0); }
   void measure(Tensors state, const Event& event) const;
   void update_multipliers(Tensors state) const;
