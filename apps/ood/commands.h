@@ -15,6 +15,9 @@ void add_eval(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_objectives(CLI::App& app);
 void add_score(CLI::App& app);
+void add_scores(CLI::App& app);
+void add_fit(CLI::App& app);
+void add_threshold(CLI::App& app);
 void add_margins(CLI::App& app);
 void add_doctor(CLI::App& app);
 

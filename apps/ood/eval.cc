@@ -26,15 +26,14 @@ struct Eval {
     const ObjectiveEntry& entry = get_objective(loaded.options.objective);
     nlohmann::ordered_json result;
     result["objective"] = entry.name;
-    result["score"] = entry.score;
     result["parameters"] = loaded.options.parameters.at(loaded.options.objective);
     result["seconds"] = 0.0;
     auto& network = *loaded.trained.model.network;
     const auto& objective = *loaded.trained.model.objective;
-    const std::string score(entry.score);
-    result.update(evaluate(network, objective, loaded.task, score,
-                           test_held_out(network, objective, loaded.task, score),
-                           static_cast<std::uint64_t>(loaded.options.seed)));
+    const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
+    const FittedScores scores = load_scores(folder);
+    result.update(evaluate(network, objective, loaded.task, scores,
+                           test_held_out(network, objective, loaded.task, scores, seed), seed));
     auto results = results_header(loaded.options, loaded.task);
     results["objectives"] = {result};
     write_file(folder + "/eval.json", results.dump(1) + "\n");

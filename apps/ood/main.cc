@@ -110,6 +110,9 @@ int main(int argc, char** argv) {
     ood::app::add_compare(app);
     ood::app::add_objectives(app);
     ood::app::add_score(app);
+    ood::app::add_threshold(app);
+    ood::app::add_scores(app);
+    ood::app::add_fit(app);
     ood::app::add_margins(app);
     ood::app::add_doctor(app);
     for (CLI::App* s : app.get_subcommands([](CLI::App*) { return true; }))

@@ -4,7 +4,7 @@
 #include "apps/ood/commands.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
-#include "ood/scores/scores.h"
+#include "ood/scores/logits.h"
 #include "ood/torch.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/trainer.h"

@@ -15,7 +15,8 @@ enum class Purpose : std::uint64_t {
   kWeights,
   kMixing,
   kSynthetic,
-  kAugment
+  kAugment,
+  kHeldOut
 };
 
 /// 64 random bits for a purpose and up to two indices (say epoch and sample).

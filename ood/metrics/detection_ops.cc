@@ -2,7 +2,10 @@
 #include <ATen/core/Tensor.h>
 #include <torch/library.h>
 
+#include <stdexcept>
+
 #include "ood/metrics/detection.h"
+#include "ood/metrics/threshold.h"
 
 namespace ood {
 namespace {
@@ -31,6 +34,17 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
                                         static_cast<std::uint64_t>(seed));
           return std::make_tuple(i.low, i.high);
         });
+  m.def(
+      "threshold_for(Tensor held_out, float false_alarms, float confidence=0.95) -> (float value, "
+      "int held_out, int above, float low, float high)",
+      [](const at::Tensor& held_out, double false_alarms, double confidence) {
+        try {
+          const auto t = threshold_for(numbers(held_out, "held_out"), false_alarms, confidence);
+          return std::make_tuple(t.value, t.held_out, t.above, t.low, t.high);
+        } catch (const std::invalid_argument& e) {
+          C10_THROW_ERROR(ValueError, e.what());
+        }
+      });
   m.def("threshold_at(Tensor scores, float share) -> float",
         [](const at::Tensor& scores, double share) {
           return threshold_at(numbers(scores, "scores"), share);

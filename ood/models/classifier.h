@@ -1,6 +1,6 @@
 #pragma once
 
-#include "ood/scores/scores.h"
+#include "ood/registry/slice.h"
 #include "ood/torch.h"
 
 namespace ood {

@@ -130,7 +130,7 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
          std::string_view reduction) {
         auto parameters = given.vec();
         if (parameters.size() == 5) parameters.push_back(0);  // without `legacy`
-        check_parameters(get_objective("mchad"), parameters.data(), parameters.size());
+        check_parameters("mchad", get_objective("mchad").parameters, parameters);
         return ops::direct_loss("mchad", std::vector{distances, target}, parameters,
                                 parse_reduction(reduction, "mchad"))
             .loss;

@@ -52,7 +52,7 @@ Losses without_rows(const ObjectiveEntry& entry, Numbers parameters, Tensors giv
 
 void check_counts(const ObjectiveEntry& entry, Numbers parameters, std::size_t inputs,
                   std::size_t state) {
-  check_parameters(entry, parameters.data(), parameters.size());
+  check_parameters(entry.name, entry.parameters, parameters);
   const std::size_t wanted = entry.slice.inputs.size() + 1;
   TORCH_CHECK_VALUE(inputs >= wanted, entry.name, ": expected ", wanted - 1,
                     " inputs and a target, got ", inputs, " tensors");
@@ -111,7 +111,7 @@ void objective_update(const ObjectiveEntry& entry, Numbers parameters, Tensors i
 
 std::vector<Tensor> objective_start(const ObjectiveEntry& entry, Numbers parameters,
                                     const Sizes& sizes, bool training) {
-  check_parameters(entry, parameters.data(), parameters.size());
+  check_parameters(entry.name, entry.parameters, parameters);
   if (entry.slice.start == nullptr) return {};
   const at::NoGradGuard no_grad;
   auto all = entry.slice.start(parameters, sizes);

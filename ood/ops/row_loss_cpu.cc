@@ -86,7 +86,7 @@ LossParts row_loss_cpu(const RowTermsArguments& a, bool sum, Balance balance,
                        const WantedGradients& want, double upstream) {
   const ObjectiveEntry& entry = get_objective(a.objective);
   check_inputs(entry, a.logits, a.target, a.extras, a.weight);
-  check_parameters(entry, a.parameters.data(), a.parameters.size());
+  check_parameters(entry.name, entry.parameters, a.parameters);
   return by_logits_type(a.logits, [&](auto s) {
     return loss_parts<decltype(s)>(entry, a, sum, balance, want, upstream);
   });

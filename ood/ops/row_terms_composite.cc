@@ -23,7 +23,7 @@ std::tuple<at::Tensor, at::Tensor> row_terms_composite(const RowTermsArguments& 
   const FormulaEntry& f = entry.row;
   const double* parameters = a.parameters.data();
   check_inputs(entry, a.logits, a.target, a.extras, a.weight);
-  check_parameters(entry, parameters, a.parameters.size());
+  check_parameters(entry.name, entry.parameters, a.parameters);
 
   const auto target = relabelled(entry, a.logits, a.target, a.ignore_index);
   const auto id = target.ge(0);

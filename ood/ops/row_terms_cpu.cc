@@ -83,7 +83,7 @@ BackwardParts backward(const at::Tensor& upstream_in, const ObjectiveEntry& entr
 
 ForwardParts row_terms_cpu(const ObjectiveEntry& entry, const RowTermsArguments& a) {
   check_inputs(entry, a.logits, a.target, a.extras, a.weight);
-  check_parameters(entry, a.parameters.data(), a.parameters.size());
+  check_parameters(entry.name, entry.parameters, a.parameters);
   return by_logits_type(a.logits, [&](auto s) { return forward<decltype(s)>(entry, a); });
 }
 

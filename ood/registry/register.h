@@ -92,8 +92,6 @@ SliceEntry slice_entry() {
     e.outliers_through_head = S::kOutliersThroughHead;
   if constexpr (requires { S::kUpdatesEachStep; }) e.updates_each_step = S::kUpdatesEachStep;
   if constexpr (requires { S::kUpdatesFirst; }) e.updates_first = S::kUpdatesFirst;
-  if constexpr (requires { S::kCppOrder; })
-    e.cpp_order.assign(S::kCppOrder.begin(), S::kCppOrder.end());
   return e;
 }
 
@@ -102,13 +100,7 @@ template <class S>
 ObjectiveEntry objective_entry() {
   ObjectiveEntry e{};
   static_cast<Card&>(e) = S::kCard;
-  const S defaults;
-  for (const auto& p : S::kParameters) {
-    const double value =
-        std::visit([&](auto member) { return static_cast<double>(defaults.*member); }, p.member);
-    e.parameters.push_back({p.name, static_cast<ParameterEntry::Kind>(p.member.index()), value,
-                            p.min, p.max, p.help, p.source, p.training_only});
-  }
+  e.parameters = parameter_entries<S>();
   e.terms.assign(S::kTerms.begin(), S::kTerms.end());
   if constexpr (requires { S::kExtras; }) e.extras.assign(S::kExtras.begin(), S::kExtras.end());
   if constexpr (requires { S::kExclusions; })

@@ -71,14 +71,15 @@ const ObjectiveEntry& get_objective(std::string_view name) {
                            near.empty() ? "" : c10::str("; did you mean \"", near, "\"?")));
 }
 
-void check_parameters(const ObjectiveEntry& entry, const double* values, std::size_t count) {
-  TORCH_CHECK_VALUE(count == entry.parameters.size(), entry.name, ": expected ",
-                    entry.parameters.size(), " parameters, got ", count);
-  for (std::size_t i = 0; i < count; ++i) {
-    const ParameterEntry& p = entry.parameters[i];
+void check_parameters(std::string_view who, const std::vector<ParameterEntry>& table,
+                      Numbers values) {
+  TORCH_CHECK_VALUE(values.size() == table.size(), who, ": expected ", table.size(),
+                    " parameters, got ", values.size());
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const ParameterEntry& p = table[i];
     const bool whole = p.kind == ParameterEntry::kReal || values[i] == std::floor(values[i]);
-    TORCH_CHECK_VALUE(values[i] >= p.min && values[i] <= p.max && whole, entry.name, ": expected ",
-                      p.name, " ", p.range(), ", got ", values[i]);
+    TORCH_CHECK_VALUE(values[i] >= p.min && values[i] <= p.max && whole, who, ": expected ", p.name,
+                      " ", p.range(), ", got ", values[i]);
   }
 }
 
@@ -112,6 +113,20 @@ bool register_objective(ObjectiveEntry entry) {
   return true;
 }
 
+nlohmann::ordered_json parameters_json(const std::vector<ParameterEntry>& table) {
+  auto all = nlohmann::ordered_json::array();
+  for (const auto& p : table)
+    all.push_back({{"name", p.name},
+                   {"kind", kKinds[p.kind]},
+                   {"default", p.default_value},
+                   {"min", bound(p.min)},
+                   {"max", bound(p.max)},
+                   {"help", p.help},
+                   {"source", p.source},
+                   {"training_only", p.training_only}});
+  return all;
+}
+
 std::string objectives_json() {
   auto all = nlohmann::ordered_json::array();
   for (const auto* e : objectives()) {
@@ -132,16 +147,7 @@ std::string objectives_json() {
     o["balance"] = name(e->balance);
     o["terms"] = e->terms;
     o["extras"] = e->extras;
-    o["parameters"] = nlohmann::ordered_json::array();
-    for (const auto& p : e->parameters)
-      o["parameters"].push_back({{"name", p.name},
-                                 {"kind", kKinds[p.kind]},
-                                 {"default", p.default_value},
-                                 {"min", bound(p.min)},
-                                 {"max", bound(p.max)},
-                                 {"help", p.help},
-                                 {"source", p.source},
-                                 {"training_only", p.training_only}});
+    o["parameters"] = parameters_json(e->parameters);
     o["inputs"] = nlohmann::ordered_json::array();
     for (const auto& i : e->slice.inputs) o["inputs"].push_back(i.name);
     o["target"] = e->slice.target;

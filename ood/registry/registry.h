@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,20 @@ struct ParameterEntry {
   /// "at least 0", "a whole number from 2 to 1e+07", "0 or 1", ...
   std::string range() const;
 };
+
+/// The table of parameters of an objective or a score.
+template <class S>
+std::vector<ParameterEntry> parameter_entries() {
+  const S defaults;
+  std::vector<ParameterEntry> entries;
+  for (const auto& p : S::kParameters) {
+    const double value =
+        std::visit([&](auto member) { return static_cast<double>(defaults.*member); }, p.member);
+    entries.push_back({p.name, static_cast<ParameterEntry::Kind>(p.member.index()), value, p.min,
+                       p.max, p.help, p.source, p.training_only});
+  }
+  return entries;
+}
 
 /// A formula's evaluation on blocks of rows, compiled for one instruction set.
 template <class F>
@@ -90,12 +105,15 @@ const ObjectiveEntry* find_objective(std::string_view name);
 /// The entry, or a c10::ValueError that names the nearest known objective.
 const ObjectiveEntry& get_objective(std::string_view name);
 
-/// Checks the values against the entry's ranges; a c10::ValueError names parameter, range and
-/// value.
-void check_parameters(const ObjectiveEntry& entry, const double* values, std::size_t count);
+/// Checks values against the ranges of a table; a c10::ValueError names parameter, range and value.
+void check_parameters(std::string_view who, const std::vector<ParameterEntry>& table,
+                      Numbers values);
 
 /// Adds an entry; registering a name twice is an error. Returns true.
 bool register_objective(ObjectiveEntry entry);
+
+/// A table of parameters for the registry's JSON.
+nlohmann::ordered_json parameters_json(const std::vector<ParameterEntry>& table);
 
 /// The registry as JSON text: what `ood objectives --json` prints.
 std::string objectives_json();

@@ -129,9 +129,6 @@ struct SliceEntry {
   std::vector<std::string> (*check)(Numbers, Tensors) = nullptr;
   /// The target of a training that has classes, where the loss wants other labels.
   at::Tensor (*training_target)(Numbers, const at::Tensor&) = nullptr;
-
-  /// Order of the positional parameters of the C++ module where it is not that of the table.
-  std::vector<std::string_view> cpp_order;
 };
 
 }  // namespace ood

@@ -3,7 +3,7 @@
 
 #include "ood/ops/objective_loss.h"
 #include "ood/ops/readout.h"
-#include "ood/scores/scores.h"
+#include "ood/scores/score.h"
 
 namespace ood {
 namespace {
@@ -20,8 +20,7 @@ std::tuple<Tensor, Tensor, Tensor> readout_op(std::string_view objective, Number
   const auto or_none = [&](const Tensor& t) {
     return t.defined() ? t : at::empty({}, logits.options());
   };
-  return {or_none(r.evidence), or_none(r.logits),
-          or_none(score_of(r, true, entry.score, features))};
+  return {or_none(r.evidence), or_none(r.logits), or_none(own_score(r, entry.score, features))};
 }
 
 }  // namespace

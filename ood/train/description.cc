@@ -15,7 +15,6 @@ template <class Description, class Visit>
 void visit_fields(Description& d, const Visit& visit) {
   visit("model", d.model);
   visit("objective", d.objective);
-  visit("score", d.score);
   visit("parameters", d.parameters);
   visit("channels", d.channels);
   visit("height", d.height);
@@ -37,7 +36,6 @@ ModelDescription describe(const RunOptions& options, const Task& task) {
   const bool hidden = get_objective(options.objective).trains_features;
   if (d.model == "auto") d.model = !task.embeddings ? "small-cnn" : hidden ? "mlp" : "linear";
   d.objective = options.objective;
-  d.score = get_objective(options.objective).score;
   d.parameters = options.objective_parameters();
   d.channels = task.train.inputs.size(1);
   d.height = task.train.inputs.size(2);

@@ -10,7 +10,7 @@ namespace ood {
 
 /// All that is needed to use a trained network without its training data; part of its file.
 struct ModelDescription {
-  std::string model, objective, score;
+  std::string model, objective;
   std::vector<double> parameters;  ///< of the objective, in the order of its table
   std::int64_t channels = 0, height = 0, width = 0;
   std::vector<std::string> class_names;

@@ -3,7 +3,6 @@
 #include <nlohmann/json.hpp>
 
 #include "ood/errors.h"
-#include "ood/metrics/detection.h"
 #include "ood/torch.h"
 #include "ood/train/description.h"
 #include "ood/train/evaluate.h"
@@ -14,25 +13,26 @@ namespace ood {
 struct Detector::State {
   ModelDescription description;
   Model model;
-  double threshold;
+  FittedScores scores;
+  at::Tensor held_out;
+  ThresholdRule rule;
+  Threshold threshold;
 };
 
 Detector::Detector() : state_(std::make_unique<State>()) {}
 Detector::~Detector() = default;
 Detector::Detector(Detector&&) noexcept = default;
 
-Detector Detector::load(const std::filesystem::path& run, double tpr) {
+Detector Detector::load(const std::filesystem::path& run, const AskedRule& rule) {
   const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
   Trained trained = load_trained(path);
-  if (!(tpr > 0 && tpr <= 1))
-    throw UsageError("tpr: expected a share above 0, at most 1, got " + std::to_string(tpr));
-  if (trained.validation_scores.empty())
-    throw DataError(path.string() +
-                    ": has no held-out scores to set a threshold by; train with `validation`");
   Detector d;
-  d.state_->threshold = threshold_at(trained.validation_scores, tpr);
+  d.state_->rule = threshold_rule(path.parent_path(), trained.validation_scores.size(), rule);
+  d.state_->threshold = threshold_by(d.state_->rule, trained.validation_scores);
+  d.state_->held_out = torch::tensor(trained.validation_scores, torch::kDouble);
   d.state_->description = std::move(trained.description);
   d.state_->model = std::move(trained.model);
+  d.state_->scores = std::move(trained.scores);
   return d;
 }
 
@@ -52,12 +52,15 @@ Detector::Answer Detector::operator()(const at::Tensor& inputs) const {
   const auto& objective = *state_->model.objective;
   const auto evidence = objective.readout(output).evidence;
   a.classes = evidence.defined() ? evidence.argmax(1) : torch::full({x.size(0)}, -1, torch::kLong);
-  a.scores = objective.score(d.score, output).to(torch::kDouble);
-  a.accepted = a.scores.le(state_->threshold);
+  const FittedScores& scores = state_->scores;
+  a.scores = scores.compute(scores.default_score(objective), objective, output).to(torch::kDouble);
+  a.p_values = p_values(a.scores, state_->held_out);
+  a.accepted = a.scores.le(state_->threshold.value);
   return a;
 }
 
-double Detector::threshold() const { return state_->threshold; }
+const Threshold& Detector::threshold() const { return state_->threshold; }
+const ThresholdRule& Detector::rule() const { return state_->rule; }
 const std::vector<std::string>& Detector::class_names() const {
   return state_->description.class_names;
 }

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "ood/train/threshold_rule.h"
+
 namespace ood {
 
 /// A trained run in use: class, outlier score and decision for a batch. Needs nothing but the run's
@@ -14,21 +16,23 @@ namespace ood {
 class Detector {
  public:
   /// `run`: a run folder of `ood train`, or its model.safetensors. DataError where it is missing or
-  /// damaged. `tpr`: share of in-distribution inputs to accept, by the held-out data of the run.
-  static Detector load(const std::filesystem::path& run, double tpr = 0.95);
+  /// damaged, or has too few held-out scores for the threshold that is asked for.
+  static Detector load(const std::filesystem::path& run, const AskedRule& rule = {});
   ~Detector();
   Detector(Detector&&) noexcept;
 
   struct Answer {
     at::Tensor classes;   ///< int64 [N]; -1 where the objective knows one class only
     at::Tensor scores;    ///< float64 [N], higher for OOD
+    at::Tensor p_values;  ///< float64 [N], among held-out ID data; see p_values.h
     at::Tensor accepted;  ///< bool [N]: score at or below the threshold
   };
   /// inputs: pictures, uint8 [N, C, H, W] as in training, or embeddings, float32 [N, D]. A
   /// c10::ValueError names what was expected.
   Answer operator()(const at::Tensor& inputs) const;
 
-  double threshold() const;
+  const Threshold& threshold() const;
+  const ThresholdRule& rule() const;
   const std::vector<std::string>& class_names() const;
   /// {C, H, W} of pictures, {D} of embeddings.
   std::vector<std::int64_t> input_shape() const;

@@ -7,6 +7,7 @@
 #include "ood/data/random.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
+#include "ood/train/threshold_rule.h"
 
 namespace ood {
 namespace {
@@ -69,12 +70,17 @@ json or_null(const std::optional<double>& v) { return v ? json(*v) : json(nullpt
 }  // namespace
 
 HeldOut test_held_out(Classifier& network, const Objective& objective, const Task& task,
-                      const std::string& score) {
+                      const FittedScores& scores, std::uint64_t seed) {
   if (task.validation.size() == 0) return {};
   const torch::NoGradGuard no_grad;
-  const auto output = run_network(network, task, task.validation);
-  HeldOut h{accuracy_of(objective, output, task.validation),
-            score_numbers(objective.score(score, output), "held-out data")};
+  auto output = run_network(network, task, task.validation);
+  HeldOut h{accuracy_of(objective, output, task.validation), {}};
+  if (!scores.members().empty()) {
+    const auto rows = held_out_halves(task.validation.size(), seed).second;
+    output = {output.logits.index_select(0, rows), output.features.index_select(0, rows)};
+  }
+  h.scores = score_numbers(scores.compute(scores.default_score(objective), objective, output),
+                           "held-out data");
   std::sort(h.scores.begin(), h.scores.end());
   return h;
 }
@@ -100,9 +106,13 @@ double accuracy(const at::Tensor& evidence, const at::Tensor& labels) {
 }
 
 json evaluate(Classifier& network, const Objective& objective, const Task& task,
-              const std::string& own_score, const HeldOut& held_out, std::uint64_t seed) {
+              const FittedScores& scores, const HeldOut& held_out, std::uint64_t seed) {
   const torch::NoGradGuard no_grad;
+  const std::string default_score = scores.default_score(objective);
   json result;
+  result["score"] = default_score;
+  if (default_score == kJoint) result["members"] = scores.members();
+  result["own_score"] = objective.entry().score;
   const auto id = run_network(network, task, task.test);
   std::vector<std::pair<std::string, NetworkOutput>> sets;
   for (const auto& [name, samples] : task.ood)
@@ -111,22 +121,22 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   result["test_samples"] = task.test.size();
   if (!held_out.scores.empty()) {
     result["validation_accuracy"] = or_null(held_out.accuracy);
-    result["threshold"] = threshold_at(held_out.scores, 0.95);
+    const auto rule = threshold_rule({}, held_out.scores.size());
+    result["false_alarms"] = rule.false_alarms;
+    result["threshold"] = threshold_by(rule, held_out.scores).value;
   }
-  std::vector<std::string> names;
-  for (const Score& score : scores()) names.emplace_back(score.name);
-  if (std::find(names.begin(), names.end(), own_score) == names.end()) names.push_back(own_score);
   json own = json::object(), by_score = json::object(), curves = json::object();
-  for (const std::string& score : names) {
-    const bool is_own = score == own_score;
-    const auto of_id = objective.score(score, id);
+  for (const std::string& score : scores.names(objective)) {
+    const bool is_default = score == default_score;
+    const auto of_id = scores.compute(score, objective, id);
     if (!of_id.defined()) continue;
     const auto id_scores = score_numbers(of_id, "the test data");
     for (const auto& [name, output] : sets) {
-      const auto ood_scores = score_numbers(objective.score(score, output), "OOD set " + name);
+      const auto ood_scores =
+          score_numbers(scores.compute(score, objective, output), "OOD set " + name);
       const json f = figures(detection(id_scores, ood_scores));
       by_score[score][name] = f;
-      if (!is_own) continue;
+      if (!is_default) continue;
       const auto interval =
           auroc_interval(id_scores, ood_scores, random_bits(seed, Purpose::kBootstrap, 0, 0));
       own[name] = f;
@@ -140,6 +150,7 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   }
   result["ood"] = own;
   result["scores"] = by_score;
+  result["unavailable_scores"] = scores.unavailable();
   result["curves"] = curves;
   return result;
 }

@@ -5,7 +5,7 @@
 
 #include "ood/data/task.h"
 #include "ood/models/classifier.h"
-#include "ood/train/objective.h"
+#include "ood/train/fitted_scores.h"
 
 namespace ood {
 
@@ -22,21 +22,18 @@ std::vector<double> score_numbers(const at::Tensor& scores, const std::string& w
 /// Share of rows whose largest evidence is that of the label; evidence must be defined.
 double accuracy(const at::Tensor& evidence, const at::Tensor& labels);
 
-/// What a network says of the held-out ID data.
-struct HeldOut {
-  std::optional<double> accuracy;  ///< none for an objective that does not classify
-  std::vector<double> scores;      ///< ascending; empty where nothing is held out
-};
+/// What a network says of the held-out ID data; `seed` is the run's.
 HeldOut test_held_out(Classifier& network, const Objective& objective, const Task& task,
-                      const std::string& score);
+                      const FittedScores& scores, std::uint64_t seed);
 
 /// Tests the network: accuracy, and for every OOD test set how well each score detects it.
-///   accuracy (null for an objective that does not classify), threshold (95 % of the held-out ID
-///   data accepted by `score`), ood: {set: {auroc, auroc_low, auroc_high, aupr_in, aupr_out,
-///   fpr95}} by `score`, scores: {score: {set: {auroc, aupr_in, aupr_out, fpr95}}}, curves: {set:
-///   {roc, histogram}} by `score`
+///   score (the run's) and its members, own_score (the objective's), accuracy (null for an
+///   objective that does not classify), threshold (95 % of the held-out ID data accepted by
+///   `score`), ood: {set: {auroc, auroc_low, auroc_high, aupr_in, aupr_out, fpr95}} by `score`,
+///   scores: {score: {set: {auroc, aupr_in, aupr_out, fpr95}}}, unavailable_scores: {score:
+///   reason}, curves: {set: {roc, histogram}} by `score`
 nlohmann::ordered_json evaluate(Classifier& network, const Objective& objective, const Task& task,
-                                const std::string& score, const HeldOut& held_out,
+                                const FittedScores& scores, const HeldOut& held_out,
                                 std::uint64_t seed);
 
 }  // namespace ood

@@ -12,7 +12,7 @@ Objective::Objective(const ObjectiveEntry& entry, std::vector<double> parameters
       parameters_(std::move(parameters)),
       context_(context),
       kept_(entry, /*training=*/true) {
-  check_parameters(entry_, parameters_.data(), parameters_.size());
+  check_parameters(entry_.name, entry_.parameters, parameters_);
   const bool of_features =
       !entry_.slice.inputs.empty() && entry_.slice.inputs.back().source == Input::kFeatures;
   kept_.start(*this, parameters_,
@@ -102,10 +102,6 @@ std::vector<std::string> Objective::check(const NetworkOutput& output,
 Readout Objective::readout(const NetworkOutput& output) const {
   const torch::NoGradGuard no_grad;
   return read_out(entry_, parameters_, output, kept_.all());
-}
-
-at::Tensor Objective::score(std::string_view name, const NetworkOutput& output) const {
-  return score_of(readout(output), name == entry_.score, name, output.features);
 }
 
 std::shared_ptr<Objective> make_objective(const ObjectiveEntry& entry,

@@ -3,7 +3,6 @@
 #include <functional>
 
 #include "ood/nn/kept_state.h"
-#include "ood/scores/scores.h"
 #include "ood/torch.h"
 
 namespace ood {
@@ -61,9 +60,6 @@ class Objective : public torch::nn::Module {
   std::vector<std::string> check(const NetworkOutput& output, const at::Tensor& target) const;
 
   Readout readout(const NetworkOutput& output) const;
-  /// The score of that name [N]: the objective's own, or a general one of its logits in float64;
-  /// undefined where it has none.
-  at::Tensor score(std::string_view name, const NetworkOutput& output) const;
 
   void set_epoch(double epoch) { epoch_ = epoch; }
 

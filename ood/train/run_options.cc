@@ -102,7 +102,7 @@ void RunOptions::resolve() {
   if (lr == 0) lr = optimizer == "adamw" ? 1e-3 : entry.learning_rate;
   const auto values = objective_parameters();
   try {
-    check_parameters(entry, values.data(), values.size());
+    check_parameters(entry.name, entry.parameters, values);
   } catch (const c10::Error& e) {
     throw UsageError(e.what_without_backtrace());
   }

@@ -12,7 +12,7 @@ namespace {
 
 constexpr const char* kScores = "validation_scores";
 // Of the file; raised when an older program could not use a newer file.
-constexpr int kRunFormat = 4;
+constexpr int kRunFormat = 5;
 
 }  // namespace
 
@@ -23,6 +23,7 @@ void save_trained(const std::filesystem::path& path, const Trained& trained) {
                    {"format_version", std::to_string(kRunFormat)},
                    {"version", kVersion},
                    {"description", to_json(trained.description).dump()}};
+  trained.scores.write(file, /*all=*/false);
   write_safetensors(path, file);
 }
 
@@ -46,10 +47,22 @@ Trained load_trained(const std::filesystem::path& path) {
   fill_model(t.model, file, path);
   t.model.network->eval();
   t.model.objective->eval();
+  t.scores = FittedScores::read(file, path);
   if (const auto scores = file.find(kScores); scores.defined())
     t.validation_scores.assign(scores.const_data_ptr<double>(),
                                scores.const_data_ptr<double>() + scores.numel());
   return t;
+}
+
+void save_scores(const std::filesystem::path& folder, const FittedScores& scores) {
+  TensorFile file;
+  file.metadata = {{"format", "ood-scores"}, {"version", kVersion}};
+  scores.write(file, /*all=*/true);
+  write_safetensors(folder / kScoresFile, file);
+}
+
+FittedScores load_scores(const std::filesystem::path& folder) {
+  return FittedScores::read(read_safetensors(folder / kScoresFile), folder / kScoresFile);
 }
 
 void initialise_network(Classifier& network, const ModelDescription& description,

@@ -1,18 +1,25 @@
 #pragma once
 
 #include "ood/train/description.h"
+#include "ood/train/fitted_scores.h"
 
 namespace ood {
 
-/// What model.safetensors holds: the weights, how inputs are prepared, and the scores of the
-/// held-out in-distribution data, from which a threshold of any share is set.
+/// What model.safetensors holds: the weights, how inputs are prepared, what the
+/// run's score learned, and the scores of the held-out in-distribution data, from which a threshold
+/// of any share is set.
 struct Trained {
   ModelDescription description;
   Model model;
+  FittedScores scores;  ///< the members of the joint score, or none
   std::vector<double> validation_scores;
 };
 
 void save_trained(const std::filesystem::path& path, const Trained& trained);
+
+/// All scores of a run, in its folder; DataError where the file is missing or damaged.
+void save_scores(const std::filesystem::path& folder, const FittedScores& scores);
+FittedScores load_scores(const std::filesystem::path& folder);
 
 /// In evaluation mode. DataError where the file is missing, damaged or of another format.
 Trained load_trained(const std::filesystem::path& path);

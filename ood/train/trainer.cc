@@ -264,18 +264,18 @@ class Training {
     model_.objective->at_event(Event::kFinish, pass());
     model_.objective->eval();
     const double seconds = elapsed();
-    const ObjectiveEntry& entry = get_objective(o_.objective);
-    const std::string score(entry.score);
-    const HeldOut held_out = test_held_out(*model_.network, *model_.objective, task_, score);
-    save_trained(out_ / "model.safetensors", {description_, model_, held_out.scores});
+    const auto scores = FittedScores::fit(*model_.network, *model_.objective, task_, seed());
+    const HeldOut held_out =
+        test_held_out(*model_.network, *model_.objective, task_, scores, seed());
+    save_scores(out_, scores);
+    save_trained(out_ / "model.safetensors", {description_, model_, scores, held_out.scores});
     json result;
     result["objective"] = o_.objective;
-    result["score"] = entry.score;
     result["parameters"] = o_.parameters.at(o_.objective);
     result["seconds"] = seconds;
     result["steps"] = steps;
     if (best) result["best_step"] = at_.best_step;
-    result.update(evaluate(*model_.network, *model_.objective, task_, score, held_out, seed()));
+    result.update(evaluate(*model_.network, *model_.objective, task_, scores, held_out, seed()));
     result["training"] = training_curves(read_metrics(out_));
     json file = results_header(o_, task_);
     file["objectives"] = {result};

@@ -94,7 +94,7 @@ def objectives() -> Dict[str, Objective]:
     return dict(_entries(ops.objectives_json()))
 
 
-def _parameter(p: dict) -> Parameter:
+def parameter(p: dict) -> Parameter:
     convert = {"real": float, "whole": int, "flag": bool}[p["kind"]]
     return Parameter(p["name"], p["kind"], convert(p["default"]), p["help"], p["source"], p["training_only"])
 
@@ -103,7 +103,7 @@ def _entry(e: dict) -> Objective:
     sizes = tuple(s for s in ("classes", "dimension") if e["by_class" if s == "classes" else "by_dimension"])
     return Objective(e["name"], e["class"], e["summary"], e["formula"], e["paper"], e["score"], e["ood_labels"],
                      e["input"], e["balance"], e["per_row"], e["formula_op"], e["logits_alone"], tuple(e["extras"]),
-                     tuple(map(_parameter, e["parameters"])), tuple(e["inputs"]), e["target"], sizes,
+                     tuple(map(parameter, e["parameters"])), tuple(e["inputs"]), e["target"], sizes,
                      tuple(State(**s) for s in e["state"]), e["draws"], e["updates_each_step"], e["updates_first"],
                      e["has_distances"],
                      e["further_outputs"], {x["test"]: x["reason"] for x in e["excluded_from_tests"]})

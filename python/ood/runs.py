@@ -1,12 +1,13 @@
 """Runs of the program `ood` in Python."""
 import json
+import math
 import pathlib
 import struct
 from typing import Dict, List, Optional, Tuple, Union
 
 import torch
 
-from ood import metrics
+from ood import metrics, scores
 from ood._library import ops
 from ood.networks import forward, make_network
 from ood.registry import objectives
@@ -49,7 +50,7 @@ def write_safetensors(path: Union[str, pathlib.Path], tensors: Dict[str, torch.T
     pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
 
 
-FORMAT = "4"  # of the program's model.safetensors
+FORMAT = "5"  # of the program's model.safetensors
 
 
 class Run(torch.nn.Module):
@@ -70,7 +71,14 @@ class Run(torch.nn.Module):
         self.description = d = json.loads(metadata["description"])
         self.objective = objectives()[d["objective"]]
         self.class_names: List[str] = d["class_names"]
-        self.score_name: str = d["score"]
+        about = json.loads(metadata["scores"])
+        self.members: List[str] = about["members"]  #: of the joint score; empty where nothing is held out
+        self.score_name: str = "joint" if self.members else self.objective.score
+        self._scores = {name: (values, [tensors[f"scores.{name}.{part}"] for part in scores.scores()[name].state_names])
+                        for name, values in about["parameters"].items()}
+        self._references = [tensors[f"joint.{m}"] for m in self.members]
+        rule = path.with_name("threshold.json")
+        self._rule = json.loads(rule.read_text()) if rule.exists() else {}
         outputs = len(tensors["fc.weight"])
         self.network = make_network(d["model"], d["channels"], d["height"], d["width"], outputs, "fc.bias" in tensors)
         own = set(self.network.state_dict())
@@ -112,19 +120,36 @@ class Run(torch.nn.Module):
         return z
 
     def score(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """The score of the run [N], higher for OOD."""
-        return self.readout(logits, features)[2]
+        """The score of the run [N], higher for OOD: the joint one, or the objective's own where nothing is held out."""
+        _, class_logits, own = self.readout(logits, features)
+        if not self.members:
+            return own
+        wide = None if class_logits is None else class_logits.double()
+        each = [own if m == "own" else ops.score_compute(m, self._scores[m][0], wide, features, self._scores[m][1])
+                for m in self.members]
+        return ops.joint_score(each, self._references)
 
-    def threshold(self, tpr: float = 0.95) -> float:
-        """The score at or below which that share of the held-out ID data lies."""
-        return metrics.threshold_at(self.validation_scores, tpr)
+    def threshold(self, tpr: Optional[float] = None, *, false_alarms: Optional[float] = None,
+                  confidence: Optional[float] = None) -> float:
+        """The threshold that rejects at most that share of ID inputs, with that confidence over the draw of the held-out
+        data. Default: what `ood threshold` stored, else 0.95 and 0.05, or the least share that the held-out data can
+        promise. `tpr` is 1 - false_alarms, its old name."""
+        if tpr is not None:
+            false_alarms = 1 - tpr
+        if confidence is None:
+            confidence = self._rule.get("confidence", 0.95)
+        if false_alarms is None:
+            least = -math.expm1(math.log1p(-confidence) / max(len(self.validation_scores), 1))
+            false_alarms = self._rule.get("false_alarms", max(0.05, least))
+        return metrics.threshold_for(self.validation_scores, false_alarms, confidence).value
 
     @torch.no_grad()
-    def detect(self, inputs: torch.Tensor, tpr: float = 0.95):
-        """Classes (-1 where the objective knows one class only), scores and decisions, [N] each."""
-        evidence, _, score = self.readout(*self(inputs))
+    def detect(self, inputs: torch.Tensor, tpr: Optional[float] = None, **rule):
+        """Classes (-1 where the objective knows one class only), scores and decisions, [N] each; see threshold()."""
+        logits, features = self(inputs)
+        evidence, score = self.readout(logits, features)[0], self.score(logits, features)
         classes = torch.full((len(inputs),), -1) if evidence is None else evidence.argmax(1)
-        return classes, score, score.double() <= self.threshold(tpr)
+        return classes, score, score.double() <= self.threshold(tpr, **rule)
 
     def save_network(self, path: Union[str, pathlib.Path]) -> None:
         """Writes the run's file with the network's present weights, for the program (`ood train --init`)."""

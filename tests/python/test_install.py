@@ -39,7 +39,7 @@ def test_the_example_consumer_gives_the_answers_of_the_program(installed, data, 
     rows = [l.split(",") for p in pictures for l in run("score", out, p).stdout.splitlines()[1:]]
     assert len(lines) == len(rows) == 12
     for line, row in zip(lines, rows):
-        assert f": {row[1]}, score" in line and row[3] in line
+        assert f": {row[1]}, score" in line and row[4] in line
     r = subprocess.run([str(build / "detector"), "/nowhere", "x"], capture_output=True, text=True)
     assert r.returncode == 1 and "cannot be opened" in r.stderr
 

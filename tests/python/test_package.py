@@ -259,7 +259,7 @@ def test_a_run_of_the_program_gives_the_same_in_python(tmp_path, objective, mode
     classes, scores, accepted = loaded.detect(torch.from_numpy(x))
     torch.testing.assert_close(scores.double(), torch.tensor([float(row[2]) for row in rows], dtype=torch.double), atol=1e-4,
                                rtol=1e-4)
-    assert ["accept" if a else "reject" for a in accepted] == [row[3] for row in rows]
+    assert ["accept" if a else "reject" for a in accepted] == [row[4] for row in rows]
     assert [loaded.class_names[c] if c >= 0 else "" for c in classes] == [row[1] for row in rows]
     z, f = loaded(torch.from_numpy(x))
     if objective == "deep_svdd":

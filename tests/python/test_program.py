@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+import ood
 from conftest import BUILD, OUT_OF_TREE, REGISTRY, SHARED
 
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
@@ -58,11 +59,11 @@ def test_a_run_folder_holds_what_was_promised(program, dataset, tmp_path):
     assert "loss" in r.stderr
     results = json.loads((out / "results.json").read_text())
     o, = results["objectives"]
-    assert o["objective"] == "outlier_exposure" and o["score"] == "msp" and o["seconds"] > 0
+    assert o["objective"] == "outlier_exposure" and o["own_score"] == "msp" and o["seconds"] > 0
     assert o["parameters"] == {"alpha": .25}
     assert set(o["ood"]) == {"unknown"}
     assert {"auroc", "aupr_in", "aupr_out", "fpr95"} <= set(o["ood"]["unknown"])
-    assert set(o["scores"]) == {"msp", "max_logit", "energy"}
+    assert set(o["scores"]) | set(o["unavailable_scores"]) == set(ood.scores.scores()) | ({"joint"} if o["score"] == "joint" else set())
     lines = [json.loads(l) for l in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [l for l in lines if "step" in l]
     assert [l["step"] for l in steps] == list(range(1, len(steps) + 1))
@@ -124,6 +125,13 @@ def test_the_documentation_of_the_objectives_is_what_the_program_writes(program)
     assert documented == program("objectives", "--markdown").stdout, "run: ood objectives --markdown > docs/objectives.md"
 
 
+def test_the_documentation_of_the_scores_is_what_the_program_writes(program):
+    documented = (pathlib.Path(__file__).parents[2] / "docs" / "scores.md").read_text()
+    assert documented == program("scores", "--markdown").stdout, "run: ood scores --markdown > docs/scores.md"
+    assert json.loads(program("scores", "--json").stdout) == json.loads(ood._library.ops.scores_json())
+    assert all(name in program("scores").stdout for name in ood.scores.scores())
+
+
 def test_every_objective_trains(program, dataset, tmp_path):
     out = tmp_path / "all"
     r = program("compare", "--data", dataset, *QUICK, "--objectives", "all", "--out", out)
@@ -135,11 +143,13 @@ def test_every_objective_trains(program, dataset, tmp_path):
     table = [line.split()[0] for line in r.stdout.splitlines() if line.split()[0] in REGISTRY]
     assert table == list(results)
     for name, o in results.items():
-        assert o["score"] == REGISTRY[name]["score"] and o["score"] in o["scores"]
+        own = REGISTRY[name]["score"]
+        assert o["own_score"] == own and {own, o["score"]} <= set(o["scores"])
         one_class = name in ("deep_svdd", "deep_sad")
         assert (o["accuracy"] is None) == one_class
         # What is computed from logits of classes stands only where there are such.
-        assert set(o["scores"]) == {o["score"]} | (set() if one_class else {"msp", "max_logit", "energy"})
+        assert {"msp", "max_logit", "energy"} - {own} <= set(o["unavailable_scores" if one_class else "scores"])
+        assert set(o["scores"]) | set(o["unavailable_scores"]) == set(ood.scores.scores()) | {own, o["score"]}
         lines = [json.loads(l) for l in (out / name / "metrics.jsonl").read_text().splitlines()]
         assert all(set(REGISTRY[name]["terms"]) <= set(l) for l in lines if "step" in l)
     # State of the objectives is part of the run: the test of a loaded run gives the same figures.
@@ -159,7 +169,9 @@ def test_a_network_without_anything_to_train_is_named(program, dataset, tmp_path
     r = program("train", "--data", dataset, *QUICK, *only_features, "--model", "mlp", "--out", tmp_path / "mlp")
     assert r.returncode == 0, r.stderr
     results = json.loads((tmp_path / "mlp" / "results.json").read_text())["objectives"][0]
-    assert set(results["scores"]) == {"center_distance"}  # the last layer was not trained
+    assert {"center_distance", "knn"} <= set(results["scores"])
+    assert not {"msp", "energy", "react"} & set(results["scores"])  # the last layer was not trained
+    assert "trains no logits" in results["unavailable_scores"]["msp"]
 
 
 @pytest.mark.parametrize("flag", ["--mixup", "--cutmix"])

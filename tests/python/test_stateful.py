@@ -352,7 +352,8 @@ def test_opcheck_of_every_op_of_the_library():
         "vos_covariance": tuple(state), "vos_order_radii": (torch.ones(2, dtype=D), 10, 3),
         "energy_margin_loss": (x, y, w[:1], b[:1], scone_state), "energy_margin_means": (x, y, w[:1], b[:1]),
         "energy_margin_update_": (scone_state.clone(), .1, .2), "mean_weights": (torch.tensor([3, 0]), 2, False, 6),
-        "msp_score": (x,), "max_logit_score": (x,), "energy_score": (x,),
+        "msp_score": (x,), "max_logit_score": (x,), "energy_score": (x,), "entropy_score": (x,), "margin_score": (x,),
+        "score_compute": ("gen", [.1, 100.], x.detach(), None, []),
         "mixup_with": (x, y, .3, torch.randperm(6)), "augmented_lagrangian": (x[:, 0], one, one * 2),
         "running_means_update_": (c.detach().clone(), torch.tensor([1, 0, 2]), x.detach(), y),
         "confidence_loss_of_probability": (x, torch.rand(6, dtype=D), y, one), "svdd_hinge_loss": (x, c[0], y, one),
@@ -364,7 +365,8 @@ def test_opcheck_of_every_op_of_the_library():
         "center_loss_of_distances": (torch.rand(6, 3, dtype=D, requires_grad=True), y, .5),
     }
     # Of numbers, not of tensors; or random, so that two calls may not be compared; or checked through another op.
-    without = {"objectives_json", "cut_box", "detection", "auroc_interval", "threshold_at"} | {
+    without = {"objectives_json", "scores_json", "cut_box", "detection", "auroc_interval", "threshold_at", "threshold_for"} | {
+        "score_fit", "p_values", "joint_score"} | {
         "vos_sample", "mixup_data", "cutmix", "objective_draw", "objective_start"} | {"row_terms", "loss", "_loss_parts", "_direct_loss"}
     names = {n.split("::")[1].split(".")[0] for n in torch._C._dispatch_get_all_op_names() if n.startswith("ood::")}
     names = {n for n in names if not n.endswith(("_forward", "_backward"))}

@@ -1,0 +1,62 @@
+#include <iostream>
+
+#include "apps/ood/commands.h"
+#include "ood/errors.h"
+#include "ood/train/trainer.h"
+
+namespace ood::app {
+namespace {
+
+struct Fit {
+  std::string folder;
+  std::int64_t threads = 0;
+  ScoreParameters parameters;
+
+  void run() const {
+    auto loaded = load_run(folder, [&](RunOptions& o) {
+      if (threads > 0) o.threads = threads;
+      set_threads(o.threads);
+    });
+    Trained& trained = loaded.trained;
+    const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
+    auto& network = *trained.model.network;
+    const auto& objective = *trained.model.objective;
+    trained.scores = FittedScores::fit(network, objective, loaded.task, seed, parameters);
+    trained.validation_scores =
+        test_held_out(network, objective, loaded.task, trained.scores, seed).scores;
+    save_scores(folder, trained.scores);
+    save_trained(folder + "/model.safetensors", trained);
+    for (const auto& [name, reason] : trained.scores.unavailable())
+      std::cerr << "ood fit: without " << name << ": " << reason << "\n";
+    std::cout << "scores:";
+    for (const auto& name : trained.scores.names(objective)) std::cout << " " << name;
+    std::cout << "\nwritten: " << folder << "/" << kScoresFile << "\n";
+  }
+};
+
+}  // namespace
+
+void add_fit(CLI::App& app) {
+  auto* command = app.add_subcommand("fit", "fit all scores to a run's training data");
+  auto state = std::make_shared<Fit>();
+  command->add_option("RUN", state->folder, "run folder of `ood train`")->required();
+  add_threads(*command, state->threads);
+  for (const ScoreEntry* s : scores())
+    for (const ParameterEntry& p : s->parameters)
+      command
+          ->add_option_function<double>(
+              "--" + std::string(s->name) + "." + std::string(p.name),
+              [state, s, &p](const double& value) {
+                state->parameters[std::string(s->name)][std::string(p.name)] = value;
+              },
+              std::string(p.help) + "; " + p.range())
+          ->type_name("X")
+          ->default_str(c10::str(p.default_value))
+          ->group("Parameters of the scores");
+  command->footer(
+      "A training does this at its end; again for other parameters.\nExample:\n  ood fit runs/oe "
+      "--knn.k 200");
+  command->callback([state] { state->run(); });
+}
+
+}  // namespace ood::app

@@ -1,0 +1,84 @@
+#include <iostream>
+
+#include "apps/ood/commands.h"
+#include "ood/scores/score.h"
+
+namespace ood::app {
+namespace {
+
+// What a score looks at, and what it is fitted to, in words.
+std::string needs(unsigned bits) {
+  std::string text;
+  const auto add = [&](unsigned bit, const char* name) {
+    if (bits & bit) text += (text.empty() ? "" : ", ") + std::string(name);
+  };
+  add(ScoreCard::kLogits, "logits");
+  add(ScoreCard::kFeatures, "features");
+  add(ScoreCard::kLabels, "labels");
+  add(ScoreCard::kHead, "the last layer");
+  add(ScoreCard::kHeldOut, "held-out ID data");
+  return text.empty() ? "nothing" : text;
+}
+
+void print_scores() {
+  for (const ScoreEntry* s : scores()) {
+    std::cout << s->name << "\n  " << s->summary << "\n  " << s->formula << "\n  of "
+              << needs(s->uses) << "; fitted to " << needs(s->fit) << "\n  " << s->paper << "\n";
+    for (const ParameterEntry& p : s->parameters)
+      std::cout << "  --" << s->name << "." << p.name << " " << p.default_value << "  " << p.help
+                << "; " << p.range() << " (" << p.source << ")\n";
+    std::cout << "\n";
+  }
+}
+
+// docs/scores.md is this.
+void print_scores_markdown() {
+  std::cout
+      << "# Scores\n\nWritten by `ood scores --markdown`; do not edit. A score is one number a "
+         "sample, higher means rather OOD.\nf are the logits of a sample, z its features before "
+         "the last layer, f = W z + b. A training fits all of them\nto its ID training data "
+         "(`ood fit RUN` again, also with other parameters); in Python each is a class of\n"
+         "`ood.scores`, on tensors of any network.\n\n"
+         "The score of a run is the joint one, Fisher's sum of the p-values of mds_pp and rmds on "
+         "held-out ID data,\nand of the objective's own score where it learns from outliers or has "
+         "one of its own. The rule is fixed:\npicking the best column of a report afterwards is "
+         "choosing by test data. What is promised: of ID inputs\ndrawn as the held-out data were, "
+         "`ood threshold` rejects at most the asked share, with the stated confidence\nover the "
+         "draw of these data. It is void where ID inputs drift, and it says nothing about OOD "
+         "inputs.\n\n| score | of | fitted to |\n|---|---|---|\n";
+  for (const ScoreEntry* s : scores())
+    std::cout << "| [" << s->name << "](#" << s->name << ") | " << needs(s->uses) << " | "
+              << needs(s->fit) << " |\n";
+  for (const ScoreEntry* s : scores()) {
+    std::cout << "\n## " << s->name << "\n\n"
+              << s->summary << "\n\n    " << s->formula << "\n\n- Class: `ood.scores."
+              << s->class_name << "`\n- Paper: " << s->paper << "\n";
+    if (!s->pitfalls.empty()) std::cout << "- Pitfall: " << s->pitfalls << "\n";
+    if (s->parameters.empty()) continue;
+    std::cout << "\n| parameter | default | range | meaning | where the default comes from "
+                 "|\n|---|---|---|---|---|\n";
+    for (const ParameterEntry& p : s->parameters)
+      std::cout << "| " << p.name << " | " << p.default_value << " | " << p.range() << " | "
+                << p.help << " | " << p.source << " |\n";
+  }
+}
+
+}  // namespace
+
+void add_scores(CLI::App& app) {
+  auto* command = app.add_subcommand("scores", "list the scores and their parameters");
+  auto json = std::make_shared<bool>(false), markdown = std::make_shared<bool>(false);
+  command->add_flag("--json", *json, "as JSON");
+  command->add_flag("--markdown", *markdown, "as docs/scores.md");
+  command->footer("Example:\n  ood scores --json");
+  command->callback([json, markdown] {
+    if (*markdown)
+      print_scores_markdown();
+    else if (*json)
+      std::cout << scores_json() << "\n";
+    else
+      print_scores();
+  });
+}
+
+}  // namespace ood::app

@@ -1,0 +1,86 @@
+#include "ood/metrics/threshold.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+namespace ood {
+namespace {
+
+void check_share(const char* what, double v) {
+  if (v > 0 && v < 1) return;
+  std::ostringstream text;
+  text << what << ": expected a share between 0 and 1, got " << v;
+  throw std::invalid_argument(text.str());
+}
+
+// P(Bin(n, p) <= m), term by term in logarithms.
+double binomial_cdf(std::int64_t m, std::int64_t n, double p) {
+  double log_term = static_cast<double>(n) * std::log1p(-p), sum = 0;
+  for (std::int64_t i = 0; i <= std::min(m, n); ++i) {
+    sum += std::exp(log_term);
+    log_term += std::log(static_cast<double>(n - i) / static_cast<double>(i + 1)) + std::log(p) -
+                std::log1p(-p);
+  }
+  return std::min(sum, 1.0);
+}
+
+// The p at which P(Bin(n, p) <= m), which falls with p, is `level`.
+double where_cdf_is(double level, std::int64_t m, std::int64_t n) {
+  double low = 0, high = 1;
+  for (int i = 0; i < 60; ++i) {
+    const double p = (low + high) / 2;
+    (binomial_cdf(m, n, p) > level ? low : high) = p;
+  }
+  return (low + high) / 2;
+}
+
+}  // namespace
+
+std::int64_t allowed_above(std::int64_t n, double false_alarms, double confidence) {
+  const double p = false_alarms, level = 1 - confidence;
+  double log_term = static_cast<double>(n) * std::log1p(-p), sum = 0;
+  for (std::int64_t m = 0; m <= n; ++m) {
+    sum += std::exp(log_term);
+    if (sum > level) return m - 1;
+    log_term += std::log(static_cast<double>(n - m) / static_cast<double>(m + 1)) + std::log(p) -
+                std::log1p(-p);
+  }
+  return n;
+}
+
+double least_false_alarms(std::int64_t n, double confidence) {
+  return -std::expm1(std::log(1 - confidence) / static_cast<double>(n));
+}
+
+std::int64_t held_out_needed(double false_alarms, double confidence) {
+  check_share("false_alarms", false_alarms);
+  check_share("confidence", confidence);
+  const double n = std::log(1 - confidence) / std::log1p(-false_alarms);
+  return static_cast<std::int64_t>(std::ceil(n * (1 - 1e-9)));
+}
+
+Threshold threshold_for(std::span<const double> held_out, double false_alarms, double confidence) {
+  const auto needed = held_out_needed(false_alarms, confidence);
+  const auto n = static_cast<std::int64_t>(held_out.size());
+  if (n < needed) {
+    std::ostringstream text;
+    text << "false_alarms " << false_alarms << " with confidence " << confidence
+         << ": expected at least " << needed << " held-out scores, got " << n;
+    throw std::invalid_argument(text.str());
+  }
+  std::vector<double> sorted(held_out.begin(), held_out.end());
+  if (std::any_of(sorted.begin(), sorted.end(), [](double v) { return std::isnan(v); }))
+    throw std::invalid_argument("threshold: expected scores, got NaN");
+  std::sort(sorted.begin(), sorted.end());
+  const auto m = allowed_above(n, false_alarms, confidence);
+  const double value = sorted[static_cast<std::size_t>(n - m - 1)];
+  // Ties at the threshold are accepted, too.
+  const auto above = sorted.end() - std::upper_bound(sorted.begin(), sorted.end(), value);
+  return {value, n, above, above == 0 ? 0 : where_cdf_is(0.975, above - 1, n),
+          where_cdf_is(0.025, above, n)};
+}
+
+}  // namespace ood

@@ -1,0 +1,102 @@
+#include "ood/scores/fit_data.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
+
+#include "ood/ops/distances.h"
+
+namespace ood {
+namespace {
+
+constexpr std::int64_t kBlock = 4096;  // rows at a time in float64
+
+// sum of (x_i - shift)(x_i - shift)^T. A covariance is symmetric: of each stripe of columns only
+// the products with itself and those to its right are computed.
+at::Tensor second_moment(const at::Tensor& rows, const at::Tensor& shift) {
+  const auto d = rows.size(1), stripe = std::max<std::int64_t>((d + 3) / 4, 64);
+  auto sum = at::zeros({d, d}, shift.options());
+  for (std::int64_t i = 0; i < rows.size(0); i += kBlock) {
+    const auto block = rows.slice(0, i, std::min(i + kBlock, rows.size(0))).to(at::kDouble) - shift;
+    for (std::int64_t j = 0; j < d; j += stripe) {
+      const auto right = block.slice(1, j, d);
+      sum.slice(0, j, std::min(j + stripe, d))
+          .slice(1, j, d)
+          .addmm_(block.slice(1, j, std::min(j + stripe, d)).t(), right);
+    }
+  }
+  const auto upper = sum.triu();
+  return upper + upper.triu(1).t();
+}
+
+}  // namespace
+
+at::Tensor unit_rows(const at::Tensor& rows) {
+  const auto norm = at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}, true);
+  return rows / at::where(norm.gt(0), norm, 1.0);
+}
+
+at::Tensor through_head(const at::Tensor& features, const at::Tensor& weight,
+                        const at::Tensor& bias) {
+  const auto logits = features.mm(weight.to(features.scalar_type()).t());
+  return bias.defined() ? logits + bias.to(features.scalar_type()) : logits;
+}
+
+std::int64_t FitData::classes() const {
+  if (weight.defined()) return weight.size(0);
+  return labels.numel() == 0 ? 0 : labels.max().item<std::int64_t>() + 1;
+}
+
+const at::Tensor& FitData::mean() const {
+  if (!mean_.defined()) mean_ = features.sum(0, false, at::kDouble) / static_cast<double>(rows());
+  return mean_;
+}
+
+const at::Tensor& FitData::normalized() const {
+  if (!normalized_.defined()) normalized_ = unit_rows(features);
+  return normalized_;
+}
+
+std::vector<at::Tensor> FitData::head() const {
+  const auto w = weight.to(at::kDouble);
+  return {w, bias.defined() ? bias.to(at::kDouble) : at::zeros({w.size(0)}, w.options())};
+}
+
+const at::Tensor& FitData::head_logits() const {
+  if (!head_logits_.defined()) head_logits_ = through_head(features, weight, bias);
+  return head_logits_;
+}
+
+// Around its mean, a class is what all rows are less what the means of the classes spread:
+//
+//   N within = N total - sum_k n_k (mu_k - mu)(mu_k - mu)^T
+const Moments& FitData::moments(bool normalized_rows) const {
+  auto& slot = moments_[normalized_rows];
+  if (slot) return *slot;
+  const auto& x = normalized_rows ? normalized() : features;
+  const auto n = static_cast<double>(rows());
+  const auto k = classes();
+  at::Tensor sums = at::zeros({k, dimension()}, x.options().dtype(at::kDouble)), counts;
+  for (std::int64_t i = 0; i < rows(); i += kBlock) {
+    const auto end = std::min(i + kBlock, rows());
+    const auto [means, here] =
+        class_means(x.slice(0, i, end).to(at::kDouble), labels.slice(0, i, end), k);
+    sums += means * here.unsqueeze(1).to(at::kDouble);
+    counts = counts.defined() ? counts + here : here;
+  }
+  for (std::int64_t c = 0; c < k; ++c)
+    TORCH_CHECK_VALUE(counts[c].item<std::int64_t>() > 0, "class ", c, " has no training rows");
+  Moments m;
+  m.means = sums / counts.unsqueeze(1).to(at::kDouble);
+  m.mean = sums.sum(0) / n;
+  m.total = second_moment(x, m.mean) / n;
+  const auto spread = m.means - m.mean;
+  m.within = m.total - spread.t().mm(spread * counts.unsqueeze(1).to(at::kDouble)) / n;
+  slot = std::move(m);
+  return *slot;
+}
+
+}  // namespace ood

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <optional>
+#include <vector>
+
+namespace ood {
+
+/// Means and covariances of features by class, float64.
+struct Moments {
+  at::Tensor means;   ///< of the classes [K, D]
+  at::Tensor mean;    ///< of all rows [D]
+  at::Tensor within;  ///< covariance around the means of the classes [D, D], divided by N
+  at::Tensor total;   ///< covariance around the mean of all rows [D, D], divided by N
+};
+
+/// What scores are fitted to: ID training data as a trained network sees it, and its last layer.
+/// What several scores need is computed once. Undefined: not given.
+class FitData {
+ public:
+  at::Tensor logits;        ///< [N, K]
+  at::Tensor features;      ///< [N, D], float32 or float64
+  at::Tensor labels;        ///< int64 [N], 0 .. K-1
+  at::Tensor weight, bias;  ///< of the last layer, [K, D] and [K]; an undefined bias is 0
+  at::Tensor held_out_logits, held_out_labels;  ///< [M, K], [M]
+
+  std::int64_t rows() const { return features.size(0); }
+  std::int64_t dimension() const { return features.size(1); }
+  /// Of the last layer where it is given, else as many as the labels tell.
+  std::int64_t classes() const;
+
+  /// Of the features, or of the features divided by their norms. A c10::ValueError names a class
+  /// without rows.
+  const Moments& moments(bool normalized) const;
+  /// The mean of the features [D], float64.
+  const at::Tensor& mean() const;
+  /// Weight and bias of the last layer, float64.
+  std::vector<at::Tensor> head() const;
+  /// What the last layer says of the features [N, K], in their type.
+  const at::Tensor& head_logits() const;
+  /// Features divided by their norms, in their type.
+  const at::Tensor& normalized() const;
+
+ private:
+  mutable std::array<std::optional<Moments>, 2> moments_;
+  mutable at::Tensor mean_, head_logits_, normalized_;
+};
+
+/// Rows divided by their norms; a row of zeros stays.
+at::Tensor unit_rows(const at::Tensor& rows);
+
+/// weight [K, D], bias [K] or undefined: features [N, D] -> logits [N, K].
+at::Tensor through_head(const at::Tensor& features, const at::Tensor& weight,
+                        const at::Tensor& bias);
+
+}  // namespace ood

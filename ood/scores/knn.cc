@@ -1,0 +1,70 @@
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+
+#include "ood/kernels/distance.h"
+#include "ood/ops/by_type.h"
+#include "ood/scores/fit_data.h"
+#include "ood/scores/neighbours.h"
+#include "ood/scores/register.h"
+
+namespace ood {
+
+struct Knn {
+  static constexpr ScoreCard kCard{
+      .name = "knn",
+      .class_name = "KNN",
+      .summary = "Distance to the k-th nearest training sample.",
+      .formula = "||z' - z'_(k)||, z' = z / ||z||",
+      .paper =
+          "Sun, Ming, Zhu, Li: Out-of-Distribution Detection with Deep Nearest Neighbors, "
+          "ICML 2022",
+      .pitfalls = "With a bank that is a part of the data the best k is smaller in proportion.",
+      .uses = ScoreCard::kFeatures,
+      .fit = ScoreCard::kFeatures,
+  };
+  std::int64_t k = 50;
+
+  static constexpr auto kParameters = std::array{
+      Parameter<Knn>{"k", &Knn::k, 1, 1e6, "which neighbour", "the paper on CIFAR-10"},
+  };
+  static constexpr auto kState = std::array<std::string_view, 1>{"bank"};
+
+  std::vector<at::Tensor> fit(const FitData& data) const {
+    TORCH_CHECK_VALUE(data.rows() >= k, "knn: expected at least k = ", k, " training rows, got ",
+                      data.rows());
+    return {data.normalized()};
+  }
+
+  // Unit vectors are nearer the larger their product; its rounding would hide small distances, so
+  // that those of the k chosen are computed from the differences.
+  at::Tensor compute(const NetworkOutput& o, Tensors state) const {
+    const auto& bank = state[0];
+    const auto z = unit_rows(o.features.to(bank.scalar_type())).contiguous();
+    const auto rows = largest_products(z, bank, k).second;
+    auto out = at::empty({z.size(0)}, z.options().dtype(at::kDouble));
+    ops::by_type(z, "knn", [&](auto zero) {
+      using F = decltype(zero);
+      const auto width = z.size(1);
+      const F *pz = z.const_data_ptr<F>(), *pb = bank.const_data_ptr<F>();
+      const auto* index = rows.const_data_ptr<std::int64_t>();
+      double* to = out.mutable_data_ptr<double>();
+      at::parallel_for(0, z.size(0), 16, [&](std::int64_t begin, std::int64_t end) {
+        for (auto i = begin; i < end; ++i) {
+          F farthest = 0;
+          for (std::int64_t j = 0; j < k; ++j) {
+            F d = 0;
+            kernels::square_distances(pz + i * width, 1, pb + index[i * k + j] * width, 1, width,
+                                      &d, 1);
+            farthest = d <= farthest ? farthest : d;  // keeps NaN
+          }
+          to[i] = std::sqrt(static_cast<double>(farthest));
+        }
+      });
+    });
+    return out;
+  }
+};
+OOD_REGISTER_SCORE(Knn);
+
+}  // namespace ood

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/mm.h>
+
+#include "ood/scores/fit_data.h"
+#include "ood/scores/gaussian.h"
+#include "ood/scores/register.h"
+
+namespace ood {
+
+/// What the scores of Mahalanobis' distance to classes share: their parameters, and what they learn.
+struct Mahalanobis {
+  double ridge = gaussian::kRidge;
+  static constexpr auto kState = std::array<std::string_view, 2>{"whitening", "means"};
+
+  std::vector<at::Tensor> fit_rows(std::string_view score, const FitData& data,
+                                   bool normalize) const {
+    const Moments& m = data.moments(normalize);
+    const auto w = gaussian::whitening(score, m.within, m.mean, ridge, data.rows(), data.classes());
+    return {w, m.means.mm(w.t())};
+  }
+};
+
+}  // namespace ood

@@ -1,0 +1,56 @@
+// Every score by name as ops: what ood.scores and the runs of Python are made of.
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include "ood/scores/fit_data.h"
+#include "ood/scores/logits.h"
+#include "ood/scores/score.h"
+
+namespace ood {
+namespace {
+
+using at::Tensor;
+using Optional = std::optional<Tensor>;
+
+std::vector<Tensor> fit_op(std::string_view score, Numbers parameters, const Optional& logits,
+                           const Optional& features, const Optional& labels, const Optional& weight,
+                           const Optional& bias, const Optional& held_out_logits,
+                           const Optional& held_out_labels) {
+  FitData d;
+  d.logits = logits.value_or(Tensor());
+  d.features = features.value_or(Tensor());
+  d.labels = labels.value_or(Tensor());
+  d.weight = weight.value_or(Tensor());
+  d.bias = bias.value_or(Tensor());
+  d.held_out_logits = held_out_logits.value_or(Tensor());
+  d.held_out_labels = held_out_labels.value_or(Tensor());
+  return fit_score(get_score(score), parameters, d);
+}
+
+Tensor compute_op(std::string_view score, Numbers parameters, const Optional& logits,
+                  const Optional& features, Tensors state) {
+  return compute_score(get_score(score), parameters,
+                       {logits.value_or(Tensor()), features.value_or(Tensor())}, state);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(ood, m) {
+  m.def("scores_json() -> str", [] { return scores_json(); });
+  m.def(
+      "score_fit(str score, float[] parameters, Tensor? logits=None, Tensor? features=None, "
+      "Tensor? labels=None, Tensor? weight=None, Tensor? bias=None, Tensor? held_out_logits=None, "
+      "Tensor? held_out_labels=None) -> Tensor[]",
+      fit_op);
+  m.def(
+      "score_compute(str score, float[] parameters, Tensor? logits, Tensor? features, "
+      "Tensor[] state) -> Tensor",
+      compute_op);
+  m.def("msp_score(Tensor logits) -> Tensor", msp_score);
+  m.def("max_logit_score(Tensor logits) -> Tensor", max_logit_score);
+  m.def("energy_score(Tensor logits) -> Tensor", energy_score);
+  m.def("entropy_score(Tensor logits) -> Tensor", entropy_score);
+  m.def("margin_score(Tensor logits) -> Tensor", margin_score);
+}
+
+}  // namespace ood

@@ -1,0 +1,186 @@
+#include "ood/train/fitted_scores.h"
+
+#include <nlohmann/json.hpp>
+
+#include "ood/data/random.h"
+#include "ood/errors.h"
+#include "ood/metrics/threshold.h"
+#include "ood/scores/fit_data.h"
+#include "ood/train/evaluate.h"
+
+namespace ood {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr const char* kOwn = "own";  // the objective's own score as a member
+constexpr const char* kMetadata = "scores";
+
+// Fewer reference scores give p-values that tie, and the other half no threshold of 5 %.
+const std::int64_t kLeastReferences = held_out_needed(0.05);
+
+std::vector<double> parameters_of(const ScoreEntry& entry, const ScoreParameters& given) {
+  auto values = entry.defaults();
+  const auto own = given.find(std::string(entry.name));
+  for (std::size_t i = 0; own != given.end() && i < values.size(); ++i)
+    if (const auto it = own->second.find(std::string(entry.parameters[i].name));
+        it != own->second.end())
+      values[i] = it->second;
+  return values;
+}
+
+NetworkOutput rows_of(const NetworkOutput& output, const at::Tensor& rows) {
+  return {output.logits.index_select(0, rows), output.features.index_select(0, rows)};
+}
+
+// The last layer as far as it gives the logits of the classes; nothing where these are made
+// otherwise, say of distances to centers.
+void take_head(FitData& data, const Classifier& network, const NetworkOutput& output,
+               const at::Tensor& class_logits) {
+  const auto k = class_logits.size(1);
+  if (output.logits.size(1) < k || !class_logits.equal(output.logits.slice(1, 0, k))) return;
+  const auto parameters = network.named_parameters();
+  data.weight = parameters["fc.weight"].detach().slice(0, 0, k);
+  if (const auto* bias = parameters.find("fc.bias")) data.bias = bias->detach().slice(0, 0, k);
+}
+
+}  // namespace
+
+std::pair<at::Tensor, at::Tensor> held_out_halves(std::int64_t samples, std::uint64_t seed) {
+  const auto order = torch::tensor(permutation(samples, seed, Purpose::kHeldOut, 0), torch::kLong);
+  return {order.slice(0, 0, samples / 2), order.slice(0, samples / 2, samples)};
+}
+
+FittedScores FittedScores::fit(Classifier& network, const Objective& objective, const Task& task,
+                               std::uint64_t seed, const ScoreParameters& parameters) {
+  const torch::NoGradGuard no_grad;
+  FittedScores all;
+  FitData data;
+  const auto training = run_network(network, task, task.train);
+  data.features = training.features;
+  data.labels = task.train.labels;
+  data.logits = objective.readout(training).logits;
+  if (data.logits.defined()) take_head(data, network, training, data.logits);
+  NetworkOutput half;
+  if (task.validation.size() >= 2) {
+    const auto rows = held_out_halves(task.validation.size(), seed).first;
+    half = rows_of(run_network(network, task, task.validation), rows);
+    data.held_out_logits = objective.readout(half).logits;
+    data.held_out_labels = task.validation.labels.index_select(0, rows);
+  }
+  for (const ScoreEntry* s : ood::scores()) {
+    const std::string name(s->name);
+    const auto values = parameters_of(*s, parameters);
+    if (s->fit & ScoreCard::kHead && !data.weight.defined())
+      all.unavailable_[name] = "the last layer gives no logits of classes";
+    else if ((s->uses | s->fit) & ScoreCard::kLogits && !data.logits.defined())
+      all.unavailable_[name] = std::string(objective.entry().name) + " trains no logits of classes";
+    else if (s->fit & ScoreCard::kHeldOut && !data.held_out_logits.defined())
+      all.unavailable_[name] = "nothing is held out";
+    else
+      try {
+        all.fitted_[name] = {values, fit_score(*s, values, data)};
+      } catch (const c10::ValueError& e) {
+        all.unavailable_[name] = e.what_without_backtrace();
+      }
+  }
+  if (half.logits.defined() && half.logits.size(0) >= kLeastReferences) all.join(objective, half);
+  return all;
+}
+
+void FittedScores::join(const Objective& objective, const NetworkOutput& held_out) {
+  const ObjectiveEntry& entry = objective.entry();
+  const auto readout = objective.readout(held_out);
+  for (const char* name : {"mds_pp", "rmds"})
+    if (fitted_.count(name) != 0) members_.emplace_back(name);
+  if (members_.empty()) return;
+  if (entry.uses_ood || readout.score.defined()) members_.emplace_back(kOwn);
+  for (const auto& name : members_)
+    references_.push_back(std::get<0>(member(name, objective, held_out, readout).sort()));
+}
+
+std::string FittedScores::default_score(const Objective& objective) const {
+  return members_.empty() ? std::string(objective.entry().score) : kJoint;
+}
+
+std::vector<std::string> FittedScores::names(const Objective& objective) const {
+  std::vector<std::string> all;
+  const std::string own(objective.entry().score);
+  for (const auto& [name, unused] : fitted_) all.push_back(name);
+  if (fitted_.count(own) == 0) all.push_back(own);
+  if (!members_.empty()) all.emplace_back(kJoint);
+  return all;
+}
+
+at::Tensor FittedScores::member(const std::string& name, const Objective& objective,
+                                const NetworkOutput& output, const Readout& readout) const {
+  const std::string own(objective.entry().score);
+  if (name == kOwn || name == own) return own_score(readout, own, output.features);
+  const ScoreEntry& s = get_score(name);
+  if (s.uses & ScoreCard::kLogits && !readout.logits.defined()) return {};
+  const auto& [parameters, state] = fitted_.at(name);
+  // In float32 the softmax of a sure network is exactly 1 for many inputs, which then tie.
+  const auto logits = readout.logits.defined() ? readout.logits.to(torch::kDouble) : at::Tensor();
+  return compute_score(s, parameters, {logits, output.features}, state);
+}
+
+at::Tensor FittedScores::compute(const std::string& name, const Objective& objective,
+                                 const NetworkOutput& output) const {
+  const torch::NoGradGuard no_grad;
+  const auto readout = objective.readout(output);
+  if (name != kJoint) return member(name, objective, output, readout);
+  std::vector<at::Tensor> each;
+  for (const auto& m : members_) each.push_back(member(m, objective, output, readout));
+  return joint_score(each, references_, Join::kFisher);
+}
+
+void FittedScores::write(TensorFile& file, bool all) const {
+  json about = {
+      {"members", members_}, {"parameters", json::object()}, {"unavailable", json::object()}};
+  for (const auto& [name, score] : fitted_) {
+    const bool is_member = std::find(members_.begin(), members_.end(), name) != members_.end();
+    if (!all && !is_member) continue;
+    about["parameters"][name] = score.parameters;
+    const ScoreEntry& entry = get_score(name);
+    for (std::size_t i = 0; i < score.state.size(); ++i)
+      file.tensors.emplace_back("scores." + name + "." + std::string(entry.state[i]),
+                                score.state[i].contiguous());
+  }
+  for (std::size_t i = 0; i < members_.size(); ++i)
+    file.tensors.emplace_back("joint." + members_[i], references_[i].contiguous());
+  if (all)
+    for (const auto& [name, reason] : unavailable_) about["unavailable"][name] = reason;
+  file.metadata[kMetadata] = about.dump();
+}
+
+FittedScores FittedScores::read(const TensorFile& file, const std::filesystem::path& path) {
+  FittedScores s;
+  const auto text = file.metadata.find(kMetadata);
+  const auto about = text == file.metadata.end()
+                         ? json()
+                         : json::parse(text->second, nullptr, /*allow_exceptions=*/false);
+  const auto tensor = [&](const std::string& name) {
+    const auto t = file.find(name);
+    if (!t.defined())
+      throw DataError(path.string() + ": expected a tensor " + name + ", found none");
+    return t;
+  };
+  try {
+    about.at("members").get_to(s.members_);
+    about.at("unavailable").get_to(s.unavailable_);
+    for (const auto& [name, parameters] : about.at("parameters").items()) {
+      const ScoreEntry* entry = find_score(name);
+      if (entry == nullptr) throw DataError(path.string() + ": has an unknown score " + name);
+      Fitted fitted{parameters.get<std::vector<double>>(), {}};
+      for (const auto& part : entry->state)
+        fitted.state.push_back(tensor("scores." + name + "." + std::string(part)));
+      s.fitted_[name] = std::move(fitted);
+    }
+  } catch (const json::exception&) {
+    throw DataError(path.string() + ": what it says of its scores is damaged");
+  }
+  for (const auto& m : s.members_) s.references_.push_back(tensor("joint." + m));
+  return s;
+}
+
+}  // namespace ood

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ood/data/task.h"
+#include "ood/models/classifier.h"
+#include "ood/scores/p_values.h"
+#include "ood/scores/score.h"
+#include "ood/train/objective.h"
+#include "ood/train/safetensors.h"
+
+namespace ood {
+
+/// The name of the joint score, and of the file of all scores in a run folder.
+inline constexpr const char* kJoint = "joint";
+inline constexpr const char* kScoresFile = "scores.safetensors";
+
+/// Parameters of scores that are not the defaults, by score and name.
+using ScoreParameters = std::map<std::string, std::map<std::string, double>>;
+
+/// What a network says of the held-out ID data, in two halves: by the first the joint score is
+/// defined, by the second its threshold, so that the promise of the threshold holds.
+struct HeldOut {
+  std::optional<double> accuracy;  ///< none for an objective that does not classify
+  std::vector<double> scores;      ///< of the run's score on the second half, ascending; or empty
+};
+
+/// The scores of a run with what they learned of its training data. "joint" is Fisher's sum of the
+/// p-values of MDS++ and RMDS, and of the objective's own score where it was trained to tell
+/// outliers: where it learns from outliers or has a score of its own. The rule is fixed; nothing in
+/// it looks at test data.
+class FittedScores {
+ public:
+  FittedScores() = default;
+
+  /// Fits all scores to the outputs on the training data and the first half of the held-out data.
+  static FittedScores fit(Classifier& network, const Objective& objective, const Task& task,
+                          std::uint64_t seed, const ScoreParameters& parameters = {});
+
+  /// The score of a run: the joint one, or the objective's own where fewer than 118 samples are
+  /// held out or neither MDS++ nor RMDS can be fitted.
+  std::string default_score(const Objective& objective) const;
+  const std::vector<std::string>& members() const { return members_; }
+  /// All that can be computed: general ones, the objective's own, the joint one.
+  std::vector<std::string> names(const Objective& objective) const;
+  /// Why the others cannot, in a line each.
+  const std::map<std::string, std::string>& unavailable() const { return unavailable_; }
+
+  /// float64 [N]; undefined where the objective says nothing that the score is computed of.
+  at::Tensor compute(const std::string& score, const Objective& objective,
+                     const NetworkOutput& output) const;
+
+  /// Into and from tensors and metadata of a file; only the members of the joint score, or all.
+  void write(TensorFile& file, bool all) const;
+  static FittedScores read(const TensorFile& file, const std::filesystem::path& path);
+
+ private:
+  struct Fitted {
+    std::vector<double> parameters;
+    std::vector<at::Tensor> state;
+  };
+  at::Tensor member(const std::string& score, const Objective& objective,
+                    const NetworkOutput& output, const Readout& readout) const;
+  void join(const Objective& objective, const NetworkOutput& held_out);
+
+  std::map<std::string, Fitted> fitted_;
+  std::map<std::string, std::string> unavailable_;
+  std::vector<std::string> members_;
+  std::vector<at::Tensor> references_;  ///< scores of the members on held-out data
+};
+
+/// The two halves of held-out data, as indices; a function of seed and size.
+std::pair<at::Tensor, at::Tensor> held_out_halves(std::int64_t samples, std::uint64_t seed);
+
+}  // namespace ood
