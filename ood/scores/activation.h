@@ -20,8 +20,7 @@ inline at::Tensor energy(const at::Tensor& features, Tensors head) {
 }
 
 /// Features below 0 are no activations of a ReLU, which these scores are made for.
-inline void check_not_negative(std::string_view score, const at::Tensor& features) {
-  const double least = features.min().item<double>();
+inline void check_not_negative(std::string_view score, double least) {
   TORCH_CHECK_VALUE(least >= 0, score,
                     ": expected features of at least 0, as a ReLU gives them, got ", least);
 }

@@ -26,7 +26,7 @@ struct Ash {
   static constexpr auto kState = std::array<std::string_view, 2>{"weight", "bias"};
 
   std::vector<at::Tensor> fit(const FitData& data) const {
-    activation::check_not_negative("ash", data.features);
+    activation::check_not_negative("ash", data.least());
     return data.head();
   }
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {

@@ -1,5 +1,6 @@
 #include "ood/scores/fit_data.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/mm.h>
@@ -7,12 +8,12 @@
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
 
-#include "ood/ops/distances.h"
+#include "ood/ops/by_type.h"
 
 namespace ood {
 namespace {
 
-constexpr std::int64_t kBlock = 4096;  // rows at a time in float64
+constexpr std::int64_t kBlock = 1024;  // rows at a time in float64, which stay in the cache
 
 // sum of (x_i - shift)(x_i - shift)^T. A covariance is symmetric: of each stripe of columns only
 // the products with itself and those to its right are computed.
@@ -20,7 +21,7 @@ at::Tensor second_moment(const at::Tensor& rows, const at::Tensor& shift) {
   const auto d = rows.size(1), stripe = std::max<std::int64_t>((d + 3) / 4, 64);
   auto sum = at::zeros({d, d}, shift.options());
   for (std::int64_t i = 0; i < rows.size(0); i += kBlock) {
-    const auto block = rows.slice(0, i, std::min(i + kBlock, rows.size(0))).to(at::kDouble) - shift;
+    const auto block = rows.slice(0, i, std::min(i + kBlock, rows.size(0))).to(at::kDouble, false, /*copy=*/true).sub_(shift);
     for (std::int64_t j = 0; j < d; j += stripe) {
       const auto right = block.slice(1, j, d);
       sum.slice(0, j, std::min(j + stripe, d))
@@ -33,6 +34,33 @@ at::Tensor second_moment(const at::Tensor& rows, const at::Tensor& shift) {
 }
 
 }  // namespace
+
+// Threads take columns, so that each sum is in the order of the rows.
+std::pair<at::Tensor, at::Tensor> class_sums(const at::Tensor& rows_in, const at::Tensor& labels_in,
+                                             std::int64_t classes) {
+  const auto rows = rows_in.contiguous(), labels = labels_in.contiguous();
+  const auto n = rows.size(0), d = rows.size(1);
+  auto sums = at::zeros({classes, d}, rows.options().dtype(at::kDouble));
+  auto counts = at::zeros({classes}, labels.options());
+  const auto* y = labels.const_data_ptr<std::int64_t>();
+  auto* count = counts.mutable_data_ptr<std::int64_t>();
+  for (std::int64_t i = 0; i < n; ++i)
+    if (y[i] >= 0) ++count[y[i]];
+  double* to = sums.mutable_data_ptr<double>();
+  ops::by_type(rows, "class_sums", [&](auto zero) {
+    using F = decltype(zero);
+    const F* x = rows.const_data_ptr<F>();
+    at::parallel_for(0, d, 64, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = 0; i < n; ++i) {
+        if (y[i] < 0) continue;
+        double* sum = to + y[i] * d;
+        const F* row = x + i * d;
+        for (auto j = begin; j < end; ++j) sum[j] += row[j];
+      }
+    });
+  });
+  return {sums, counts};
+}
 
 at::Tensor unit_rows(const at::Tensor& rows) {
   const auto norm = at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}, true);
@@ -51,8 +79,15 @@ std::int64_t FitData::classes() const {
 }
 
 const at::Tensor& FitData::mean() const {
-  if (!mean_.defined()) mean_ = features.sum(0, false, at::kDouble) / static_cast<double>(rows());
+  if (!mean_.defined())
+    mean_ = class_sums(features, at::zeros({rows()}, at::kLong), 1).first.squeeze(0) /
+            static_cast<double>(rows());
   return mean_;
+}
+
+double FitData::least() const {
+  if (!least_) least_ = features.min().item<double>();
+  return *least_;
 }
 
 const at::Tensor& FitData::normalized() const {
@@ -79,14 +114,7 @@ const Moments& FitData::moments(bool normalized_rows) const {
   const auto& x = normalized_rows ? normalized() : features;
   const auto n = static_cast<double>(rows());
   const auto k = classes();
-  at::Tensor sums = at::zeros({k, dimension()}, x.options().dtype(at::kDouble)), counts;
-  for (std::int64_t i = 0; i < rows(); i += kBlock) {
-    const auto end = std::min(i + kBlock, rows());
-    const auto [means, here] =
-        class_means(x.slice(0, i, end).to(at::kDouble), labels.slice(0, i, end), k);
-    sums += means * here.unsqueeze(1).to(at::kDouble);
-    counts = counts.defined() ? counts + here : here;
-  }
+  const auto [sums, counts] = class_sums(x, labels, k);
   for (std::int64_t c = 0; c < k; ++c)
     TORCH_CHECK_VALUE(counts[c].item<std::int64_t>() > 0, "class ", c, " has no training rows");
   Moments m;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace ood {
@@ -36,6 +37,8 @@ class FitData {
   const Moments& moments(bool normalized) const;
   /// The mean of the features [D], float64.
   const at::Tensor& mean() const;
+  /// The least of all features.
+  double least() const;
   /// Weight and bias of the last layer, float64.
   std::vector<at::Tensor> head() const;
   /// What the last layer says of the features [N, K], in their type.
@@ -46,7 +49,13 @@ class FitData {
  private:
   mutable std::array<std::optional<Moments>, 2> moments_;
   mutable at::Tensor mean_, head_logits_, normalized_;
+  mutable std::optional<double> least_;
 };
+
+/// Sums of the rows [N, D] of each class [classes, D] float64, and how many there are, int64; rows
+/// with a label below 0 take no part. The same in any number of threads.
+std::pair<at::Tensor, at::Tensor> class_sums(const at::Tensor& rows, const at::Tensor& labels,
+                                             std::int64_t classes);
 
 /// Rows divided by their norms; a row of zeros stays.
 at::Tensor unit_rows(const at::Tensor& rows);

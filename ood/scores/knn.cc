@@ -2,6 +2,10 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
 #include "ood/kernels/distance.h"
 #include "ood/ops/by_type.h"
 #include "ood/scores/fit_data.h"
@@ -36,23 +40,28 @@ struct Knn {
     return {data.normalized()};
   }
 
-  // Unit vectors are nearer the larger their product; its rounding would hide small distances, so
-  // that those of the k chosen are computed from the differences.
+  // Unit vectors are nearer the larger their product. Its rounding would hide small distances, so
+  // that the farthest of the k is found again by differences, among those it may be.
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {
     const auto& bank = state[0];
     const auto z = unit_rows(o.features.to(bank.scalar_type())).contiguous();
-    const auto rows = largest_products(z, bank, k).second;
+    const auto [products, rows] = largest_products(z, bank, k);
     auto out = at::empty({z.size(0)}, z.options().dtype(at::kDouble));
-    ops::by_type(z, "knn", [&](auto zero) {
+    ops::by_type(z, "knn", [&, &near = products, &rows = rows](auto zero) {
       using F = decltype(zero);
       const auto width = z.size(1);
-      const F *pz = z.const_data_ptr<F>(), *pb = bank.const_data_ptr<F>();
-      const auto* index = rows.const_data_ptr<std::int64_t>();
+      const F rounding = 4 * std::numeric_limits<F>::epsilon() * std::sqrt(static_cast<F>(width));
+      const F *pz = z.const_data_ptr<F>(), *pb = bank.const_data_ptr<F>(),
+              *product = near.template const_data_ptr<F>();
+      const auto* index = rows.template const_data_ptr<std::int64_t>();
       double* to = out.mutable_data_ptr<double>();
       at::parallel_for(0, z.size(0), 16, [&](std::int64_t begin, std::int64_t end) {
         for (auto i = begin; i < end; ++i) {
+          const F* of_query = product + i * k;
+          const F most = *std::min_element(of_query, of_query + k) + rounding;
           F farthest = 0;
           for (std::int64_t j = 0; j < k; ++j) {
+            if (of_query[j] > most) continue;
             F d = 0;
             kernels::square_distances(pz + i * width, 1, pb + index[i * k + j] * width, 1, width,
                                       &d, 1);

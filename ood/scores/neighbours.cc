@@ -12,8 +12,8 @@
 namespace ood {
 namespace {
 
-// 2,000 x 4,096 products are 32 MB, and blocks of both operands stay in the caches of a product.
-constexpr std::int64_t kQueries = 2048, kBank = 4096;
+// Products of a block are read again while they are in the cache.
+constexpr std::int64_t kQueries = 2048, kBank = 1024;
 
 // The best k so far of one query, the least of them on top of a heap.
 template <class F>

@@ -1,8 +1,11 @@
 #include "ood/scores/quantile.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <mutex>
 #include <type_traits>
 #include <vector>
 
@@ -25,7 +28,13 @@ std::size_t key(F x) {
 template <class F>
 double select(const F* x, std::size_t n, double q) {
   std::vector<std::size_t> counts(std::size_t{1} << kBits, 0);
-  for (std::size_t i = 0; i < n; ++i) ++counts[key(x[i])];
+  std::mutex mutex;
+  at::parallel_for(0, static_cast<std::int64_t>(n), 1 << 20, [&](auto begin, auto end) {
+    std::vector<std::size_t> own(counts.size(), 0);
+    for (auto i = begin; i < end; ++i) ++own[key(x[i])];
+    const std::lock_guard lock(mutex);
+    for (std::size_t k = 0; k < own.size(); ++k) counts[k] += own[k];
+  });
   const double at = q * static_cast<double>(n - 1);
   const auto low = static_cast<std::size_t>(at), high = std::min(low + 1, n - 1);
   std::size_t before = 0, first = 0, last = 0, below = 0;
@@ -39,8 +48,13 @@ double select(const F* x, std::size_t n, double q) {
     }
   }
   std::vector<F> near;
-  for (std::size_t i = 0; i < n; ++i)
-    if (const auto k = key(x[i]); k >= first && k <= last) near.push_back(x[i]);
+  at::parallel_for(0, static_cast<std::int64_t>(n), 1 << 20, [&](auto begin, auto end) {
+    std::vector<F> own;
+    for (auto i = begin; i < end; ++i)
+      if (const auto k = key(x[i]); k >= first && k <= last) own.push_back(x[i]);
+    const std::lock_guard lock(mutex);
+    near.insert(near.end(), own.begin(), own.end());
+  });
   std::sort(near.begin(), near.end());
   const double a = near[low - below], b = near[high - below];
   return a + (at - static_cast<double>(low)) * (b - a);

@@ -43,7 +43,7 @@ void check_rows(std::string_view score, std::string_view what, const at::Tensor&
   check_matrix(score, what, t);
   TORCH_CHECK_VALUE(t.size(0) > 0, score, ": expected training rows, got none");
   // A sum is finite where all numbers are, but for overflow.
-  if (const double sum = t.sum(at::kDouble).item<double>(); !std::isfinite(sum)) {
+  if (const double sum = t.sum().item<double>(); !std::isfinite(sum)) {
     const auto bad = t.isfinite().logical_not().any(1).nonzero();
     TORCH_CHECK_VALUE(bad.numel() == 0, score, ": expected finite ", what,
                       ", got NaN or infinity in row ",

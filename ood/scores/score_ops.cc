@@ -12,10 +12,11 @@ namespace {
 using at::Tensor;
 using Optional = std::optional<Tensor>;
 
-std::vector<Tensor> fit_op(std::string_view score, Numbers parameters, const Optional& logits,
-                           const Optional& features, const Optional& labels, const Optional& weight,
-                           const Optional& bias, const Optional& held_out_logits,
-                           const Optional& held_out_labels) {
+// The state of one score after that of another; what several need is computed once.
+std::vector<Tensor> fit_op(const std::vector<std::string>& scores, Numbers parameters,
+                           const Optional& logits, const Optional& features, const Optional& labels,
+                           const Optional& weight, const Optional& bias,
+                           const Optional& held_out_logits, const Optional& held_out_labels) {
   FitData d;
   d.logits = logits.value_or(Tensor());
   d.features = features.value_or(Tensor());
@@ -24,7 +25,16 @@ std::vector<Tensor> fit_op(std::string_view score, Numbers parameters, const Opt
   d.bias = bias.value_or(Tensor());
   d.held_out_logits = held_out_logits.value_or(Tensor());
   d.held_out_labels = held_out_labels.value_or(Tensor());
-  return fit_score(get_score(score), parameters, d);
+  std::vector<Tensor> all;
+  for (const auto& name : scores) {
+    const ScoreEntry& entry = get_score(name);
+    const auto count = entry.parameters.size();
+    TORCH_CHECK_VALUE(parameters.size() >= count, name, ": expected ", count, " parameters, got ",
+                      parameters.size());
+    for (auto& t : fit_score(entry, parameters.slice(0, count), d)) all.push_back(std::move(t));
+    parameters = parameters.slice(count);
+  }
+  return all;
 }
 
 Tensor compute_op(std::string_view score, Numbers parameters, const Optional& logits,
@@ -38,7 +48,7 @@ Tensor compute_op(std::string_view score, Numbers parameters, const Optional& lo
 TORCH_LIBRARY_FRAGMENT(ood, m) {
   m.def("scores_json() -> str", [] { return scores_json(); });
   m.def(
-      "score_fit(str score, float[] parameters, Tensor? logits=None, Tensor? features=None, "
+      "score_fit(str[] scores, float[] parameters, Tensor? logits=None, Tensor? features=None, "
       "Tensor? labels=None, Tensor? weight=None, Tensor? bias=None, Tensor? held_out_logits=None, "
       "Tensor? held_out_labels=None) -> Tensor[]",
       fit_op);

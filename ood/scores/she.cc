@@ -2,7 +2,6 @@
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/where.h>
 
-#include "ood/ops/distances.h"
 #include "ood/scores/fit_data.h"
 #include "ood/scores/register.h"
 
@@ -26,9 +25,10 @@ struct She {
   std::vector<at::Tensor> fit(const FitData& data) const {
     const auto right = data.head_logits().argmax(1).eq(data.labels);
     const auto labels = at::where(right, data.labels, at::full_like(data.labels, -1));
-    const auto [means, counts] = class_means(data.features.to(at::kDouble), labels, data.classes());
+    const auto [sums, counts] = class_sums(data.features, labels, data.classes());
+    const auto count = counts.unsqueeze(1);
     auto state = data.head();
-    state.push_back(at::where(counts.gt(0).unsqueeze(1), means, data.moments(false).means));
+    state.push_back(at::where(count.gt(0), sums / count, data.moments(false).means));
     return state;
   }
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {

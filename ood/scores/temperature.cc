@@ -39,7 +39,7 @@ struct Temperature {
       (slope > 0 ? high : low) = b;
       const double newton = b - slope / curve;
       const double next = newton > low && newton < high ? newton : std::sqrt(low * high);
-      if (std::abs(next - b) <= 1e-15 * b) break;
+      if (std::abs(next - b) <= 1e-12 * b) break;
       b = next;
     }
     return {at::tensor(1 / b, at::kDouble)};

@@ -68,7 +68,7 @@ class Score:
         layer, logits and labels of held-out ID data; `needs` says which of them. Returns the score. A ValueError says
         what is missing or why the data do not do."""
         given = [logits, features, labels, weight, bias, held_out_logits, held_out_labels]
-        self._state = ops.score_fit(self.name, self._values, *[t if t is None else t.detach() for t in given])
+        self._state = ops.score_fit([self.name], self._values, *[t if t is None else t.detach() for t in given])
         return self
 
     def __call__(self, *, logits: Optional[torch.Tensor] = None,
@@ -109,6 +109,23 @@ def scores() -> dict:
         ['ash', 'ctm', 'energy']
     """
     return {e["name"]: globals()[e["class"]] for e in _entries().values()}
+
+
+def fit_all(names: Sequence[str], **training_data: torch.Tensor) -> dict:
+    """Scores of these names with their default parameters, fitted together: what several need, such as covariances, is
+    computed once. The keywords are those of Score.fit."""
+    made = {name: globals()[_entries()[name]["class"]]() for name in names}
+    order = ("logits", "features", "labels", "weight", "bias", "held_out_logits", "held_out_labels")
+    unknown = set(training_data) - set(order)
+    if unknown:
+        raise TypeError(f"fit_all: unknown argument {sorted(unknown)[0]}; expected {', '.join(order)}")
+    given = [training_data.get(k) for k in order]
+    state = ops.score_fit(list(names), [v for s in made.values() for v in s._values],
+                          *[t if t is None else t.detach() for t in given])
+    for score in made.values():
+        count = len(score.state_names) if score.needs else 0
+        score._state, state = state[:count], state[count:]
+    return made
 
 
 globals().update({e["class"]: _made(e) for e in _entries().values()})
