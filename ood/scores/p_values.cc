@@ -4,8 +4,11 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/searchsorted.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/where.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
+
+#include <cmath>
 
 namespace ood {
 
@@ -21,12 +24,29 @@ at::Tensor p_values(const at::Tensor& scores_in, const at::Tensor& held_out_in) 
   return (m + 1.0 - below.to(at::kDouble)) / (m + 1.0);
 }
 
+at::Tensor log_tail_p_values(const at::Tensor& scores_in, const at::Tensor& held_out_in) {
+  const auto plain = p_values(scores_in, held_out_in).log();
+  const auto scores = scores_in.to(at::kDouble);
+  const auto sorted = std::get<0>(held_out_in.to(at::kDouble).sort());
+  const auto n = sorted.size(0);
+  const std::int64_t m = std::max<std::int64_t>(n / 10, std::min<std::int64_t>(n - 1, 10));
+  if (m < 1) return plain;
+  const auto u = sorted[n - m - 1];
+  const double excess = (sorted.slice(0, n - m) - u).mean().item<double>();
+  if (!(excess > 0) || !std::isfinite(excess)) return plain;
+  const double start = std::log(static_cast<double>(1 + m) / static_cast<double>(1 + n));
+  return at::where(scores.gt(u), start - (scores - u) / excess, plain);
+}
+
 Join parse_join(std::string_view name) {
+  if (name == "fisher_tail") return Join::kFisherTail;
   if (name == "fisher") return Join::kFisher;
   if (name == "bonferroni") return Join::kBonferroni;
   if (name == "benjamini_hochberg") return Join::kBenjaminiHochberg;
-  C10_THROW_ERROR(ValueError,
-                  c10::str("joint: expected fisher, bonferroni or benjamini_hochberg, got ", name));
+  C10_THROW_ERROR(
+      ValueError,
+      c10::str("joint: expected fisher_tail, fisher, bonferroni or benjamini_hochberg, got ",
+               name));
 }
 
 at::Tensor joint_score(Tensors scores, Tensors held_out, Join join) {
@@ -34,7 +54,10 @@ at::Tensor joint_score(Tensors scores, Tensors held_out, Join join) {
                     "joint: expected held-out scores for each of ", scores.size(), " members, got ",
                     held_out.size());
   std::vector<at::Tensor> all;
-  for (std::size_t i = 0; i < scores.size(); ++i) all.push_back(p_values(scores[i], held_out[i]));
+  for (std::size_t i = 0; i < scores.size(); ++i)
+    all.push_back(join == Join::kFisherTail ? log_tail_p_values(scores[i], held_out[i])
+                                            : p_values(scores[i], held_out[i]));
+  if (join == Join::kFisherTail) return -2.0 * at::stack(all, 1).sum(1);
   const auto p = at::stack(all, 1);  // [N, m]
   const auto m = static_cast<double>(scores.size());
   if (join == Join::kFisher) return -2.0 * p.log().sum(1);
@@ -45,7 +68,7 @@ at::Tensor joint_score(Tensors scores, Tensors held_out, Join join) {
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
   m.def("p_values(Tensor scores, Tensor held_out) -> Tensor", p_values);
-  m.def("joint_score(Tensor[] scores, Tensor[] held_out, str method='fisher') -> Tensor",
+  m.def("joint_score(Tensor[] scores, Tensor[] held_out, str method='fisher_tail') -> Tensor",
         [](Tensors scores, Tensors held_out, std::string_view method) {
           return joint_score(scores, held_out, parse_join(method));
         });

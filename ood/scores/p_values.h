@@ -16,12 +16,22 @@ namespace ood {
 /// Gammerman, Shafer 2005). A c10::ValueError where nothing is held out or a score is NaN.
 at::Tensor p_values(const at::Tensor& scores, const at::Tensor& held_out);
 
+/// Logarithms of p-values that do not end at 1 / (1 + M): the highest tenth of the held-out scores,
+/// m of them above u, is continued by an exponential tail of their mean excess e,
+///
+///   s > u:  p = (1 + m) / (1 + M) exp(-(s - u) / e)
+///
+/// They are no guarantee of their own. A score made of them ranks and is given a threshold, where of
+/// few held-out scores the plain ones would tie and accept everything.
+at::Tensor log_tail_p_values(const at::Tensor& scores, const at::Tensor& held_out);
+
 enum class Join {
+  kFisherTail,         ///< -2 sum log p, p continued by a tail
   kFisher,             ///< -2 sum log p
   kBonferroni,         ///< -m min p
   kBenjaminiHochberg,  ///< -min over i of m p_(i) / i, p_(1) <= ... <= p_(m)
 };
-/// "fisher", "bonferroni" or "benjamini_hochberg"; a c10::ValueError names them.
+/// "fisher_tail", "fisher", "bonferroni" or "benjamini_hochberg"; a c10::ValueError names them.
 Join parse_join(std::string_view name);
 
 /// Scores [N] of several members joined through their p-values among `held_out`, a tensor for each,

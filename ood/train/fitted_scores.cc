@@ -131,7 +131,7 @@ at::Tensor FittedScores::compute(const std::string& name, const Objective& objec
   if (name != kJoint) return member(name, objective, output, readout);
   std::vector<at::Tensor> each;
   for (const auto& m : members_) each.push_back(member(m, objective, output, readout));
-  return joint_score(each, references_, Join::kFisher);
+  return joint_score(each, references_, Join::kFisherTail);
 }
 
 void FittedScores::write(TensorFile& file, bool all) const {

@@ -28,7 +28,7 @@ struct HeldOut {
 };
 
 /// The scores of a run with what they learned of its training data. "joint" is Fisher's sum of the
-/// p-values of MDS++ and RMDS, and of the objective's own score where it was trained to tell
+/// p-values, with tails, of MDS++ and RMDS, and of the objective's own score where it was trained to tell
 /// outliers: where it learns from outliers or has a score of its own. The rule is fixed; nothing in
 /// it looks at test data.
 class FittedScores {

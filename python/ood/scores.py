@@ -140,7 +140,8 @@ def p_values(scores: torch.Tensor, held_out: torch.Tensor) -> torch.Tensor:
 class Joint:
     """Several scores joined through their p-values on held-out ID data; higher means rather OOD.
 
-    `method`: "fisher", -2 sum log p; "bonferroni", -m min p; "benjamini_hochberg", -min over i of m p_(i) / i
+    `method`: "fisher_tail", -2 sum log p, the p-values of the highest tenth of the held-out scores continued by an
+    exponential tail, so that no two scores tie; "fisher", the same of plain ones; "bonferroni", -m min p; "benjamini_hochberg", -min over i of m p_(i) / i
     (Magesh, Veeravalli, Roy, Jha 2022). A threshold needs further held-out data, since these define the score.
 
         >>> joint = ood.scores.Joint().fit([torch.rand(100), torch.rand(100)])
@@ -148,7 +149,7 @@ class Joint:
         torch.Size([3])
     """
 
-    def __init__(self, method: str = "fisher"):
+    def __init__(self, method: str = "fisher_tail"):
         self.method = method
         self._held_out: Optional[list] = None
 

@@ -314,17 +314,23 @@ def test_p_values_are_conformal():
         ood.scores.p_values(torch.tensor([float("nan")]), held_out)
 
 
-@pytest.mark.parametrize("method", ["fisher", "bonferroni", "benjamini_hochberg"])
+@pytest.mark.parametrize("method", ["fisher_tail", "fisher", "bonferroni", "benjamini_hochberg"])
 def test_joint_score(method):
     g = torch.Generator().manual_seed(0)
     held_out = [torch.randn(50, generator=g) for _ in range(3)]
     scores = [torch.randn(20, generator=g) for _ in range(3)]
     p = np.stack([(1 + (h.numpy()[None] >= s.numpy()[:, None]).sum(1)) / 51 for s, h in zip(scores, held_out)], 1)
-    want = {"fisher": -2 * np.log(p).sum(1), "bonferroni": -3 * p.min(1),
+    log_p = np.log(p)
+    for i, (s, h) in enumerate(zip(scores, held_out)):
+        h = np.sort(h.double().numpy())
+        u, top = h[-11], h[-10:]  # of 50, not fewer than 10 are the tail
+        tail = np.log(11 / 51) - (s.double().numpy() - u) / (top - u).mean()
+        log_p[:, i] = np.where(s.double().numpy() > u, tail, log_p[:, i])
+    want = {"fisher_tail": -2 * log_p.sum(1), "fisher": -2 * np.log(p).sum(1), "bonferroni": -3 * p.min(1),
             "benjamini_hochberg": -(3 * np.sort(p, 1) / [1, 2, 3]).min(1)}[method]
     got = ood.scores.Joint(method).fit(held_out)(scores)
     torch.testing.assert_close(got, torch.tensor(want))
-    with pytest.raises(ValueError, match="expected fisher"):
+    with pytest.raises(ValueError, match="expected fisher_tail"):
         ood.scores.Joint("mean").fit(held_out)(scores)
 
 
@@ -371,7 +377,14 @@ def test_false_alarm_promise_of_the_joint_score():
         joint = ood.scores.Joint().fit(both(300))
         return joint(both(300)), joint(both(m))
     broken, bound = promise(draw)
-    assert broken <= bound
+    assert 0 < broken <= bound
+
+
+def test_a_joint_score_does_not_tie_beyond_the_held_out_data():
+    held_out = [torch.rand(60), torch.rand(60)]
+    joint = ood.scores.Joint().fit(held_out)
+    far = joint([torch.tensor([2., 3., 3.]), torch.tensor([2., 2., 3.])])
+    assert (far.diff() > 0).all() and far[0] > joint(held_out).max()
 
 
 def test_maps_of_logits():
