@@ -49,7 +49,7 @@ void add_eval(CLI::App& app) {
   auto state = std::make_shared<Eval>();
   command->add_option("RUN", state->folder, "run folder of `ood train`")->required();
   command->add_option("--ood-data", state->ood_data, "a further OOD test set; may be repeated")
-      ->type_name("NAME=PATH")
+      ->type_name("[near:|far:]NAME=PATH")
       ->allow_extra_args(false);
   command->add_option("--limit-test", state->limit_test, "at most N samples a test set; 0: all")
       ->type_name("N");

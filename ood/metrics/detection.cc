@@ -87,41 +87,86 @@ Detection detection(std::span<const double> id, std::span<const double> ood) {
     if (accepted_id * 100 >= static_cast<std::int64_t>(id.size()) * 95) break;
   }
   d.fpr95 = static_cast<double>(accepted_ood) / static_cast<double>(ood.size());
+  const auto n_id = static_cast<double>(id.size()), n_ood = static_cast<double>(ood.size());
+  std::int64_t rejected_id = 0, rejected_ood = 0;
+  for (auto g = all.rbegin(); g != all.rend(); ++g) {
+    rejected_id += g->id;
+    rejected_ood += g->ood;
+    if (rejected_ood * 100 >= static_cast<std::int64_t>(ood.size()) * 95) break;
+  }
+  d.fpr95_ood = static_cast<double>(rejected_id) / n_id;
+  d.error = 0.5;  // all are accepted
+  double below_id = 0, below_ood = 0;
+  for (const Group& g : all) {
+    below_id += ids(g);
+    below_ood += oods(g);
+    d.error = std::min(d.error, (1 - below_id / n_id + below_ood / n_ood) / 2);
+  }
   return d;
 }
 
-Interval auroc_interval(std::span<const double> id, std::span<const double> ood, std::uint64_t seed,
-                        int replicates) {
-  // Each sample is replaced by the index of its score, so that a replicate needs no sorting.
-  const auto all = groups(id, ood);
-  const auto index_of = [&](double score) {
-    const auto it = std::lower_bound(all.begin(), all.end(), score,
-                                     [](const Group& g, double s) { return g.score < s; });
-    return static_cast<std::size_t>(it - all.begin());
-  };
-  std::vector<std::size_t> id_index, ood_index;
-  for (const double s : id) id_index.push_back(index_of(s));
-  for (const double s : ood) ood_index.push_back(index_of(s));
+namespace {
 
-  struct Count {
-    std::int32_t id, ood;
-  };
-  std::vector<double> values;
-  for (int r = 0; r < replicates; ++r) {
-    at::Philox4_32 random(seed, static_cast<std::uint64_t>(r));
-    std::vector<Count> counts(all.size(), Count{0, 0});
+// The samples of two populations with each score replaced by the index of its group, so that a
+// bootstrap sample needs no sorting.
+class Resampled {
+ public:
+  Resampled(std::span<const double> id, std::span<const double> ood) : groups_(groups(id, ood)) {
+    for (const double s : id) id_.push_back(index_of(s));
+    for (const double s : ood) ood_.push_back(index_of(s));
+  }
+
+  double auroc(std::uint64_t seed, int replicate) const {
+    at::Philox4_32 random(seed, static_cast<std::uint64_t>(replicate));
+    std::vector<Count> counts(groups_.size(), Count{0, 0});
     const auto draw = [&](std::size_t n) {
       return static_cast<std::size_t>((static_cast<std::uint64_t>(random()) * n) >> 32);
     };
-    for (std::size_t i = 0; i < id_index.size(); ++i) ++counts[id_index[draw(id.size())]].id;
-    for (std::size_t i = 0; i < ood_index.size(); ++i) ++counts[ood_index[draw(ood.size())]].ood;
-    values.push_back(auroc_of(counts));
+    for (std::size_t i = 0; i < id_.size(); ++i) ++counts[id_[draw(id_.size())]].id;
+    for (std::size_t i = 0; i < ood_.size(); ++i) ++counts[ood_[draw(ood_.size())]].ood;
+    return auroc_of(counts);
   }
+
+ private:
+  struct Count {
+    std::int32_t id, ood;
+  };
+  std::size_t index_of(double score) const {
+    const auto it = std::lower_bound(groups_.begin(), groups_.end(), score,
+                                     [](const Group& g, double s) { return g.score < s; });
+    return static_cast<std::size_t>(it - groups_.begin());
+  }
+
+  std::vector<Group> groups_;
+  std::vector<std::size_t> id_, ood_;
+};
+
+template <class Value>
+Interval percentiles(int replicates, const Value& value) {
+  std::vector<double> values;
+  for (int r = 0; r < replicates; ++r) values.push_back(value(r));
   std::sort(values.begin(), values.end());
   const auto quantile = [&](double q) {
     return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
   };
   return {quantile(0.025), quantile(0.975)};
+}
+
+}  // namespace
+
+Interval auroc_interval(std::span<const double> id, std::span<const double> ood, std::uint64_t seed,
+                        int replicates) {
+  const Resampled samples(id, ood);
+  return percentiles(replicates, [&](int r) { return samples.auroc(seed, r); });
+}
+
+Interval auroc_difference(std::span<const double> id_a, std::span<const double> ood_a,
+                          std::span<const double> id_b, std::span<const double> ood_b,
+                          std::uint64_t seed, int replicates) {
+  if (id_a.size() != id_b.size() || ood_a.size() != ood_b.size())
+    throw std::invalid_argument("auroc_difference: expected two scores of the same samples");
+  const Resampled a(id_a, ood_a), b(id_b, ood_b);
+  return percentiles(replicates, [&](int r) { return a.auroc(seed, r) - b.auroc(seed, r); });
 }
 
 std::vector<CurvePoint> roc_curve(std::span<const double> id, std::span<const double> ood,

@@ -14,6 +14,10 @@ struct Detection {
   double aupr_in;   ///< average precision with ID as the positive class
   double aupr_out;  ///< average precision with OOD as the positive class
   double fpr95;     ///< share of OOD samples accepted when at least 95 % of the ID samples are
+  /// Share of ID samples rejected when at least 95 % of the OOD samples are: what OpenOOD and
+  /// pytorch-ood print as FPR95.
+  double fpr95_ood;
+  double error;  ///< detection error: the least mean of both shares of errors over all thresholds
 };
 Detection detection(std::span<const double> id, std::span<const double> ood);
 
@@ -24,6 +28,12 @@ struct Interval {
 /// of its arguments alone.
 Interval auroc_interval(std::span<const double> id, std::span<const double> ood, std::uint64_t seed,
                         int replicates = 500);
+
+/// 95 % interval of the difference of the AUROCs of two scores a and b of the same samples, by
+/// bootstrap samples common to both. It holds 0 where neither is shown to be better.
+Interval auroc_difference(std::span<const double> id_a, std::span<const double> ood_a,
+                          std::span<const double> id_b, std::span<const double> ood_b,
+                          std::uint64_t seed, int replicates = 500);
 
 /// Points (share of ID rejected, share of OOD rejected) from (0, 0) to (1, 1), at most max_points.
 struct CurvePoint {

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "ood/metrics/detection.h"
+#include "ood/metrics/open_set.h"
 #include "ood/metrics/threshold.h"
 
 namespace ood {
@@ -18,15 +19,65 @@ std::vector<double> numbers(const at::Tensor& scores, const char* name) {
   return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
 }
 
+// What is wrong with an argument as Python has it.
+template <class Body>
+auto with_value_errors(const Body& body) {
+  try {
+    return body();
+  } catch (const std::invalid_argument& e) {
+    C10_THROW_ERROR(ValueError, e.what());
+  }
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
   m.def(
       "detection(Tensor id_scores, Tensor ood_scores) -> (float auroc, float aupr_in, float "
-      "aupr_out, float fpr95)",
+      "aupr_out, float fpr95, float fpr95_ood, float error)",
       [](const at::Tensor& id, const at::Tensor& ood) {
         const auto d = detection(numbers(id, "id_scores"), numbers(ood, "ood_scores"));
-        return std::make_tuple(d.auroc, d.aupr_in, d.aupr_out, d.fpr95);
+        return std::make_tuple(d.auroc, d.aupr_in, d.aupr_out, d.fpr95, d.fpr95_ood, d.error);
+      });
+  m.def(
+      "auroc_difference(Tensor id_a, Tensor ood_a, Tensor id_b, Tensor ood_b, int seed) -> (float "
+      "low, float high)",
+      [](const at::Tensor& id_a, const at::Tensor& ood_a, const at::Tensor& id_b,
+         const at::Tensor& ood_b, std::int64_t seed) {
+        const auto i = with_value_errors([&] {
+          return auroc_difference(numbers(id_a, "id_a"), numbers(ood_a, "ood_a"),
+                                  numbers(id_b, "id_b"), numbers(ood_b, "ood_b"),
+                                  static_cast<std::uint64_t>(seed));
+        });
+        return std::make_tuple(i.low, i.high);
+      });
+  m.def(
+      "open_set(Tensor id_scores, Tensor correct, Tensor ood_scores) -> (float oscr, float aurc, "
+      "float augrc, float ccr_1e3, float ccr_1e2, float ccr_1e1)",
+      [](const at::Tensor& id, const at::Tensor& correct, const at::Tensor& ood) {
+        const auto right = correct.to(at::kCPU, at::kByte).contiguous();
+        const auto o = with_value_errors([&] {
+          return open_set(
+              numbers(id, "id_scores"),
+              {right.const_data_ptr<std::uint8_t>(), static_cast<std::size_t>(right.numel())},
+              numbers(ood, "ood_scores"));
+        });
+        return std::make_tuple(o.oscr, o.aurc, o.augrc, o.ccr_at_fpr[0], o.ccr_at_fpr[1],
+                               o.ccr_at_fpr[2]);
+      });
+  m.def(
+      "calibration(Tensor logits, Tensor labels, int bins=15) -> (float nll, float brier, float "
+      "ece)",
+      [](const at::Tensor& logits, const at::Tensor& labels_in, std::int64_t bins) {
+        const auto log_p = numbers(logits.to(at::kDouble).log_softmax(-1), "logits");
+        const auto labels = labels_in.to(at::kCPU, at::kLong).contiguous();
+        const auto c = with_value_errors([&] {
+          return calibration(
+              log_p,
+              {labels.const_data_ptr<std::int64_t>(), static_cast<std::size_t>(labels.numel())},
+              static_cast<int>(bins));
+        });
+        return std::make_tuple(c.nll, c.brier, c.ece);
       });
   m.def("auroc_interval(Tensor id_scores, Tensor ood_scores, int seed) -> (float low, float high)",
         [](const at::Tensor& id, const at::Tensor& ood, std::int64_t seed) {
@@ -38,12 +89,9 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "threshold_for(Tensor held_out, float false_alarms, float confidence=0.95) -> (float value, "
       "int held_out, int above, float low, float high)",
       [](const at::Tensor& held_out, double false_alarms, double confidence) {
-        try {
-          const auto t = threshold_for(numbers(held_out, "held_out"), false_alarms, confidence);
-          return std::make_tuple(t.value, t.held_out, t.above, t.low, t.high);
-        } catch (const std::invalid_argument& e) {
-          C10_THROW_ERROR(ValueError, e.what());
-        }
+        const auto t = with_value_errors(
+            [&] { return threshold_for(numbers(held_out, "held_out"), false_alarms, confidence); });
+        return std::make_tuple(t.value, t.held_out, t.above, t.low, t.high);
       });
   m.def("threshold_at(Tensor scores, float share) -> float",
         [](const at::Tensor& scores, double share) {

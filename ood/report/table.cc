@@ -8,8 +8,8 @@
 namespace ood::report {
 
 std::string table(const nlohmann::ordered_json& results) {
-  std::vector<std::vector<std::string>> rows = {
-      {"objective", "score", "OOD set", "accuracy", "AUROC", "AUPR-in", "AUPR-out", "FPR95"}};
+  std::vector<std::vector<std::string>> rows = {{"objective", "score", "OOD set", "accuracy",
+                                                 "AUROC", "own", "AUPR-in", "AUPR-out", "FPR95"}};
   const auto fixed = [](double v) {
     char text[16];
     std::snprintf(text, sizeof text, "%.4f", v);
@@ -19,8 +19,16 @@ std::string table(const nlohmann::ordered_json& results) {
     for (const auto& [set, f] : o.at("ood").items())
       rows.push_back({o.at("objective"), o.at("score"), set,
                       o.at("accuracy").is_null() ? std::string("-") : fixed(o.at("accuracy")),
-                      fixed(f.at("auroc")), fixed(f.at("aupr_in")), fixed(f.at("aupr_out")),
-                      fixed(f.at("fpr95"))});
+                      fixed(f.at("auroc")),
+                      fixed(o.at("scores").at(o.at("own_score")).at(set).at("auroc")),
+                      fixed(f.at("aupr_in")), fixed(f.at("aupr_out")), fixed(f.at("fpr95"))});
+  for (const auto& o : results.at("objectives"))
+    if (o.contains("groups"))
+      for (const auto& [group, f] : o.at("groups").at(o.at("score")).items())
+        rows.push_back({o.at("objective"), o.at("score"), group + ", mean", "",
+                        fixed(f.at("auroc")),
+                        fixed(o.at("groups").at(o.at("own_score")).at(group).at("auroc")),
+                        fixed(f.at("aupr_in")), fixed(f.at("aupr_out")), fixed(f.at("fpr95"))});
   std::vector<std::size_t> width(rows[0].size(), 0);
   for (const auto& row : rows)
     for (std::size_t c = 0; c < row.size(); ++c) width[c] = std::max(width[c], row[c].size());

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "ood/data/random.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
+#include "ood/metrics/open_set.h"
 #include "ood/train/threshold_rule.h"
 
 namespace ood {
@@ -18,7 +20,40 @@ constexpr std::int64_t kBatch = 500;
 constexpr int kBins = 40;
 
 json figures(const Detection& d) {
-  return {{"auroc", d.auroc}, {"aupr_in", d.aupr_in}, {"aupr_out", d.aupr_out}, {"fpr95", d.fpr95}};
+  return {{"auroc", d.auroc}, {"aupr_in", d.aupr_in},     {"aupr_out", d.aupr_out},
+          {"fpr95", d.fpr95}, {"fpr95_ood", d.fpr95_ood}, {"detection_error", d.error}};
+}
+
+// Unweighted means over the sets of a group, "near" of a set "near:letters".
+json group_means(const json& by_set) {
+  json sums = json::object();
+  std::map<std::string, double> counts;
+  for (const auto& [set, figures] : by_set.items()) {
+    const auto colon = set.find(':');
+    if (colon == std::string::npos) continue;
+    const std::string group = set.substr(0, colon);
+    auto& sum = sums.emplace(group, json::object()).first.value();
+    for (const auto& [name, value] : figures.items())
+      sum[name] = sum.value(name, 0.0) + value.get<double>();
+    counts[group] += 1;
+  }
+  for (auto& [group, figures] : sums.items())
+    for (auto& value : figures) value = value.get<double>() / counts[group];
+  return sums;
+}
+
+std::vector<std::uint8_t> correct_rows(const at::Tensor& evidence, const at::Tensor& labels) {
+  const auto right = evidence.argmax(-1).eq(labels).to(torch::kByte).contiguous();
+  return {right.const_data_ptr<std::uint8_t>(),
+          right.const_data_ptr<std::uint8_t>() + right.numel()};
+}
+
+json calibration_of(const at::Tensor& logits, const at::Tensor& labels) {
+  const auto log_p = logits.to(torch::kDouble).log_softmax(-1).contiguous();
+  const auto c = calibration(
+      {log_p.const_data_ptr<double>(), static_cast<std::size_t>(log_p.numel())},
+      {labels.const_data_ptr<std::int64_t>(), static_cast<std::size_t>(labels.numel())});
+  return {{"nll", c.nll}, {"brier", c.brier}, {"ece", c.ece}};
 }
 
 // Shares per bin over common bins from the 0.1 % to the 99.9 % quantile of both together; what lies
@@ -117,7 +152,12 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   std::vector<std::pair<std::string, NetworkOutput>> sets;
   for (const auto& [name, samples] : task.ood)
     sets.emplace_back(name, run_network(network, task, samples));
+  const auto readout = objective.readout(id);
   result["accuracy"] = or_null(accuracy_of(objective, id, task.test));
+  if (readout.logits.defined())
+    result["calibration"] = calibration_of(readout.logits, task.test.labels);
+  const auto correct = readout.evidence.defined() ? correct_rows(readout.evidence, task.test.labels)
+                                                  : std::vector<std::uint8_t>();
   result["test_samples"] = task.test.size();
   if (!held_out.scores.empty()) {
     result["validation_accuracy"] = or_null(held_out.accuracy);
@@ -143,6 +183,14 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
       own[name]["auroc_low"] = interval.low;
       own[name]["auroc_high"] = interval.high;
       own[name]["samples"] = ood_scores.size();
+      if (!correct.empty()) {
+        const auto o = open_set(id_scores, correct, ood_scores);
+        own[name]["oscr"] = o.oscr;
+        own[name]["ccr_at_fpr"] = {
+            {"0.001", o.ccr_at_fpr[0]}, {"0.01", o.ccr_at_fpr[1]}, {"0.1", o.ccr_at_fpr[2]}};
+        own[name]["aurc"] = o.aurc;
+        own[name]["augrc"] = o.augrc;
+      }
       json roc = json::array();
       for (const auto& p : roc_curve(id_scores, ood_scores)) roc.push_back({p.x, p.y});
       curves[name] = {{"roc", roc}, {"histogram", histogram(id_scores, ood_scores)}};
@@ -150,6 +198,8 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   }
   result["ood"] = own;
   result["scores"] = by_score;
+  for (const auto& [score, by_set] : by_score.items())
+    if (const auto means = group_means(by_set); !means.empty()) result["groups"][score] = means;
   result["unavailable_scores"] = scores.unavailable();
   result["curves"] = curves;
   return result;

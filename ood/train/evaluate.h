@@ -29,9 +29,11 @@ HeldOut test_held_out(Classifier& network, const Objective& objective, const Tas
 /// Tests the network: accuracy, and for every OOD test set how well each score detects it.
 ///   score (the run's) and its members, own_score (the objective's), accuracy (null for an
 ///   objective that does not classify), threshold (95 % of the held-out ID data accepted by
-///   `score`), ood: {set: {auroc, auroc_low, auroc_high, aupr_in, aupr_out, fpr95}} by `score`,
-///   scores: {score: {set: {auroc, aupr_in, aupr_out, fpr95}}}, unavailable_scores: {score:
-///   reason}, curves: {set: {roc, histogram}} by `score`
+///   `score`), calibration (nll, brier, ece of the classes' logits), ood: {set: {auroc, auroc_low,
+///   auroc_high, aupr_in, aupr_out, fpr95, fpr95_ood, detection_error, oscr, ccr_at_fpr, aurc,
+///   augrc}} by `score`, scores: {score: {set: {auroc, ..., detection_error}}}, groups: {score:
+///   {group: unweighted means over its sets}}, unavailable_scores: {score: reason}, curves: {set:
+///   {roc, histogram}} by `score`
 nlohmann::ordered_json evaluate(Classifier& network, const Objective& objective, const Task& task,
                                 const FittedScores& scores, const HeldOut& held_out,
                                 std::uint64_t seed);

@@ -58,7 +58,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("outliers", o.outliers, "classes used as outliers in training, or a path to them");
   v("synthetic-outliers", o.synthetic_outliers, "made ones: noise,blur,patch-shuffle,cutmix");
   v("unknown", o.unknown, "classes kept for the test, never trained with");
-  v("ood-data", o.ood_data, "a further OOD test set NAME=PATH; may be repeated");
+  v("ood-data", o.ood_data, "a further OOD test set, [near:|far:]NAME=PATH; may be repeated");
   v("validation", o.validation, "share of the training data held out");
   v("limit-train", o.limit_train, "at most N training samples, and N outliers; 0: all");
   v("limit-test", o.limit_test, "at most N samples a test set; 0: all");

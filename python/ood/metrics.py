@@ -11,12 +11,16 @@ class Detection(NamedTuple):
     aupr_in: float
     aupr_out: float
     fpr95: float
+    fpr95_ood: float
+    error: float
 
 
 def detection(id_scores: torch.Tensor, ood_scores: torch.Tensor) -> Detection:
     """Figures of scores of ID and OOD samples, [N] and [M].
 
-    fpr95 is the share of OOD samples accepted at the threshold that accepts at least 95 % of the ID samples.
+    aupr_in and aupr_out are average precisions. fpr95 is the share of OOD samples accepted at the threshold that accepts
+    at least 95 % of the ID samples; fpr95_ood the share of ID samples rejected where at least 95 % of the OOD samples are,
+    which OpenOOD and pytorch-ood call FPR95. error is the least mean of both shares of errors over all thresholds.
 
         >>> ood.metrics.detection(torch.tensor([0., 1.]), torch.tensor([2., 3.])).auroc
         1.0
@@ -27,6 +31,39 @@ def detection(id_scores: torch.Tensor, ood_scores: torch.Tensor) -> Detection:
 def auroc_interval(id_scores: torch.Tensor, ood_scores: torch.Tensor, seed: int = 0) -> Tuple[float, float]:
     """95 % bootstrap interval of the AUROC."""
     return ops.auroc_interval(id_scores, ood_scores, seed)
+
+
+def auroc_difference(id_a: torch.Tensor, ood_a: torch.Tensor, id_b: torch.Tensor, ood_b: torch.Tensor,
+                     seed: int = 0) -> Tuple[float, float]:
+    """95 % interval of the difference of the AUROCs of two scores of the same samples, by common bootstrap samples; it
+    holds 0 where neither is shown to be better."""
+    return ops.auroc_difference(id_a, ood_a, id_b, ood_b, seed)
+
+
+class OpenSet(NamedTuple):
+    oscr: float   #: area under the correct classification rate over the false positive rate
+    aurc: float   #: area under the risk-coverage curve; errors and OOD samples are failures
+    augrc: float  #: area under the generalised one (Traub et al. 2024)
+    ccr_1e3: float  #: share of ID samples accepted and classified right where at most 0.1 % of the OOD ones are accepted
+    ccr_1e2: float  #: ... 1 %
+    ccr_1e1: float  #: ... 10 %
+
+
+def open_set(id_scores: torch.Tensor, correct: torch.Tensor, ood_scores: torch.Tensor) -> OpenSet:
+    """A classifier with a score for rejection as a whole: scores [N] of ID samples and whether each is classified right,
+    scores [M] of OOD samples."""
+    return OpenSet(*ops.open_set(id_scores, correct, ood_scores))
+
+
+class Calibration(NamedTuple):
+    nll: float    #: nats
+    brier: float
+    ece: float    #: bins of equal mass
+
+
+def calibration(logits: torch.Tensor, labels: torch.Tensor, bins: int = 15) -> Calibration:
+    """Of logits [N, K] and labels [N] of ID samples."""
+    return Calibration(*ops.calibration(logits, labels, bins))
 
 
 class Threshold(NamedTuple):

@@ -1,0 +1,105 @@
+#include "ood/metrics/open_set.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <stdexcept>
+
+namespace ood {
+namespace {
+
+// Distinct scores in ascending order, and how many samples of each kind have them.
+struct Group {
+  double score;
+  double right = 0, wrong = 0, ood = 0;
+};
+
+std::vector<Group> groups(std::span<const double> id, std::span<const std::uint8_t> correct,
+                          std::span<const double> ood) {
+  if (id.empty() || ood.empty() || id.size() != correct.size())
+    throw std::invalid_argument(
+        "open_set: expected ID and OOD samples and an answer for each ID sample");
+  struct Sample {
+    double score;
+    double Group::*kind;
+  };
+  std::vector<Sample> all;
+  for (std::size_t i = 0; i < id.size(); ++i)
+    all.push_back({id[i], correct[i] ? &Group::right : &Group::wrong});
+  for (const double s : ood) all.push_back({s, &Group::ood});
+  for (const Sample& s : all)
+    if (std::isnan(s.score)) throw std::invalid_argument("open_set: expected scores, got NaN");
+  std::sort(all.begin(), all.end(), [](auto& a, auto& b) { return a.score < b.score; });
+  std::vector<Group> out;
+  for (const Sample& s : all) {
+    if (out.empty() || out.back().score != s.score) out.push_back({s.score});
+    out.back().*s.kind += 1;
+  }
+  return out;
+}
+
+}  // namespace
+
+// Samples are accepted from the lowest score on. Within a group of equal scores the order is
+// random: its failures come evenly.
+OpenSet open_set(std::span<const double> id, std::span<const std::uint8_t> correct,
+                 std::span<const double> ood) {
+  const auto all = groups(id, correct, ood);
+  const auto n_id = static_cast<double>(id.size()), n_ood = static_cast<double>(ood.size());
+  const double n = n_id + n_ood;
+  OpenSet out{};
+  double right = 0, accepted = 0, failed = 0, accepted_ood = 0;
+  for (const Group& g : all) {
+    out.oscr += g.ood / n_ood * (right + g.right / 2) / n_id;
+    const double size = g.right + g.wrong + g.ood, failures = g.wrong + g.ood;
+    for (double i = 1; i <= size; ++i)
+      out.aurc += (failed + failures * i / size) / (accepted + i) / n;
+    out.augrc += size / n * (failed + failures / 2) / n;
+    right += g.right;
+    accepted += size;
+    failed += failures;
+    accepted_ood += g.ood;
+    for (std::size_t i = 0; i < std::size(kCcrRates); ++i)
+      if (accepted_ood <= kCcrRates[i] * n_ood * (1 + 1e-12)) out.ccr_at_fpr[i] = right / n_id;
+  }
+  return out;
+}
+
+Calibration calibration(std::span<const double> log_p, std::span<const std::int64_t> labels,
+                        int bins) {
+  const auto n = labels.size();
+  if (n == 0 || log_p.size() % n != 0)
+    throw std::invalid_argument("calibration: expected log-probabilities [N, K] and labels [N]");
+  const auto k = log_p.size() / n;
+  struct Sample {
+    double certainty;
+    bool right;
+  };
+  std::vector<Sample> samples;
+  Calibration c{};
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto row = log_p.subspan(i * k, k);
+    const auto label = static_cast<std::size_t>(labels[i]);
+    if (label >= k) throw std::invalid_argument("calibration: expected labels below K");
+    c.nll -= row[label];
+    for (std::size_t j = 0; j < k; ++j) {
+      const double off = std::exp(row[j]) - (j == label ? 1 : 0);
+      c.brier += off * off;
+    }
+    const auto best = std::max_element(row.begin(), row.end());
+    samples.push_back({std::exp(*best), static_cast<std::size_t>(best - row.begin()) == label});
+  }
+  std::stable_sort(samples.begin(), samples.end(),
+                   [](auto& a, auto& b) { return a.certainty < b.certainty; });
+  const auto count = static_cast<std::size_t>(bins);
+  for (std::size_t b = 0; b < count; ++b) {
+    double gap = 0;
+    for (std::size_t i = b * n / count; i < (b + 1) * n / count; ++i)
+      gap += samples[i].certainty - (samples[i].right ? 1 : 0);
+    c.ece += std::abs(gap);
+  }
+  const auto rows = static_cast<double>(n);
+  return {c.nll / rows, c.brier / rows, c.ece / rows};
+}
+
+}  // namespace ood
