@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 #include <stdexcept>
 
 namespace ood {
@@ -141,6 +143,55 @@ class Resampled {
   std::vector<std::size_t> id_, ood_;
 };
 
+// How each ID sample stands among the OOD samples, the share above it, ties one half; and each OOD
+// sample among the ID samples, the share below it. The mean of either is the AUROC.
+struct Placements {
+  std::vector<double> id, ood;
+};
+
+Placements placements(std::span<const double> id, std::span<const double> ood) {
+  const auto all = groups(id, ood);
+  std::vector<double> above(all.size()), below(all.size());
+  double ids = 0, oods = 0;
+  for (std::size_t g = 0; g < all.size(); ++g) {
+    below[g] = (ids + 0.5 * static_cast<double>(all[g].id)) / static_cast<double>(id.size());
+    above[g] = 1 - (oods + 0.5 * static_cast<double>(all[g].ood)) / static_cast<double>(ood.size());
+    ids += static_cast<double>(all[g].id);
+    oods += static_cast<double>(all[g].ood);
+  }
+  const auto at = [&](const std::vector<double>& of_group, std::span<const double> scores) {
+    std::vector<double> out;
+    out.reserve(scores.size());
+    for (const double s : scores) {
+      const auto it = std::lower_bound(all.begin(), all.end(), s,
+                                       [](const Group& g, double v) { return g.score < v; });
+      out.push_back(of_group[static_cast<std::size_t>(it - all.begin())]);
+    }
+    return out;
+  };
+  return {at(above, id), at(below, ood)};
+}
+
+double mean_of(const std::vector<double>& v) {
+  return std::accumulate(v.begin(), v.end(), 0.0) / static_cast<double>(v.size());
+}
+
+// Of the mean: the variance of the values divided by their number.
+double variance_of_mean(const std::vector<double>& v) {
+  const double mean = mean_of(v);
+  double sum = 0;
+  for (const double x : v) sum += (x - mean) * (x - mean);
+  const auto n = static_cast<double>(v.size());
+  return v.size() < 2 ? 0 : sum / (n - 1) / n;
+}
+
+Interval normal_interval(const Placements& p) {
+  const double middle = mean_of(p.id);
+  const double half =
+      1.959963984540054 * std::sqrt(variance_of_mean(p.id) + variance_of_mean(p.ood));
+  return {middle - half, middle + half};
+}
+
 template <class Value>
 Interval percentiles(int replicates, const Value& value) {
   std::vector<double> values;
@@ -156,6 +207,10 @@ Interval percentiles(int replicates, const Value& value) {
 
 Interval auroc_interval(std::span<const double> id, std::span<const double> ood, std::uint64_t seed,
                         int replicates) {
+  if (id.size() + ood.size() >= kManySamples) {
+    const auto i = normal_interval(placements(id, ood));
+    return {std::max(i.low, 0.0), std::min(i.high, 1.0)};
+  }
   const Resampled samples(id, ood);
   return percentiles(replicates, [&](int r) { return samples.auroc(seed, r); });
 }
@@ -165,6 +220,13 @@ Interval auroc_difference(std::span<const double> id_a, std::span<const double> 
                           std::uint64_t seed, int replicates) {
   if (id_a.size() != id_b.size() || ood_a.size() != ood_b.size())
     throw std::invalid_argument("auroc_difference: expected two scores of the same samples");
+  if (id_a.size() + ood_a.size() >= kManySamples) {
+    auto p = placements(id_a, ood_a);
+    const auto q = placements(id_b, ood_b);
+    std::transform(p.id.begin(), p.id.end(), q.id.begin(), p.id.begin(), std::minus<>());
+    std::transform(p.ood.begin(), p.ood.end(), q.ood.begin(), p.ood.begin(), std::minus<>());
+    return normal_interval(p);
+  }
   const Resampled a(id_a, ood_a), b(id_b, ood_b);
   return percentiles(replicates, [&](int r) { return a.auroc(seed, r) - b.auroc(seed, r); });
 }
