@@ -9,7 +9,7 @@ namespace {
 
 struct Fit {
   std::string folder;
-  std::int64_t threads = 0;
+  std::int64_t threads = 0, bank = -1;
   ScoreParameters parameters;
 
   void run() const {
@@ -21,7 +21,8 @@ struct Fit {
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
     auto& network = *trained.model.network;
     const auto& objective = *trained.model.objective;
-    trained.scores = FittedScores::fit(network, objective, loaded.task, seed, parameters);
+    trained.scores = FittedScores::fit(network, objective, loaded.task, seed,
+                                       bank < 0 ? loaded.options.bank : bank, parameters);
     trained.validation_scores =
         test_held_out(network, objective, loaded.task, trained.scores, seed).scores;
     save_scores(folder, trained.scores);
@@ -41,6 +42,10 @@ void add_fit(CLI::App& app) {
   auto state = std::make_shared<Fit>();
   command->add_option("RUN", state->folder, "run folder of `ood train`")->required();
   add_threads(*command, state->threads);
+  command
+      ->add_option("--bank", state->bank,
+                   "of how many training samples knn and nnguide keep the features; 0: all")
+      ->type_name("N");
   for (const ScoreEntry* s : scores())
     for (const ParameterEntry& p : s->parameters)
       command

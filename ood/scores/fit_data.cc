@@ -21,7 +21,9 @@ at::Tensor second_moment(const at::Tensor& rows, const at::Tensor& shift) {
   const auto d = rows.size(1), stripe = std::max<std::int64_t>((d + 3) / 4, 64);
   auto sum = at::zeros({d, d}, shift.options());
   for (std::int64_t i = 0; i < rows.size(0); i += kBlock) {
-    const auto block = rows.slice(0, i, std::min(i + kBlock, rows.size(0))).to(at::kDouble, false, /*copy=*/true).sub_(shift);
+    const auto block = rows.slice(0, i, std::min(i + kBlock, rows.size(0)))
+                           .to(at::kDouble, false, /*copy=*/true)
+                           .sub_(shift);
     for (std::int64_t j = 0; j < d; j += stripe) {
       const auto right = block.slice(1, j, d);
       sum.slice(0, j, std::min(j + stripe, d))
@@ -83,6 +85,10 @@ const at::Tensor& FitData::mean() const {
     mean_ = class_sums(features, at::zeros({rows()}, at::kLong), 1).first.squeeze(0) /
             static_cast<double>(rows());
   return mean_;
+}
+
+at::Tensor FitData::in_bank(const at::Tensor& rows) const {
+  return bank.defined() ? rows.index_select(0, bank) : rows;
 }
 
 double FitData::least() const {

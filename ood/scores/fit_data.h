@@ -26,6 +26,7 @@ class FitData {
   at::Tensor labels;        ///< int64 [N], 0 .. K-1
   at::Tensor weight, bias;  ///< of the last layer, [K, D] and [K]; an undefined bias is 0
   at::Tensor held_out_logits, held_out_labels;  ///< [M, K], [M]
+  at::Tensor bank;  ///< int64, the rows that a score keeps which keeps rows; undefined: all
 
   std::int64_t rows() const { return features.size(0); }
   std::int64_t dimension() const { return features.size(1); }
@@ -35,6 +36,8 @@ class FitData {
   /// Of the features, or of the features divided by their norms. A c10::ValueError names a class
   /// without rows.
   const Moments& moments(bool normalized) const;
+  /// Those of `rows` [N, ...] that belong into a bank.
+  at::Tensor in_bank(const at::Tensor& rows) const;
   /// The mean of the features [D], float64.
   const at::Tensor& mean() const;
   /// The least of all features.

@@ -35,9 +35,10 @@ struct Knn {
   static constexpr auto kState = std::array<std::string_view, 1>{"bank"};
 
   std::vector<at::Tensor> fit(const FitData& data) const {
-    TORCH_CHECK_VALUE(data.rows() >= k, "knn: expected at least k = ", k, " training rows, got ",
-                      data.rows());
-    return {data.normalized()};
+    const auto bank = data.in_bank(data.normalized());
+    TORCH_CHECK_VALUE(bank.size(0) >= k, "knn: expected at least k = ", k, " training rows, got ",
+                      bank.size(0));
+    return {bank};
   }
 
   // Unit vectors are nearer the larger their product. Its rounding would hide small distances, so

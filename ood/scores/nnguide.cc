@@ -29,10 +29,12 @@ struct NnGuide {
   static constexpr auto kState = std::array<std::string_view, 3>{"weight", "bias", "bank"};
 
   std::vector<at::Tensor> fit(const FitData& data) const {
-    TORCH_CHECK_VALUE(data.rows() >= k, "nnguide: expected at least k = ", k,
-                      " training rows, got ", data.rows());
+    const auto bank =
+        data.in_bank(data.normalized()) * data.in_bank(data.head_logits()).logsumexp(1, true);
+    TORCH_CHECK_VALUE(bank.size(0) >= k, "nnguide: expected at least k = ", k,
+                      " training rows, got ", bank.size(0));
     auto state = data.head();
-    state.push_back(data.normalized() * data.head_logits().logsumexp(1, true));
+    state.push_back(bank);
     return state;
   }
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {

@@ -52,13 +52,19 @@ std::pair<at::Tensor, at::Tensor> held_out_halves(std::int64_t samples, std::uin
 }
 
 FittedScores FittedScores::fit(Classifier& network, const Objective& objective, const Task& task,
-                               std::uint64_t seed, const ScoreParameters& parameters) {
+                               std::uint64_t seed, std::int64_t bank,
+                               const ScoreParameters& parameters) {
   const torch::NoGradGuard no_grad;
   FittedScores all;
   FitData data;
   const auto training = run_network(network, task, task.train);
   data.features = training.features;
   data.labels = task.train.labels;
+  if (bank > 0 && bank < data.rows())
+    data.bank = std::get<0>(
+        torch::tensor(permutation(data.rows(), seed, Purpose::kHeldOut, 1), torch::kLong)
+            .slice(0, 0, bank)
+            .sort());
   data.logits = objective.readout(training).logits;
   if (data.logits.defined()) take_head(data, network, training, data.logits);
   NetworkOutput half;

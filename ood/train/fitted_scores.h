@@ -36,8 +36,10 @@ class FittedScores {
   FittedScores() = default;
 
   /// Fits all scores to the outputs on the training data and the first half of the held-out data.
+  /// `bank`: of how many training samples, at random, scores keep the features; 0: of all.
   static FittedScores fit(Classifier& network, const Objective& objective, const Task& task,
-                          std::uint64_t seed, const ScoreParameters& parameters = {});
+                          std::uint64_t seed, std::int64_t bank,
+                          const ScoreParameters& parameters = {});
 
   /// The score of a run: the joint one, or the objective's own where fewer than 118 samples are
   /// held out or neither MDS++ nor RMDS can be fitted.

@@ -86,6 +86,7 @@ void RunOptions::resolve() {
   check_range("limit-train", static_cast<double>(limit_train), 0, 1e15, "at least 0");
   check_range("limit-test", static_cast<double>(limit_test), 0, 1e15, "at least 0");
   check_range("threads", static_cast<double>(threads), 0, 4096, "0 to 4096");
+  check_range("bank", static_cast<double>(bank), 0, 1e12, "at least 0");
   check_range("seed", static_cast<double>(seed), 0, 1e15, "at least 0");
   for (const auto& [name, unused] : parameters[objective]) {
     std::string known;

@@ -264,7 +264,8 @@ class Training {
     model_.objective->at_event(Event::kFinish, pass());
     model_.objective->eval();
     const double seconds = elapsed();
-    const auto scores = FittedScores::fit(*model_.network, *model_.objective, task_, seed());
+    const auto scores =
+        FittedScores::fit(*model_.network, *model_.objective, task_, seed(), o_.bank);
     const HeldOut held_out =
         test_held_out(*model_.network, *model_.objective, task_, scores, seed());
     save_scores(out_, scores);

@@ -102,7 +102,7 @@ class Run(torch.nn.Module):
         if not inputs.is_floating_point():
             x = (inputs.float() / 255 - self.mean) / self.deviation
         else:
-            x = (inputs.float().view(len(inputs), -1, 1, 1) - self.mean) / self.deviation
+            x = (inputs.float()[:, :, None, None] - self.mean) / self.deviation
         return forward(self.network, x)
 
     def readout(self, logits: torch.Tensor, features: torch.Tensor) -> Tuple[Optional[torch.Tensor], ...]:

@@ -122,6 +122,55 @@ def test_a_head_on_embeddings_and_its_scores(data, tmp_path):
     assert {l.split(",")[4] for l in lines[1:]} <= {"accept", "reject"}
 
 
+def test_thresholds_change_without_training(data, tmp_path):
+    out = tmp_path / "run"
+    assert run("train", "--data", data / "npy", *TASK, "--epochs", 2, "--validation", .5, "--out", out).returncode == 0
+
+    def rejected(*flags):
+        r = run("score", out, data / "npy" / "test.npy", *flags)
+        assert r.returncode == 0, r.stderr
+        return sum(l.endswith("reject") for l in r.stdout.splitlines()), r.stderr
+    assert rejected("--false-alarms", .3)[0] >= rejected("--false-alarms", .1)[0]
+    assert rejected("--tpr", .7)[0] == rejected("--false-alarms", .3)[0]
+    assert "excludes" in run("score", out, data / "npy" / "test.npy", "--tpr", .7, "--false-alarms", .3).stderr
+    r = run("threshold", out, "--false-alarms", .3)
+    assert r.returncode == 0 and "at most 30 % of ID inputs rejected, confidence 95 %" in r.stdout, r.stderr
+    n, line = rejected()
+    assert n == rejected("--false-alarms", .3)[0] and "at most 30 %" in line
+    import torch
+    import ood
+    loaded = ood.load_run(out)
+    value = float(next(l for l in r.stdout.splitlines() if l.startswith("threshold")).split()[1].rstrip(";"))
+    assert loaded.threshold() == pytest.approx(value) and loaded.threshold(.9) >= loaded.threshold()
+    assert not loaded.detect(torch.zeros(0, *loaded.mean.shape[1:2]))[2].numel()
+    line = one_line(run("threshold", out, "--false-alarms", .0001), 3)
+    assert "expected at least 29956 held-out scores to promise it" in line
+    line = one_line(run("threshold", out, "--false-alarms", 1.5), 2)
+    assert "--false-alarms: expected a share between 0 and 1, got 1.5" in line
+    (out / "threshold.json").write_text("{")
+    assert "expected false_alarms and confidence" in one_line(run("score", out, data / "npy" / "test.npy"), 3)
+
+
+def test_all_scores_are_fitted_again_with_other_parameters(data, tmp_path):
+    out = tmp_path / "run"
+    assert run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--bank", 100, "--out", out).returncode == 0
+
+    def bank():
+        raw = (out / "scores.safetensors").read_bytes()
+        header = json.loads(raw[8:8 + struct.unpack("<Q", raw[:8])[0]])
+        return header["scores.knn.bank"]["shape"][0], json.loads(header["__metadata__"]["scores"])["parameters"]["knn"]
+    assert bank() == (100, [50.])
+    r = run("fit", out, "--bank", 40, "--knn.k", 7)
+    assert r.returncode == 0 and "knn" in r.stdout and bank() == (40, [7.]), r.stderr
+    assert run("eval", out).returncode == 0
+    line = one_line(run("fit", out, "--knn.q", 7), 2)
+    assert "--knn.q" in line and "--knn.k" in line
+    r = run("fit", out, "--bank", 5)
+    assert r.returncode == 0 and "without knn: knn: expected at least k = 50 training rows, got 5" in r.stderr
+    (out / "scores.safetensors").unlink()
+    assert "scores.safetensors" in one_line(run("eval", out), 3)
+
+
 def test_scores_of_pictures_name_the_files(data, tmp_path):
     out = tmp_path / "run"
     assert run("train", "--data", data / "folder", *TASK, "--epochs", 3, "--out", out).returncode == 0
