@@ -1,6 +1,9 @@
 #include <algorithm>
+#include <cmath>
 #include <iostream>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "apps/ood/commands.h"
 #include "apps/ood/terminal.h"
@@ -13,20 +16,56 @@
 namespace ood::app {
 namespace {
 
-// Highest AUROC of the objective's own score first; of several OOD sets their mean.
-void rank(nlohmann::ordered_json& objectives) {
-  const auto auroc = [](const nlohmann::ordered_json& o) {
+using json = nlohmann::ordered_json;
+
+// Highest AUROC of the run's score first; of several OOD sets and seeds their mean.
+void rank(json& objectives) {
+  const auto auroc = [](const json& o) {
     double sum = 0;
-    for (const auto& [set, figures] : o.at("ood").items()) sum += figures.at("auroc").get<double>();
+    for (const auto& [set, figures] : o.at("ood").items())
+      sum += o.contains("over_seeds") ? o.at("over_seeds").at(set).at("mean").get<double>()
+                                      : figures.at("auroc").get<double>();
     return sum / static_cast<double>(o.at("ood").size());
   };
   std::stable_sort(objectives.begin(), objectives.end(),
                    [&](const auto& a, const auto& b) { return auroc(a) > auroc(b); });
 }
 
+// Mean and standard deviation of the AUROC of each OOD set over the runs of one objective, and every
+// run's; the rest of the entry is that of the first.
+void add_up_seeds(json& first, const std::vector<json>& runs) {
+  json over_seeds;
+  for (const auto& [set, unused] : first.at("ood").items()) {
+    std::vector<double> values;
+    for (const json& run : runs) values.push_back(run.at("ood").at(set).at("auroc"));
+    const auto n = static_cast<double>(values.size());
+    const double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+    double squares = 0;
+    for (const double v : values) squares += (v - mean) * (v - mean);
+    over_seeds[set] = {
+        {"mean", mean}, {"sd", n > 1 ? std::sqrt(squares / (n - 1)) : 0.0}, {"runs", values}};
+  }
+  first["over_seeds"] = std::move(over_seeds);
+}
+
 struct Compare {
   RunOptions options;
   std::string names = "all", out, config;
+  std::int64_t seeds = 1;
+
+  // What there is so far.
+  void write_results(json& results, const std::map<std::string, std::vector<json>>& runs) const {
+    results["objectives"] = json::array();
+    for (const auto& [name, of_seeds] : runs) {
+      if (of_seeds.empty()) continue;
+      json entry = of_seeds.front();
+      if (seeds > 1) add_up_seeds(entry, of_seeds);
+      results["objectives"].push_back(std::move(entry));
+    }
+    rank(results["objectives"]);
+    write_file(out + "/results.json", results.dump(1) + "\n");
+    write_file(out + "/report.html", report::html(results));
+  }
 
   std::vector<std::string> objectives_to_run() const {
     if (names != "all") return split(names);
@@ -50,30 +89,35 @@ struct Compare {
     for (const auto& [name, unused] : options.parameters)
       if (std::find(wanted.begin(), wanted.end(), name) == wanted.end())
         throw UsageError("--" + name + ".*: " + name + " is not among the compared objectives");
+    if (seeds < 1) throw UsageError("--seeds: expected at least 1, got " + std::to_string(seeds));
     set_threads(options.threads);
     make_run_folder(out);
-    const Task task = make_task(task_options(options));
     RunOptions shared = options;
     shared.objective = names;
     write_file(out + "/config.toml", to_toml(shared));
-    auto results = results_header(shared, task);
-    results["objectives"] = nlohmann::ordered_json::array();
+    json results;
+    std::map<std::string, std::vector<json>> runs;
     std::string diverged;
-    for (const auto& name : wanted) {
-      RunOptions o = options;
-      o.objective = name;
-      try {
-        results["objectives"].push_back(train_run(o, task, out + "/" + name, Start::kAnew));
-      } catch (const DivergedError& e) {
-        diverged = with_flags(e.what());
-        std::cerr << "ood compare: " << diverged << "; going on without it\n";
-        continue;
+    for (std::int64_t i = 0; i < seeds; ++i) {
+      shared.seed = options.seed + i;
+      const Task task = make_task(task_options(shared));
+      if (i == 0) results = results_header(shared, task);
+      const std::string folder = out + (seeds > 1 ? "/seed-" + std::to_string(shared.seed) : "");
+      if (seeds > 1) make_run_folder(folder);
+      for (const auto& name : wanted) {
+        RunOptions o = shared;
+        o.objective = name;
+        try {
+          runs[name].push_back(train_run(o, task, folder + "/" + name, Start::kAnew));
+        } catch (const DivergedError& e) {
+          diverged = with_flags(e.what());
+          std::cerr << "ood compare: " << diverged << "; going on without it\n";
+          continue;
+        }
+        write_results(results, runs);
       }
-      rank(results["objectives"]);
-      write_file(out + "/results.json", results.dump(1) + "\n");
-      write_file(out + "/report.html", report::html(results));
     }
-    if (!results["objectives"].empty())
+    if (results.contains("objectives"))
       std::cout << report::table(results) << "report: " << out << "/report.html\n";
     if (!diverged.empty()) throw DivergedError(diverged);
   }
@@ -90,6 +134,11 @@ void add_compare(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--out", state->out, "folder for the comparison, a run folder in it each")
       ->type_name("DIR")
+      ->capture_default_str();
+  command
+      ->add_option("--seeds", state->seeds,
+                   "train with N seeds from --seed on; mean, spread and every run are reported")
+      ->type_name("N")
       ->capture_default_str();
   command
       ->add_option("--config", state->config, "TOML file with such options; flags stand above it")

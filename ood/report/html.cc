@@ -173,6 +173,28 @@ void comparison(std::ostream& out, const json& r) {
            "would accept them first.</p>";
 }
 
+// Of a comparison with several seeds; everything else in the report is of the first.
+void over_seeds(std::ostream& out, const json& r) {
+  const auto& first = r.at("objectives").at(0);
+  if (!first.contains("over_seeds")) return;
+  out << "<h2>Over seeds</h2><p class=\"muted\">AUROC: mean and standard deviation over trainings "
+         "with other seeds, and each of them. All other figures are of the first seed.</p>"
+         "<div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">objective"
+         "</th><th class=\"l\">OOD "
+         "set</th><th>mean</th><th>deviation</th><th>runs</th></tr></thead>"
+         "<tbody>";
+  for (const auto& o : r.at("objectives"))
+    for (const auto& [set, f] : o.at("over_seeds").items()) {
+      out << "<tr><td class=\"l\">" << escape(o.at("objective")) << "</td><td class=\"l\">"
+          << escape(set) << "</td><td data-name=\"mean\">" << fixed(f.at("mean"), 3)
+          << "</td><td data-name=\"deviation\">" << fixed(f.at("sd"), 3)
+          << "</td><td data-name=\"runs\">";
+      for (const auto& v : f.at("runs")) out << fixed(v, 3) << " ";
+      out << "</td></tr>";
+    }
+  out << "</tbody></table></div>";
+}
+
 void dots_and_roc(std::ostream& out, const json& r) {
   std::vector<std::pair<std::string, std::string>> names;
   for (const auto& o : r.at("objectives"))
@@ -322,6 +344,7 @@ std::string html(const json& r) {
       << escape(r.at("data")) << "</title><style>" << kStyle << "</style></head><body><main>";
   introduction(out, r);
   comparison(out, r);
+  over_seeds(out, r);
   dots_and_roc(out, r);
   histograms(out, r);
   training(out, r);

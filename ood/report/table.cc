@@ -42,6 +42,16 @@ std::string table(const nlohmann::ordered_json& results) {
     line.erase(line.find_last_not_of(' ') + 1);
     out << line << "\n";
   }
+  for (const auto& o : results.at("objectives"))
+    if (o.contains("over_seeds"))
+      for (const auto& [set, f] : o.at("over_seeds").items()) {
+        out << o.at("objective").get<std::string>() << ", " << set << ", AUROC over "
+            << f.at("runs").size() << " seeds: " << fixed(f.at("mean")) << " +- "
+            << fixed(f.at("sd")) << " (";
+        for (std::size_t i = 0; i < f.at("runs").size(); ++i)
+          out << (i > 0 ? " " : "") << fixed(f.at("runs").at(i));
+        out << ")\n";
+      }
   return out.str();
 }
 

@@ -160,6 +160,22 @@ def test_every_objective_trains(program, dataset, tmp_path):
         assert tested["ood"] == results[name]["ood"], name
 
 
+def test_seeds_are_summed_up(program, dataset, tmp_path):
+    out = tmp_path / "out"
+    r = program("compare", "--data", dataset, *QUICK, "--objectives", "cross_entropy,logit_norm", "--seeds", 3, "--out", out)
+    assert r.returncode == 0, r.stderr
+    for o in json.loads((out / "results.json").read_text())["objectives"]:
+        f = o["over_seeds"]["unknown"]
+        each = [json.loads((out / f"seed-{s}" / o["objective"] / "results.json").read_text())["objectives"][0]["ood"]["unknown"]["auroc"]
+                for s in range(3)]
+        assert f["runs"] == each and f["mean"] == pytest.approx(sum(each) / 3)
+        assert f["sd"] == pytest.approx((sum((v - f["mean"]) ** 2 for v in each) / 2) ** .5)
+        assert f"AUROC over 3 seeds: {f['mean']:.4f}" in r.stdout
+    assert "Over seeds" in (out / "report.html").read_text()
+    r = program("compare", "--data", dataset, *QUICK, "--seeds", 0, "--out", tmp_path / "none")
+    assert r.returncode == 2 and "--seeds: expected at least 1, got 0" in r.stderr
+
+
 def test_a_network_without_anything_to_train_is_named(program, dataset, tmp_path):
     only_features = ["--objective", "ii", "--objective.cross_entropy", "0"]
     r = program("train", "--data", dataset, *QUICK, *only_features, "--model", "linear", "--out", tmp_path / "linear")
