@@ -80,11 +80,23 @@ std::int64_t FitData::classes() const {
   return labels.numel() == 0 ? 0 : labels.max().item<std::int64_t>() + 1;
 }
 
-const at::Tensor& FitData::mean() const {
-  if (!mean_.defined())
-    mean_ = class_sums(features, at::zeros({rows()}, at::kLong), 1).first.squeeze(0) /
-            static_cast<double>(rows());
-  return mean_;
+const at::Tensor& FitData::mean(bool normalized_rows) const {
+  auto& mean = mean_[normalized_rows];
+  if (!mean.defined())
+    mean = class_sums(normalized_rows ? normalized() : features, at::zeros({rows()}, at::kLong), 1)
+               .first.squeeze(0) /
+           static_cast<double>(rows());
+  return mean;
+}
+
+const Spread& FitData::spread(bool normalized_rows) const {
+  auto& slot = spread_[normalized_rows];
+  if (!slot) {
+    const auto& m = mean(normalized_rows);
+    const auto& x = normalized_rows ? normalized() : features;
+    slot = Spread{m, second_moment(x, m) / static_cast<double>(rows())};
+  }
+  return *slot;
 }
 
 at::Tensor FitData::in_bank(const at::Tensor& rows) const {
@@ -123,12 +135,9 @@ const Moments& FitData::moments(bool normalized_rows) const {
   const auto [sums, counts] = class_sums(x, labels, k);
   for (std::int64_t c = 0; c < k; ++c)
     TORCH_CHECK_VALUE(counts[c].item<std::int64_t>() > 0, "class ", c, " has no training rows");
-  Moments m;
-  m.means = sums / counts.unsqueeze(1).to(at::kDouble);
-  m.mean = sums.sum(0) / n;
-  m.total = second_moment(x, m.mean) / n;
-  const auto spread = m.means - m.mean;
-  m.within = m.total - spread.t().mm(spread * counts.unsqueeze(1).to(at::kDouble)) / n;
+  Moments m{spread(normalized_rows), sums / counts.unsqueeze(1).to(at::kDouble), {}};
+  const auto off = m.means - m.mean;
+  m.within = m.total - off.t().mm(off * counts.unsqueeze(1).to(at::kDouble)) / n;
   slot = std::move(m);
   return *slot;
 }

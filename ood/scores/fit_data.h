@@ -9,12 +9,16 @@
 
 namespace ood {
 
-/// Means and covariances of features by class, float64.
-struct Moments {
+/// Mean and covariance of all rows, float64.
+struct Spread {
+  at::Tensor mean;   ///< [D]
+  at::Tensor total;  ///< around it [D, D], divided by N
+};
+
+/// The same by class.
+struct Moments : Spread {
   at::Tensor means;   ///< of the classes [K, D]
-  at::Tensor mean;    ///< of all rows [D]
   at::Tensor within;  ///< covariance around the means of the classes [D, D], divided by N
-  at::Tensor total;   ///< covariance around the mean of all rows [D, D], divided by N
 };
 
 /// What scores are fitted to: ID training data as a trained network sees it, and its last layer.
@@ -33,13 +37,14 @@ class FitData {
   /// Of the last layer where it is given, else as many as the labels tell.
   std::int64_t classes() const;
 
-  /// Of the features, or of the features divided by their norms. A c10::ValueError names a class
-  /// without rows.
+  /// Of the features, or of the features divided by their norms.
+  const Spread& spread(bool normalized) const;
+  /// By class; a c10::ValueError names a class without rows.
   const Moments& moments(bool normalized) const;
   /// Those of `rows` [N, ...] that belong into a bank.
   at::Tensor in_bank(const at::Tensor& rows) const;
-  /// The mean of the features [D], float64.
-  const at::Tensor& mean() const;
+  /// The mean of the features, or of the normalised ones, [D], float64.
+  const at::Tensor& mean(bool normalized = false) const;
   /// The least of all features.
   double least() const;
   /// Weight and bias of the last layer, float64.
@@ -50,8 +55,10 @@ class FitData {
   const at::Tensor& normalized() const;
 
  private:
+  mutable std::array<std::optional<Spread>, 2> spread_;
   mutable std::array<std::optional<Moments>, 2> moments_;
-  mutable at::Tensor mean_, head_logits_, normalized_;
+  mutable std::array<at::Tensor, 2> mean_;
+  mutable at::Tensor head_logits_, normalized_;
   mutable std::optional<double> least_;
 };
 

@@ -24,7 +24,7 @@ struct Vim {
           "CVPR 2022",
       .pitfalls = "The principal space must be smaller than the features.",
       .uses = ScoreCard::kFeatures,
-      .fit = ScoreCard::kFeatures | ScoreCard::kHead | ScoreCard::kLabels,
+      .fit = ScoreCard::kFeatures | ScoreCard::kHead,
   };
   std::int64_t dimension = 0;
 
@@ -44,7 +44,7 @@ struct Vim {
                       principal);
     auto state = data.head();
     const auto origin = at::linalg_pinv(state[0]).mv(state[1]).neg();
-    const Moments& m = data.moments(false);
+    const Spread& m = data.spread(false);
     const auto off = (m.mean - origin).unsqueeze(1);
     const auto vectors = std::get<1>(at::linalg_eigh(m.total + off.mm(off.t())));
     const auto space = vectors.slice(1, 0, d - principal).contiguous();

@@ -54,6 +54,10 @@ void write_threshold_rule(const std::filesystem::path& folder, const ThresholdRu
   write_file(rule_file(folder), j.dump(1) + "\n");
 }
 
+void remove_threshold_rule(const std::filesystem::path& folder) {
+  std::filesystem::remove(rule_file(folder));
+}
+
 Threshold threshold_by(const ThresholdRule& rule, const std::vector<double>& held_out) {
   const auto share = [](const char* option, double v) {
     if (!(v > 0 && v < 1))

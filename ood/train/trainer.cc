@@ -17,6 +17,7 @@
 #include "ood/train/schedule.h"
 #include "ood/train/setup_warnings.h"
 #include "ood/train/step_inputs.h"
+#include "ood/train/threshold_rule.h"
 #include "ood/version.h"
 
 namespace ood {
@@ -347,7 +348,10 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out, S
   if (start == Start::kFresh && Checkpoints(out).any())
     throw UsageError(out.string() + ": holds an unfinished training; go on with `resume` " +
                      out.string() + ", or drop it with `overwrite`");
-  if (start != Start::kResume) write_file(out / "config.toml", to_toml(options));
+  if (start != Start::kResume) {
+    remove_threshold_rule(out);  // was set for the model before
+    write_file(out / "config.toml", to_toml(options));
+  }
   return Training(options, task, out, start).run();
 }
 

@@ -147,6 +147,8 @@ def test_thresholds_change_without_training(data, tmp_path):
     assert "expected at least 29956 held-out scores to promise it" in line
     line = one_line(run("threshold", out, "--false-alarms", 1.5), 2)
     assert "--false-alarms: expected a share between 0 and 1, got 1.5" in line
+    assert run("train", "--data", data / "npy", *TASK, "--epochs", 1, "--out", out).returncode == 0
+    assert not (out / "threshold.json").exists()  # another model, another promise
     (out / "threshold.json").write_text("{")
     assert "expected false_alarms and confidence" in one_line(run("score", out, data / "npy" / "test.npy"), 3)
 

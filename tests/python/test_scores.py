@@ -168,7 +168,7 @@ def test_missing_and_broken_training_data_are_named(name):
         d.fitted(name)
 
 
-@pytest.mark.parametrize("name", ["mds", "mds_pp", "rmds", "vim", "ctm", "she"])
+@pytest.mark.parametrize("name", ["mds", "mds_pp", "rmds", "ctm", "she"])
 def test_a_class_without_rows_is_named(name):
     d = Data()
     d.labels = torch.where(d.labels == 3, 2, d.labels)

@@ -285,9 +285,7 @@ class ViM(_OfFeatures):
         z, y = _known(features.detach(), labels)
         if z.shape[1] < self.d:
             self.d = z.shape[1] // 2
-        # The moments are of all rows: which class a row has plays no part.
-        self._fitted = self._score().fit(features=z.cpu().float(), labels=torch.arange(len(z)) % len(self.w),
-                                         weight=self.w.cpu(), bias=self.b.cpu())
+        self._fitted = self._score().fit(features=z.cpu().float(), weight=self.w.cpu(), bias=self.b.cpu())
         return self
 
 
