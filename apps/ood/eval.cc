@@ -32,8 +32,9 @@ struct Eval {
     const auto& objective = *loaded.trained.model.objective;
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
     const FittedScores scores = load_scores(folder);
-    result.update(evaluate(network, objective, loaded.task, scores,
-                           test_held_out(network, objective, loaded.task, scores, seed), seed));
+    const HeldOut held_out = test_held_out(network, objective, loaded.task, scores, seed);
+    result.update(evaluate(network, objective, loaded.task, scores, held_out,
+                           threshold_rule(folder, held_out.scores.size()), seed));
     auto results = results_header(loaded.options, loaded.task);
     results["objectives"] = {result};
     write_file(folder + "/eval.json", results.dump(1) + "\n");

@@ -80,7 +80,8 @@ struct ScoreCommand {
       write_file(out, csv.str());
     std::cerr << n << " inputs, " << accepted << " accepted, " << n - accepted
               << " rejected at threshold " << detector.threshold().value << " (at most "
-              << 100 * detector.rule().false_alarms << " % of ID inputs rejected)\n";
+              << 100 * detector.rule().false_alarms << " % of ID inputs rejected, confidence "
+              << 100 * detector.rule().confidence << " %)\n";
   }
 
  private:

@@ -69,6 +69,11 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "calibration(Tensor logits, Tensor labels, int bins=15) -> (float nll, float brier, float "
       "ece)",
       [](const at::Tensor& logits, const at::Tensor& labels_in, std::int64_t bins) {
+        TORCH_CHECK_VALUE(
+            logits.dim() == 2 && labels_in.dim() == 1 && labels_in.size(0) == logits.size(0) &&
+                bins >= 1,
+            "calibration: expected logits [N, K], labels [N] and at least 1 bin, got ",
+            logits.sizes(), ", ", labels_in.sizes(), " and ", bins);
         const auto log_p = numbers(logits.to(at::kDouble).log_softmax(-1), "logits");
         const auto labels = labels_in.to(at::kCPU, at::kLong).contiguous();
         const auto c = with_value_errors([&] {

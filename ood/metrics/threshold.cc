@@ -9,6 +9,9 @@
 namespace ood {
 namespace {
 
+// What rounding may add to a probability that is asked to be at most another.
+constexpr double kSlack = 1e-9;
+
 void check_share(const char* what, double v) {
   if (v > 0 && v < 1) return;
   std::ostringstream text;
@@ -44,11 +47,11 @@ std::int64_t allowed_above(std::int64_t n, double false_alarms, double confidenc
   double log_term = static_cast<double>(n) * std::log1p(-p), sum = 0;
   for (std::int64_t m = 0; m <= n; ++m) {
     sum += std::exp(log_term);
-    if (sum > level) return m - 1;
+    if (sum > level * (1 + kSlack)) return m - 1;
     log_term += std::log(static_cast<double>(n - m) / static_cast<double>(m + 1)) + std::log(p) -
                 std::log1p(-p);
   }
-  return n;
+  return n - 1;
 }
 
 double least_false_alarms(std::int64_t n, double confidence) {
@@ -59,7 +62,7 @@ std::int64_t held_out_needed(double false_alarms, double confidence) {
   check_share("false_alarms", false_alarms);
   check_share("confidence", confidence);
   const double n = std::log(1 - confidence) / std::log1p(-false_alarms);
-  return static_cast<std::int64_t>(std::ceil(n * (1 - 1e-9)));
+  return static_cast<std::int64_t>(std::ceil(std::min(n, 1e15) * (1 - kSlack)));
 }
 
 Threshold threshold_for(std::span<const double> held_out, double false_alarms, double confidence) {
@@ -75,7 +78,7 @@ Threshold threshold_for(std::span<const double> held_out, double false_alarms, d
   if (std::any_of(sorted.begin(), sorted.end(), [](double v) { return std::isnan(v); }))
     throw std::invalid_argument("threshold: expected scores, got NaN");
   std::sort(sorted.begin(), sorted.end());
-  const auto m = allowed_above(n, false_alarms, confidence);
+  const auto m = std::clamp<std::int64_t>(allowed_above(n, false_alarms, confidence), 0, n - 1);
   const double value = sorted[static_cast<std::size_t>(n - m - 1)];
   // Ties at the threshold are accepted, too.
   const auto above = sorted.end() - std::upper_bound(sorted.begin(), sorted.end(), value);

@@ -1,4 +1,6 @@
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
 
 #include "ood/scores/logits.h"
 #include "ood/scores/register.h"
@@ -20,11 +22,12 @@ struct Entropy {
 };
 OOD_REGISTER_SCORE(Entropy);
 
-// p log p of a probability that rounds to 0 is 0, since its logarithm is finite.
+// p log p of a probability of 0 is 0, also of a masked logit of minus infinity.
 at::Tensor entropy_score(const at::Tensor& logits) {
   const auto dim = class_dim(logits);
   const auto log_p = wide_logits(logits).log_softmax(dim);
-  return (log_p.exp() * log_p).sum(dim).neg();
+  const auto p = log_p.exp();
+  return at::where(p.gt(0), p * log_p, at::zeros_like(p)).sum(dim).neg();
 }
 
 }  // namespace ood

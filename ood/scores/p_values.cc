@@ -16,13 +16,23 @@ at::Tensor p_values(const at::Tensor& scores_in, const at::Tensor& held_out_in) 
   const auto scores = scores_in.to(at::kDouble), held_out = held_out_in.to(at::kDouble);
   TORCH_CHECK_VALUE(held_out.dim() == 1 && held_out.size(0) > 0,
                     "p_values: expected scores of held-out ID data [M], got ", held_out.sizes());
-  TORCH_CHECK_VALUE(!scores.isnan().any().item<bool>() && !held_out.isnan().any().item<bool>(),
-                    "p_values: expected scores, got NaN");
+  const auto bad = scores.isnan().nonzero();
+  TORCH_CHECK_VALUE(bad.numel() == 0, "p_values: expected scores, got NaN in row ",
+                    bad.numel() > 0 ? bad[0][0].item<std::int64_t>() : 0);
+  TORCH_CHECK_VALUE(!held_out.isnan().any().item<bool>(),
+                    "p_values: expected held-out scores, got NaN");
   const auto sorted = std::get<0>(held_out.sort());
   const auto below = at::searchsorted(sorted, scores.contiguous());  // how many are lower
   const auto m = static_cast<double>(sorted.size(0));
   return (m + 1.0 - below.to(at::kDouble)) / (m + 1.0);
 }
+
+namespace {
+
+// How far below the least plain p-value a tail goes, as a logarithm.
+constexpr double kTailDepth = 10;
+
+}  // namespace
 
 at::Tensor log_tail_p_values(const at::Tensor& scores_in, const at::Tensor& held_out_in) {
   const auto plain = p_values(scores_in, held_out_in).log();
@@ -35,7 +45,8 @@ at::Tensor log_tail_p_values(const at::Tensor& scores_in, const at::Tensor& held
   const double excess = (sorted.slice(0, n - m) - u).mean().item<double>();
   if (!(excess > 0) || !std::isfinite(excess)) return plain;
   const double start = std::log(static_cast<double>(1 + m) / static_cast<double>(1 + n));
-  return at::where(scores.gt(u), start - (scores - u) / excess, plain);
+  const double least = -std::log(static_cast<double>(1 + n)) - kTailDepth;
+  return at::where(scores.gt(u), (start - (scores - u) / excess).clamp_min(least), plain);
 }
 
 Join parse_join(std::string_view name) {

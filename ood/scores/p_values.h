@@ -21,6 +21,7 @@ at::Tensor p_values(const at::Tensor& scores, const at::Tensor& held_out);
 ///
 ///   s > u:  p = (1 + m) / (1 + M) exp(-(s - u) / e)
 ///
+/// down to exp(-10) / (1 + M), so that no member outvotes all others where its tail is another one.
 /// They are no guarantee of their own. A score made of them ranks and is given a threshold, where of
 /// few held-out scores the plain ones would tie and accept everything.
 at::Tensor log_tail_p_values(const at::Tensor& scores, const at::Tensor& held_out);

@@ -71,6 +71,12 @@ void check_fit(const ScoreEntry& s, const FitData& d) {
     check_matrix(s.name, "weights of the last layer", d.weight);
     TORCH_CHECK_VALUE(d.weight.size(1) == d.dimension(), s.name, ": expected weights [K, ",
                       d.dimension(), "], got ", d.weight.sizes());
+    TORCH_CHECK_VALUE(d.weight.isfinite().all().item<bool>(), s.name,
+                      ": expected finite weights of the last layer, got NaN or infinity");
+    TORCH_CHECK_VALUE(
+        !d.bias.defined() || (d.bias.dim() == 1 && d.bias.size(0) == d.weight.size(0)), s.name,
+        ": expected a bias [", d.weight.size(0), "], got ",
+        d.bias.defined() ? d.bias.sizes() : at::IntArrayRef());
   }
   if (needs & Need::kLabels) {
     const auto rows = (needs & Need::kFeatures ? d.features : d.logits).size(0);
@@ -139,15 +145,18 @@ at::Tensor compute_score(const ScoreEntry& score, Numbers parameters, const Netw
                       width, "], as it was fitted to, got ", output.features.sizes());
   }
   const at::NoGradGuard no_grad;
-  return score.compute(parameters, output, state);
+  // In float32 the softmax of a sure network is exactly 1 for many inputs, which then tie.
+  return score.compute(
+      parameters,
+      {output.logits.defined() ? output.logits.to(at::kDouble) : at::Tensor(), output.features},
+      state);
 }
 
 at::Tensor own_score(const Readout& readout, std::string_view score, const at::Tensor& features) {
   if (readout.score.defined()) return readout.score;
   if (!readout.logits.defined()) return {};
-  // In float32 the softmax of a sure network is exactly 1 for many inputs, which then tie.
   const ScoreEntry& entry = get_score(score);
-  return compute_score(entry, entry.defaults(), {readout.logits.to(at::kDouble), features}, {});
+  return compute_score(entry, entry.defaults(), {readout.logits, features}, {});
 }
 
 std::string scores_json() {

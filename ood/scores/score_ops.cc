@@ -2,6 +2,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include "ood/ops/by_type.h"
 #include "ood/scores/fit_data.h"
 #include "ood/scores/logits.h"
 #include "ood/scores/score.h"
@@ -12,19 +13,22 @@ namespace {
 using at::Tensor;
 using Optional = std::optional<Tensor>;
 
+// Half types as float32, on the CPU; undefined where not given.
+Tensor given(const Optional& t) { return t ? ops::widened(t->detach().to(at::kCPU)) : Tensor(); }
+
 // The state of one score after that of another; what several need is computed once.
 std::vector<Tensor> fit_op(const std::vector<std::string>& scores, Numbers parameters,
                            const Optional& logits, const Optional& features, const Optional& labels,
                            const Optional& weight, const Optional& bias,
                            const Optional& held_out_logits, const Optional& held_out_labels) {
   FitData d;
-  d.logits = logits.value_or(Tensor());
-  d.features = features.value_or(Tensor());
-  d.labels = labels.value_or(Tensor());
-  d.weight = weight.value_or(Tensor());
-  d.bias = bias.value_or(Tensor());
-  d.held_out_logits = held_out_logits.value_or(Tensor());
-  d.held_out_labels = held_out_labels.value_or(Tensor());
+  d.logits = given(logits);
+  d.features = given(features);
+  d.labels = given(labels);
+  d.weight = given(weight);
+  d.bias = given(bias);
+  d.held_out_logits = given(held_out_logits);
+  d.held_out_labels = given(held_out_labels);
   std::vector<Tensor> all;
   for (const auto& name : scores) {
     const ScoreEntry& entry = get_score(name);
@@ -39,8 +43,7 @@ std::vector<Tensor> fit_op(const std::vector<std::string>& scores, Numbers param
 
 Tensor compute_op(std::string_view score, Numbers parameters, const Optional& logits,
                   const Optional& features, Tensors state) {
-  return compute_score(get_score(score), parameters,
-                       {logits.value_or(Tensor()), features.value_or(Tensor())}, state);
+  return compute_score(get_score(score), parameters, {given(logits), given(features)}, state);
 }
 
 }  // namespace

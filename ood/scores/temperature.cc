@@ -1,8 +1,10 @@
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/gather.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "ood/scores/fit_data.h"
 #include "ood/scores/logits.h"
@@ -26,19 +28,19 @@ struct Temperature {
   static constexpr auto kState = std::array<std::string_view, 1>{"temperature"};
 
   // With b = 1 / T: NLL(b) = mean logsumexp(b f) - b f_y is convex, NLL' = mean E_p f - f_y,
-  // NLL'' = mean Var_p f. Newton's step where it stays in the bracket, else its middle.
+  // NLL'' = mean Var_p f. Newton's step where it stays in the bracket and is half of the last,
+  // else the bracket's middle.
   std::vector<at::Tensor> fit(const FitData& data) const {
-    const auto f = data.held_out_logits.to(at::kDouble);
-    const auto own = f.gather(1, data.held_out_labels.unsqueeze(1)).squeeze(1);
-    double low = 0.01, high = 100, b = 1;
+    const auto logits = data.held_out_logits.to(at::kDouble).contiguous();
+    const auto labels = data.held_out_labels.contiguous();
+    double low = 0.01, high = 100, b = 1, last = high;
     for (int i = 0; i < 100 && high / low > 1 + 1e-14; ++i) {
-      const auto p = (f * b).softmax(1);
-      const auto mean = (p * f).sum(1);
-      const double slope = (mean - own).mean().item<double>();
-      const double curve = ((p * f.square()).sum(1) - mean.square()).mean().item<double>();
+      const auto [slope, curve] = derivatives(logits, labels, b);
       (slope > 0 ? high : low) = b;
       const double newton = b - slope / curve;
-      const double next = newton > low && newton < high ? newton : std::sqrt(low * high);
+      const bool converges = newton > low && newton < high && std::abs(newton - b) <= last / 2;
+      const double next = converges ? newton : std::sqrt(low * high);
+      last = std::abs(next - b);
       if (std::abs(next - b) <= 1e-12 * b) break;
       b = next;
     }
@@ -46,6 +48,36 @@ struct Temperature {
   }
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {
     return msp_score(o.logits.to(at::kDouble) / state[0]);
+  }
+
+ private:
+  // NLL' and NLL''; a dozen tensor operations a step would cost more than the rest of the fit.
+  static std::pair<double, double> derivatives(const at::Tensor& logits, const at::Tensor& labels,
+                                               double b) {
+    const auto n = logits.size(0), k = logits.size(1);
+    const auto* f = logits.const_data_ptr<double>();
+    const auto* y = labels.const_data_ptr<std::int64_t>();
+    std::vector<double> slopes(static_cast<std::size_t>(n)), curves(slopes.size());
+    at::parallel_for(0, n, 64, [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = begin; i < end; ++i) {
+        const double* row = f + i * k;
+        const double own = row[y[i]], most = *std::max_element(row, row + k);
+        double sum = 0, first = 0, second = 0;  // of differences to the own logit
+        for (std::int64_t j = 0; j < k; ++j) {
+          const double e = std::exp(b * (row[j] - most)), off = row[j] - own;
+          sum += e;
+          first += e * off;
+          second += e * off * off;
+        }
+        const auto at = static_cast<std::size_t>(i);
+        slopes[at] = first / sum;
+        curves[at] = second / sum - slopes[at] * slopes[at];
+      }
+    });
+    const auto mean = [&](const std::vector<double>& v) {
+      return std::accumulate(v.begin(), v.end(), 0.0) / static_cast<double>(n);
+    };
+    return {mean(slopes), mean(curves)};
   }
 };
 OOD_REGISTER_SCORE(Temperature);

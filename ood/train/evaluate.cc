@@ -141,7 +141,8 @@ double accuracy(const at::Tensor& evidence, const at::Tensor& labels) {
 }
 
 json evaluate(Classifier& network, const Objective& objective, const Task& task,
-              const FittedScores& scores, const HeldOut& held_out, std::uint64_t seed) {
+              const FittedScores& scores, const HeldOut& held_out, const ThresholdRule& rule,
+              std::uint64_t seed) {
   const torch::NoGradGuard no_grad;
   const std::string default_score = scores.default_score(objective);
   json result;
@@ -161,15 +162,15 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   result["test_samples"] = task.test.size();
   if (!held_out.scores.empty()) {
     result["validation_accuracy"] = or_null(held_out.accuracy);
-    const auto rule = threshold_rule({}, held_out.scores.size());
     result["false_alarms"] = rule.false_alarms;
     result["threshold"] = threshold_by(rule, held_out.scores).value;
   }
   json own = json::object(), by_score = json::object(), curves = json::object();
-  for (const std::string& score : scores.names(objective)) {
+  auto unavailable = scores.unavailable();
+  const auto add = [&](const std::string& score) {
     const bool is_default = score == default_score;
     const auto of_id = scores.compute(score, objective, id);
-    if (!of_id.defined()) continue;
+    if (!of_id.defined()) return;
     const auto id_scores = score_numbers(of_id, "the test data");
     for (const auto& [name, output] : sets) {
       const auto ood_scores =
@@ -195,12 +196,22 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
       for (const auto& p : roc_curve(id_scores, ood_scores)) roc.push_back({p.x, p.y});
       curves[name] = {{"roc", roc}, {"histogram", histogram(id_scores, ood_scores)}};
     }
+  };
+  for (const std::string& score : scores.names(objective)) {
+    try {
+      add(score);
+    } catch (const DivergedError& e) {
+      // One score of many: its NaN is no reason to lose the others.
+      if (score == default_score || score == objective.entry().score) throw;
+      by_score.erase(score);
+      unavailable[score] = e.what();
+    }
   }
   result["ood"] = own;
   result["scores"] = by_score;
   for (const auto& [score, by_set] : by_score.items())
     if (const auto means = group_means(by_set); !means.empty()) result["groups"][score] = means;
-  result["unavailable_scores"] = scores.unavailable();
+  result["unavailable_scores"] = unavailable;
   result["curves"] = curves;
   return result;
 }

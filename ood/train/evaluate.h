@@ -6,6 +6,7 @@
 #include "ood/data/task.h"
 #include "ood/models/classifier.h"
 #include "ood/train/fitted_scores.h"
+#include "ood/train/threshold_rule.h"
 
 namespace ood {
 
@@ -28,14 +29,14 @@ HeldOut test_held_out(Classifier& network, const Objective& objective, const Tas
 
 /// Tests the network: accuracy, and for every OOD test set how well each score detects it.
 ///   score (the run's) and its members, own_score (the objective's), accuracy (null for an
-///   objective that does not classify), threshold (95 % of the held-out ID data accepted by
-///   `score`), calibration (nll, brier, ece of the classes' logits), ood: {set: {auroc, auroc_low,
+///   objective that does not classify), threshold of `score` and the false_alarms it
+///   promises, calibration (nll, brier, ece of the classes' logits), ood: {set: {auroc, auroc_low,
 ///   auroc_high, aupr_in, aupr_out, fpr95, fpr95_ood, detection_error, oscr, ccr_at_fpr, aurc,
 ///   augrc}} by `score`, scores: {score: {set: {auroc, ..., detection_error}}}, groups: {score:
 ///   {group: unweighted means over its sets}}, unavailable_scores: {score: reason}, curves: {set:
 ///   {roc, histogram}} by `score`
 nlohmann::ordered_json evaluate(Classifier& network, const Objective& objective, const Task& task,
                                 const FittedScores& scores, const HeldOut& held_out,
-                                std::uint64_t seed);
+                                const ThresholdRule& rule, std::uint64_t seed);
 
 }  // namespace ood

@@ -26,6 +26,11 @@ std::vector<double> parameters_of(const ScoreEntry& entry, const ScoreParameters
     if (const auto it = own->second.find(std::string(entry.parameters[i].name));
         it != own->second.end())
       values[i] = it->second;
+  try {
+    check_parameters(entry.name, entry.parameters, values);
+  } catch (const c10::Error& e) {
+    throw UsageError(e.what_without_backtrace());
+  }
   return values;
 }
 
@@ -125,9 +130,7 @@ at::Tensor FittedScores::member(const std::string& name, const Objective& object
   const ScoreEntry& s = get_score(name);
   if (s.uses & ScoreCard::kLogits && !readout.logits.defined()) return {};
   const auto& [parameters, state] = fitted_.at(name);
-  // In float32 the softmax of a sure network is exactly 1 for many inputs, which then tie.
-  const auto logits = readout.logits.defined() ? readout.logits.to(torch::kDouble) : at::Tensor();
-  return compute_score(s, parameters, {logits, output.features}, state);
+  return compute_score(s, parameters, {readout.logits, output.features}, state);
 }
 
 at::Tensor FittedScores::compute(const std::string& name, const Objective& objective,

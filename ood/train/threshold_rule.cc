@@ -62,10 +62,11 @@ Threshold threshold_by(const ThresholdRule& rule, const std::vector<double>& hel
   const auto share = [](const char* option, double v) {
     if (!(v > 0 && v < 1))
       throw UsageError(std::string("`") + option + "`: expected a share between 0 and 1, got " +
-                       std::to_string(v));
+                       short_number(v));
   };
   if (held_out.empty())
-    throw DataError("has no held-out scores to set a threshold by; train with `validation`");
+    throw DataError(
+        "the run has no held-out scores to set a threshold by; train with `validation`");
   share("false-alarms", rule.false_alarms);
   share("confidence", rule.confidence);
   const auto needed = held_out_needed(rule.false_alarms, rule.confidence);

@@ -277,7 +277,8 @@ class Training {
     result["seconds"] = seconds;
     result["steps"] = steps;
     if (best) result["best_step"] = at_.best_step;
-    result.update(evaluate(*model_.network, *model_.objective, task_, scores, held_out, seed()));
+    result.update(evaluate(*model_.network, *model_.objective, task_, scores, held_out,
+                           threshold_rule(out_, held_out.scores.size()), seed()));
     result["training"] = training_curves(read_metrics(out_));
     json file = results_header(o_, task_);
     file["objectives"] = {result};

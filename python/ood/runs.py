@@ -50,6 +50,14 @@ def write_safetensors(path: Union[str, pathlib.Path], tensors: Dict[str, torch.T
     pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
 
 
+def _threshold_rule(path: pathlib.Path) -> dict:
+    try:
+        rule = json.loads(path.read_text())
+        return {"false_alarms": float(rule["false_alarms"]), "confidence": float(rule["confidence"])}
+    except (ValueError, KeyError, TypeError) as e:
+        raise ValueError(f"{path}: expected false_alarms and confidence, found other contents") from e
+
+
 FORMAT = "5"  # of the program's model.safetensors
 
 
@@ -78,7 +86,7 @@ class Run(torch.nn.Module):
                         for name, values in about["parameters"].items()}
         self._references = [tensors[f"joint.{m}"] for m in self.members]
         rule = path.with_name("threshold.json")
-        self._rule = json.loads(rule.read_text()) if rule.exists() else {}
+        self._rule = _threshold_rule(rule) if rule.exists() else {}
         outputs = len(tensors["fc.weight"])
         self.network = make_network(d["model"], d["channels"], d["height"], d["width"], outputs, "fc.bias" in tensors)
         own = set(self.network.state_dict())
@@ -138,6 +146,8 @@ class Run(torch.nn.Module):
             false_alarms = 1 - tpr
         if confidence is None:
             confidence = self._rule.get("confidence", 0.95)
+        if not 0 < confidence < 1:
+            raise ValueError(f"threshold: expected a confidence between 0 and 1, got {confidence}")
         if false_alarms is None:
             least = -math.expm1(math.log1p(-confidence) / max(len(self.validation_scores), 1))
             false_alarms = self._rule.get("false_alarms", max(0.05, least))

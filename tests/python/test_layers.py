@@ -78,6 +78,7 @@ MAY_NAME = {
     "ood/metrics/threshold.cc": "the statistical term",
     "ood/train/threshold_rule.cc": "the statistical term",
     "python/ood/runs.py": "the statistical term",
+    "apps/ood/score.cc": "the statistical term",
     "apps/ood/doctor.cc": "computes one loss to see whether the library works",
     "python/ood/nn/_methods.py": "methods that classes had before the registry made them; their names stay",
     "python/ood/__init__.py": "an example in a docstring",

@@ -132,3 +132,24 @@ def test_bad_scores():
         ood.metrics.open_set(torch.tensor([float("nan")]), torch.tensor([True]), torch.ones(1))
     with pytest.raises(ValueError, match="answer for each"):
         ood.metrics.open_set(torch.ones(3), torch.tensor([True]), torch.ones(1))
+
+
+@pytest.mark.parametrize("confidence", [.5, .9, .95, .99])
+def test_few_held_out_scores_promise_their_maximum(confidence):
+    """At the least share that they can promise, where rounding decides."""
+    for n in range(1, 200):
+        least = -np.expm1(np.log1p(-confidence) / n)
+        t = ood.metrics.threshold_for(torch.arange(float(n)), least, confidence)
+        assert (t.value, t.above) == (n - 1, 0), n
+
+
+def test_extreme_promises():
+    with pytest.raises(ValueError, match="expected at least"):
+        ood.metrics.threshold_for(torch.arange(10.), 1e-20)
+    assert ood.metrics.threshold_for(torch.arange(10000.), .05, 1e-14).value >= 0
+
+
+def test_calibration_of_shapes_that_do_not_fit():
+    for logits, labels, bins in ((torch.rand(4, 3), torch.zeros(6).long(), 15), (torch.rand(4, 3), torch.zeros(4).long(), 0)):
+        with pytest.raises(ValueError, match="expected logits"):
+            ood.metrics.calibration(logits, labels, bins)

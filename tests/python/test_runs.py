@@ -145,6 +145,10 @@ def test_thresholds_change_without_training(data, tmp_path):
     assert not loaded.detect(torch.zeros(0, *loaded.mean.shape[1:2]))[2].numel()
     line = one_line(run("threshold", out, "--false-alarms", .0001), 3)
     assert "expected at least 29956 held-out scores to promise it" in line
+    assert json.loads((out / "results.json").read_text())["objectives"][0]["false_alarms"] < .3
+    assert run("eval", out).returncode == 0  # by the stored rule
+    assert json.loads((out / "eval.json").read_text())["objectives"][0]["false_alarms"] == .3
+    assert "--tpr: expected a share between 0 and 1, got 1" in one_line(run("threshold", out, "--tpr", 1), 2)
     line = one_line(run("threshold", out, "--false-alarms", 1.5), 2)
     assert "--false-alarms: expected a share between 0 and 1, got 1.5" in line
     assert run("train", "--data", data / "npy", *TASK, "--epochs", 1, "--out", out).returncode == 0
@@ -167,6 +171,7 @@ def test_all_scores_are_fitted_again_with_other_parameters(data, tmp_path):
     assert run("eval", out).returncode == 0
     line = one_line(run("fit", out, "--knn.q", 7), 2)
     assert "--knn.q" in line and "--knn.k" in line
+    assert "mds_pp: expected ridge" in one_line(run("fit", out, "--mds_pp.ridge", -1), 2)
     r = run("fit", out, "--bank", 5)
     assert r.returncode == 0 and "without knn: knn: expected at least k = 50 training rows, got 5" in r.stderr
     (out / "scores.safetensors").unlink()

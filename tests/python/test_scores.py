@@ -325,6 +325,7 @@ def test_joint_score(method):
         h = np.sort(h.double().numpy())
         u, top = h[-11], h[-10:]  # of 50, not fewer than 10 are the tail
         tail = np.log(11 / 51) - (s.double().numpy() - u) / (top - u).mean()
+        tail = np.maximum(tail, -np.log(51) - 10)
         log_p[:, i] = np.where(s.double().numpy() > u, tail, log_p[:, i])
     want = {"fisher_tail": -2 * log_p.sum(1), "fisher": -2 * np.log(p).sum(1), "bonferroni": -3 * p.min(1),
             "benjamini_hochberg": -(3 * np.sort(p, 1) / [1, 2, 3]).min(1)}[method]
@@ -383,8 +384,11 @@ def test_false_alarm_promise_of_the_joint_score():
 def test_a_joint_score_does_not_tie_beyond_the_held_out_data():
     held_out = [torch.rand(60), torch.rand(60)]
     joint = ood.scores.Joint().fit(held_out)
-    far = joint([torch.tensor([2., 3., 3.]), torch.tensor([2., 2., 3.])])
+    far = joint([torch.tensor([1.05, 1.1, 1.1]), torch.tensor([1.05, 1.05, 1.1])])
     assert (far.diff() > 0).all() and far[0] > joint(held_out).max()
+    # No member outvotes the others.
+    one, both = joint([torch.tensor([1e9, 1.2]), torch.tensor([0., 1.2])])
+    assert one < both
 
 
 def test_maps_of_logits():
@@ -452,3 +456,30 @@ def test_defect_temperature_is_not_converged():
     ours = d.fitted("temperature").state["temperature"].item()
     nll = lambda t: torch.nn.functional.cross_entropy(d.held_out_logits / t, d.held_out_labels).item()
     assert nll(ours) <= nll(theirs) and abs(ours / theirs - 1) > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half, torch.float])
+def test_scores_of_any_floating_type_are_float64(dtype):
+    d = Data()
+    for name in ("msp", "energy", "entropy", "mds_pp", "knn"):
+        score = d.fitted(name)
+        got = score(logits=d.query_logits.to(dtype), features=d.queries.to(dtype))
+        assert got.dtype == torch.double and got.isfinite().all()
+    d.features = d.features.to(dtype)
+    assert d.score("mds").isfinite().all()
+
+
+def test_a_last_layer_that_does_not_fit():
+    d = Data()
+    d.bias = torch.zeros(3)
+    with pytest.raises(ValueError, match="expected a bias .5., got .3."):
+        d.fitted("fdbd")
+    d = Data()
+    d.weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="finite weights"):
+        d.fitted("fdbd")
+
+
+def test_entropy_of_a_masked_logit():
+    f = torch.tensor([[1., 2., -float("inf")]])
+    torch.testing.assert_close(ood.scores.entropy(f), ood.scores.entropy(f[:, :2]))
