@@ -73,6 +73,16 @@ Model initial_model(const ModelDescription& description, const std::string& init
   return model;
 }
 
+// Where the best epoch is chosen by held-out data, by the half that sets no threshold: the promise
+// of a threshold does not survive a choice by the same data.
+Samples selection_of(const RunOptions& o, const Task& task) {
+  if (o.patience == 0 || task.validation.size() < 2) return task.validation;
+  const auto rows =
+      held_out_halves(task.validation.size(), static_cast<std::uint64_t>(o.seed)).first;
+  return task.validation.select(
+      {rows.const_data_ptr<std::int64_t>(), rows.const_data_ptr<std::int64_t>() + rows.numel()});
+}
+
 // One training: the loop and what belongs to it.
 class Training {
  public:
@@ -87,6 +97,7 @@ class Training {
         optimizer_(o_, trainable(model_)),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
+        selection_(selection_of(options, task)),
         started_(std::chrono::steady_clock::now()) {
     if (total_ == 0)
       throw UsageError("`accumulate`: expected at most the " + std::to_string(micro_steps_) +
@@ -234,9 +245,9 @@ class Training {
     if (task_.validation.size() > 0) {
       const torch::NoGradGuard no_grad;
       const auto evidence =
-          model_.objective->readout(run_network(*model_.network, task_, task_.validation)).evidence;
+          model_.objective->readout(run_network(*model_.network, task_, selection_)).evidence;
       if (evidence.defined()) {
-        const double now = accuracy(evidence, task_.validation.labels);
+        const double now = accuracy(evidence, selection_.labels);
         end["validation_accuracy"] = now;
         at_.epochs_without_gain = now > at_.best_accuracy ? 0 : at_.epochs_without_gain + 1;
         if (now > at_.best_accuracy) {
@@ -297,6 +308,7 @@ class Training {
   Optimizer optimizer_;
   std::int64_t micro_steps_, total_;
   Position at_;
+  Samples selection_;  // the held-out data that an epoch is judged by
   std::unique_ptr<MetricsLog> log_;
   std::chrono::steady_clock::time_point started_;
 };
