@@ -2,6 +2,7 @@
 
 #include "apps/ood/commands.h"
 #include "ood/errors.h"
+#include "ood/train/run_folder.h"
 #include "ood/train/trainer.h"
 
 namespace ood::app {
@@ -17,6 +18,7 @@ struct Fit {
       if (threads > 0) o.threads = threads;
       set_threads(o.threads);
     });
+    const RunLock lock(folder);
     Trained& trained = loaded.trained;
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
     auto& network = *trained.model.network;
@@ -31,7 +33,8 @@ struct Fit {
       std::cerr << "ood fit: without " << name << ": " << reason << "\n";
     std::cout << "scores:";
     for (const auto& name : trained.scores.names(objective)) std::cout << " " << name;
-    std::cout << "\nwritten: " << folder << "/" << kScoresFile << "\n";
+    std::cout << "\nwritten: " << folder << "/" << kScoresFile
+              << "; results.json and report.html stay, see ood eval\n";
   }
 };
 
