@@ -1,7 +1,7 @@
 #include <iostream>
-#include <sstream>
 
 #include "apps/ood/commands.h"
+#include "apps/ood/parameter_text.h"
 #include "ood/registry/registry.h"
 
 namespace ood::app {
@@ -12,17 +12,8 @@ void print_table() {
     std::cout << e->name << "\n  " << e->summary << "\n  " << e->formula
               << "\n  score: " << e->score << "; OOD labels: " << e->ood_labels << "\n  "
               << e->paper << "\n";
-    for (const ParameterEntry& p : e->parameters)
-      std::cout << "  --objective." << p.name << " " << p.default_value << "  " << p.help << "; "
-                << p.range() << " (" << p.source << ")\n";
-    std::cout << "\n";
+    std::cout << parameter_lines("objective", e->parameters) << "\n";
   }
-}
-
-std::string default_of(const ParameterEntry& p) {
-  std::ostringstream text;
-  text << p.default_value;
-  return text.str();
 }
 
 // docs/objectives.md is this.
@@ -48,12 +39,7 @@ void print_markdown() {
                                                        : "each term over its own population")
               << "\n";
     if (!e->pitfalls.empty()) std::cout << "- Pitfall: " << e->pitfalls << "\n";
-    if (e->parameters.empty()) continue;
-    std::cout << "\n| parameter | default | range | meaning | where the default comes from "
-                 "|\n|---|---|---|---|---|\n";
-    for (const ParameterEntry& p : e->parameters)
-      std::cout << "| " << p.name << " | " << default_of(p) << " | " << p.range() << " | " << p.help
-                << " | " << p.source << " |\n";
+    std::cout << parameter_markdown(e->parameters);
   }
 }
 

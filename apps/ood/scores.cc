@@ -1,6 +1,7 @@
 #include <iostream>
 
 #include "apps/ood/commands.h"
+#include "apps/ood/parameter_text.h"
 #include "ood/scores/score.h"
 
 namespace ood::app {
@@ -24,10 +25,7 @@ void print_scores() {
   for (const ScoreEntry* s : scores()) {
     std::cout << s->name << "\n  " << s->summary << "\n  " << s->formula << "\n  of "
               << needs(s->uses) << "; fitted to " << needs(s->fit) << "\n  " << s->paper << "\n";
-    for (const ParameterEntry& p : s->parameters)
-      std::cout << "  --" << s->name << "." << p.name << " " << p.default_value << "  " << p.help
-                << "; " << p.range() << " (" << p.source << ")\n";
-    std::cout << "\n";
+    std::cout << parameter_lines(std::string(s->name), s->parameters) << "\n";
   }
 }
 
@@ -55,12 +53,7 @@ void print_scores_markdown() {
               << s->summary << "\n\n    " << s->formula << "\n\n- Class: `ood.scores."
               << s->class_name << "`\n- Paper: " << s->paper << "\n";
     if (!s->pitfalls.empty()) std::cout << "- Pitfall: " << s->pitfalls << "\n";
-    if (s->parameters.empty()) continue;
-    std::cout << "\n| parameter | default | range | meaning | where the default comes from "
-                 "|\n|---|---|---|---|---|\n";
-    for (const ParameterEntry& p : s->parameters)
-      std::cout << "| " << p.name << " | " << p.default_value << " | " << p.range() << " | "
-                << p.help << " | " << p.source << " |\n";
+    std::cout << parameter_markdown(s->parameters);
   }
 }
 

@@ -19,15 +19,26 @@ void check_share(const char* what, double v) {
   throw std::invalid_argument(text.str());
 }
 
-// P(Bin(n, p) <= m), term by term in logarithms.
-double binomial_cdf(std::int64_t m, std::int64_t n, double p) {
+// The largest m for which P(Bin(n, p) <= m), added up term by term, is not above what `exceeds` says.
+template <class Exceeds>
+std::int64_t last_before(std::int64_t n, double p, const Exceeds& exceeds) {
   double log_term = static_cast<double>(n) * std::log1p(-p), sum = 0;
-  for (std::int64_t i = 0; i <= std::min(m, n); ++i) {
+  for (std::int64_t m = 0; m <= n; ++m) {
     sum += std::exp(log_term);
-    log_term += std::log(static_cast<double>(n - i) / static_cast<double>(i + 1)) + std::log(p) -
+    if (exceeds(m, sum)) return m - 1;
+    log_term += std::log(static_cast<double>(n - m) / static_cast<double>(m + 1)) + std::log(p) -
                 std::log1p(-p);
   }
-  return std::min(sum, 1.0);
+  return n;
+}
+
+double binomial_cdf(std::int64_t m, std::int64_t n, double p) {
+  double at_m = 0;
+  last_before(n, p, [&](std::int64_t i, double sum) {
+    if (i <= m) at_m = sum;
+    return i >= m;
+  });
+  return std::min(at_m, 1.0);
 }
 
 // The p at which P(Bin(n, p) <= m), which falls with p, is `level`.
@@ -43,15 +54,9 @@ double where_cdf_is(double level, std::int64_t m, std::int64_t n) {
 }  // namespace
 
 std::int64_t allowed_above(std::int64_t n, double false_alarms, double confidence) {
-  const double p = false_alarms, level = 1 - confidence;
-  double log_term = static_cast<double>(n) * std::log1p(-p), sum = 0;
-  for (std::int64_t m = 0; m <= n; ++m) {
-    sum += std::exp(log_term);
-    if (sum > level * (1 + kSlack)) return m - 1;
-    log_term += std::log(static_cast<double>(n - m) / static_cast<double>(m + 1)) + std::log(p) -
-                std::log1p(-p);
-  }
-  return n - 1;
+  const double level = (1 - confidence) * (1 + kSlack);
+  return std::min(
+      last_before(n, false_alarms, [&](std::int64_t, double sum) { return sum > level; }), n - 1);
 }
 
 double least_false_alarms(std::int64_t n, double confidence) {

@@ -31,10 +31,7 @@ DirectLoss find(std::string_view name) {
                     "_direct_loss: no loss of the name ", name);
   const SliceEntry& slice = entry->slice;
   const std::size_t target = slice.prepare != nullptr ? 1 : slice.inputs.size();
-  const auto state = std::count_if(slice.state.begin(), slice.state.end(),
-                                   [](const State& s) { return s.in_loss && !s.training_only; });
-  const std::size_t inputs =
-      slice.prepare != nullptr ? 2 : target + 1 + static_cast<std::size_t>(state);
+  const std::size_t inputs = slice.prepare != nullptr ? 2 : target + 1 + entry->loss_state();
   return {entry->name,         inputs,          target,     entry->parameters.size(),
           entry->terms.size(), slice.composite, slice.parts};
 }

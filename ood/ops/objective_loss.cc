@@ -64,12 +64,11 @@ void check_counts(const ObjectiveEntry& entry, Numbers parameters, std::size_t i
 Losses objective_loss(const ObjectiveEntry& entry, Numbers parameters, Tensors given,
                       const ReductionOptions& o) {
   const SliceEntry& slice = entry.slice;
-  const auto of_loss = std::count_if(slice.state.begin(), slice.state.end(),
-                                     [](const State& s) { return s.in_loss && !s.training_only; });
+  const std::size_t of_loss = entry.loss_state();
   check_counts(entry, parameters, given.size(), entry.state(false).size());
-  TORCH_CHECK_VALUE(given.size() > slice.inputs.size() + static_cast<std::size_t>(of_loss),
-                    entry.name, ": expected ", slice.inputs.size(), " inputs, a target and ",
-                    of_loss, " tensors of its state, got ", given.size());
+  TORCH_CHECK_VALUE(given.size() > slice.inputs.size() + of_loss, entry.name, ": expected ",
+                    slice.inputs.size(), " inputs, a target and ", of_loss,
+                    " tensors of its state, got ", given.size());
   TORCH_CHECK_VALUE(!o.weight || !slice.outliers_through_head, entry.name,
                     ": takes no weights of rows");
   const std::size_t label = slice.inputs.size();

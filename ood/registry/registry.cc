@@ -105,6 +105,12 @@ std::vector<State> ObjectiveEntry::state(bool training) const {
   return all;
 }
 
+std::size_t ObjectiveEntry::loss_state() const {
+  return static_cast<std::size_t>(
+      std::count_if(slice.state.begin(), slice.state.end(),
+                    [](const State& s) { return s.in_loss && !s.training_only; }));
+}
+
 bool register_objective(ObjectiveEntry entry) {
   TORCH_CHECK(find_objective(entry.name) == nullptr, "objective \"", entry.name,
               "\" is registered twice");

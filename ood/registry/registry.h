@@ -91,6 +91,8 @@ struct ObjectiveEntry : Card {
   double value(Numbers values, std::string_view parameter) const;
   /// The state of a module, or of a training.
   std::vector<State> state(bool training) const;
+  /// How many tensors of the state of a module its loss reads.
+  std::size_t loss_state() const;
 };
 
 /// Sorted by name. Plug-ins that are loaded later appear in later calls.

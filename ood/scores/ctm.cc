@@ -21,7 +21,7 @@ struct Ctm {
   static constexpr auto kState = std::array<std::string_view, 1>{"means"};
 
   std::vector<at::Tensor> fit(const FitData& data) const {
-    return {unit_rows(data.moments(false).means)};
+    return {unit_rows(data.class_means(false))};
   }
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {
     return unit_rows(o.features.to(at::kDouble)).mm(state[0].t()).amax(1).neg();

@@ -17,7 +17,7 @@ struct Energy {
 OOD_REGISTER_SCORE(Energy);
 
 at::Tensor energy_score(const at::Tensor& logits) {
-  return wide_logits(logits).logsumexp(class_dim(logits)).neg();
+  return ops::widened(logits).logsumexp(class_dim(logits)).neg();
 }
 
 }  // namespace ood

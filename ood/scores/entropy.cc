@@ -25,7 +25,7 @@ OOD_REGISTER_SCORE(Entropy);
 // p log p of a probability of 0 is 0, also of a masked logit of minus infinity.
 at::Tensor entropy_score(const at::Tensor& logits) {
   const auto dim = class_dim(logits);
-  const auto log_p = wide_logits(logits).log_softmax(dim);
+  const auto log_p = ops::widened(logits).log_softmax(dim);
   const auto p = log_p.exp();
   return at::where(p.gt(0), p * log_p, at::zeros_like(p)).sum(dim).neg();
 }

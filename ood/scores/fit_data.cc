@@ -123,21 +123,28 @@ const at::Tensor& FitData::head_logits() const {
   return head_logits_;
 }
 
+const at::Tensor& FitData::class_means(bool normalized_rows) const {
+  auto& means = class_means_[normalized_rows];
+  if (means.defined()) return means;
+  const auto [sums, counts] =
+      class_sums(normalized_rows ? normalized() : features, labels, classes());
+  for (std::int64_t c = 0; c < classes(); ++c)
+    TORCH_CHECK_VALUE(counts[c].item<std::int64_t>() > 0, "class ", c, " has no training rows");
+  counts_ = counts;
+  return means = sums / counts.unsqueeze(1).to(at::kDouble);
+}
+
 // Around its mean, a class is what all rows are less what the means of the classes spread:
 //
 //   N within = N total - sum_k n_k (mu_k - mu)(mu_k - mu)^T
 const Moments& FitData::moments(bool normalized_rows) const {
   auto& slot = moments_[normalized_rows];
   if (slot) return *slot;
-  const auto& x = normalized_rows ? normalized() : features;
-  const auto n = static_cast<double>(rows());
-  const auto k = classes();
-  const auto [sums, counts] = class_sums(x, labels, k);
-  for (std::int64_t c = 0; c < k; ++c)
-    TORCH_CHECK_VALUE(counts[c].item<std::int64_t>() > 0, "class ", c, " has no training rows");
-  Moments m{spread(normalized_rows), sums / counts.unsqueeze(1).to(at::kDouble), {}};
+  const auto& means = class_means(normalized_rows);
+  Moments m{spread(normalized_rows), means, {}};
   const auto off = m.means - m.mean;
-  m.within = m.total - off.t().mm(off * counts.unsqueeze(1).to(at::kDouble)) / n;
+  m.within = m.total -
+             off.t().mm(off * counts_.unsqueeze(1).to(at::kDouble)) / static_cast<double>(rows());
   slot = std::move(m);
   return *slot;
 }

@@ -39,7 +39,9 @@ class FitData {
 
   /// Of the features, or of the features divided by their norms.
   const Spread& spread(bool normalized) const;
-  /// By class; a c10::ValueError names a class without rows.
+  /// Means of the classes [K, D] float64; a c10::ValueError names a class without rows.
+  const at::Tensor& class_means(bool normalized) const;
+  /// The same with covariances.
   const Moments& moments(bool normalized) const;
   /// Those of `rows` [N, ...] that belong into a bank.
   at::Tensor in_bank(const at::Tensor& rows) const;
@@ -57,7 +59,8 @@ class FitData {
  private:
   mutable std::array<std::optional<Spread>, 2> spread_;
   mutable std::array<std::optional<Moments>, 2> moments_;
-  mutable std::array<at::Tensor, 2> mean_;
+  mutable std::array<at::Tensor, 2> mean_, class_means_;
+  mutable at::Tensor counts_;
   mutable at::Tensor head_logits_, normalized_;
   mutable std::optional<double> least_;
 };

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include "ood/ops/by_type.h"
 
 /// The scores of logits that need no fit, as functions: logits [B, C] -> [B], or [B, C, ...] ->
 /// [B, ...]. Half types are computed in float32. The files of the scores have papers and formulas.
@@ -12,9 +12,7 @@ at::Tensor energy_score(const at::Tensor& logits);
 at::Tensor entropy_score(const at::Tensor& logits);
 at::Tensor margin_score(const at::Tensor& logits);
 
-/// The dimension of the classes, and logits in a type that does not round scores that differ to the
-/// same number.
-std::int64_t class_dim(const at::Tensor& logits);
-at::Tensor wide_logits(const at::Tensor& logits);
+/// The dimension of the classes.
+inline std::int64_t class_dim(const at::Tensor& logits) { return logits.dim() < 2 ? 0 : 1; }
 
 }  // namespace ood

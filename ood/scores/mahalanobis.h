@@ -22,4 +22,15 @@ struct Mahalanobis {
   }
 };
 
+/// The entry of the ridge in the table of such a score.
+template <class S>
+constexpr Parameter<S> ridge_parameter() {
+  return {"ridge",
+          &S::ridge,
+          0,
+          gaussian::kMaxRidge,
+          "times the mean variance is added to every variance",
+          "small beside every variance that float32 features resolve"};
+}
+
 }  // namespace ood

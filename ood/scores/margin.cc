@@ -26,7 +26,7 @@ at::Tensor margin_score(const at::Tensor& logits) {
   const auto dim = class_dim(logits);
   TORCH_CHECK_VALUE(logits.size(dim) >= 2, "margin: expected at least 2 classes, got ",
                     logits.size(dim));
-  const auto top = std::get<0>(wide_logits(logits).softmax(dim).topk(2, dim));
+  const auto top = std::get<0>(ops::widened(logits).softmax(dim).topk(2, dim));
   return top.select(dim, 1) - top.select(dim, 0);
 }
 

@@ -19,7 +19,7 @@ struct MaxLogit {
 OOD_REGISTER_SCORE(MaxLogit);
 
 at::Tensor max_logit_score(const at::Tensor& logits) {
-  return wide_logits(logits).amax(class_dim(logits)).neg();
+  return ops::widened(logits).amax(class_dim(logits)).neg();
 }
 
 }  // namespace ood

@@ -16,9 +16,7 @@ struct Mds : Mahalanobis {
       .fit = ScoreCard::kFeatures | ScoreCard::kLabels,
   };
   static constexpr auto kParameters = std::array{
-      Parameter<Mds>{"ridge", &Mds::ridge, 0, gaussian::kMaxRidge,
-                     "times the mean variance is added to every variance",
-                     "small beside every variance that float32 features resolve"},
+      ridge_parameter<Mds>(),
   };
   std::vector<at::Tensor> fit(const FitData& data) const { return fit_rows("mds", data, false); }
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {

@@ -16,9 +16,7 @@ struct MdsPp : Mahalanobis {
       .fit = ScoreCard::kFeatures | ScoreCard::kLabels,
   };
   static constexpr auto kParameters = std::array{
-      Parameter<MdsPp>{"ridge", &MdsPp::ridge, 0, gaussian::kMaxRidge,
-                       "times the mean variance is added to every variance",
-                       "small beside every variance that float32 features resolve"},
+      ridge_parameter<MdsPp>(),
   };
   std::vector<at::Tensor> fit(const FitData& data) const { return fit_rows("mds_pp", data, true); }
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {

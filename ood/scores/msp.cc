@@ -25,7 +25,7 @@ OOD_REGISTER_SCORE(Msp);
 
 at::Tensor msp_score(const at::Tensor& logits) {
   const auto dim = class_dim(logits);
-  return wide_logits(logits).softmax(dim).amax(dim).neg();
+  return ops::widened(logits).softmax(dim).amax(dim).neg();
 }
 
 }  // namespace ood

@@ -22,9 +22,7 @@ struct Rmds : Mahalanobis {
   static constexpr auto kParameters = std::array{
       Parameter<Rmds>{"normalize", &Rmds::normalize, 0, 1, "of features divided by their norms",
                       "Mahalanobis++; the first paper does not"},
-      Parameter<Rmds>{"ridge", &Rmds::ridge, 0, gaussian::kMaxRidge,
-                      "times the mean variance is added to every variance",
-                      "small beside every variance that float32 features resolve"},
+      ridge_parameter<Rmds>(),
   };
   static constexpr auto kState =
       std::array<std::string_view, 4>{"whitening", "means", "background_whitening", "mean"};

@@ -28,7 +28,7 @@ struct She {
     const auto [sums, counts] = class_sums(data.features, labels, data.classes());
     const auto count = counts.unsqueeze(1);
     auto state = data.head();
-    state.push_back(at::where(count.gt(0), sums / count, data.moments(false).means));
+    state.push_back(at::where(count.gt(0), sums / count, data.class_means(false)));
     return state;
   }
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {

@@ -93,11 +93,9 @@ std::vector<double> score_numbers(const at::Tensor& scores, const std::string& w
 
 namespace {
 
-std::optional<double> accuracy_of(const Objective& objective, const NetworkOutput& output,
-                                  const Samples& samples) {
-  const auto evidence = objective.readout(output).evidence;
-  if (!evidence.defined()) return std::nullopt;
-  return accuracy(evidence, samples.labels);
+std::optional<double> accuracy_of(const Readout& readout, const Samples& samples) {
+  if (!readout.evidence.defined()) return std::nullopt;
+  return accuracy(readout.evidence, samples.labels);
 }
 
 json or_null(const std::optional<double>& v) { return v ? json(*v) : json(nullptr); }
@@ -109,10 +107,10 @@ HeldOut test_held_out(Classifier& network, const Objective& objective, const Tas
   if (task.validation.size() == 0) return {};
   const torch::NoGradGuard no_grad;
   auto output = run_network(network, task, task.validation);
-  HeldOut h{accuracy_of(objective, output, task.validation), {}};
+  HeldOut h{accuracy_of(objective.readout(output), task.validation), {}};
   if (!scores.members().empty()) {
     const auto rows = held_out_halves(task.validation.size(), seed).second;
-    output = {output.logits.index_select(0, rows), output.features.index_select(0, rows)};
+    output = rows_of(output, rows);
   }
   h.scores = score_numbers(scores.compute(scores.default_score(objective), objective, output),
                            "held-out data");
@@ -150,11 +148,12 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   if (default_score == kJoint) result["members"] = scores.members();
   result["own_score"] = objective.entry().score;
   const auto id = run_network(network, task, task.test);
-  std::vector<std::pair<std::string, NetworkOutput>> sets;
+  const auto scores_of_id = scores.compute_all(objective, id);
+  std::vector<std::pair<std::string, std::map<std::string, at::Tensor>>> sets;
   for (const auto& [name, samples] : task.ood)
-    sets.emplace_back(name, run_network(network, task, samples));
+    sets.emplace_back(name, scores.compute_all(objective, run_network(network, task, samples)));
   const auto readout = objective.readout(id);
-  result["accuracy"] = or_null(accuracy_of(objective, id, task.test));
+  result["accuracy"] = or_null(accuracy_of(readout, task.test));
   if (readout.logits.defined())
     result["calibration"] = calibration_of(readout.logits, task.test.labels);
   const auto correct = readout.evidence.defined() ? correct_rows(readout.evidence, task.test.labels)
@@ -169,12 +168,11 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   auto unavailable = scores.unavailable();
   const auto add = [&](const std::string& score) {
     const bool is_default = score == default_score;
-    const auto of_id = scores.compute(score, objective, id);
+    const auto& of_id = scores_of_id.at(score);
     if (!of_id.defined()) return;
     const auto id_scores = score_numbers(of_id, "the test data");
-    for (const auto& [name, output] : sets) {
-      const auto ood_scores =
-          score_numbers(scores.compute(score, objective, output), "OOD set " + name);
+    for (const auto& [name, of_set] : sets) {
+      const auto ood_scores = score_numbers(of_set.at(score), "OOD set " + name);
       const json f = figures(detection(id_scores, ood_scores));
       by_score[score][name] = f;
       if (!is_default) continue;

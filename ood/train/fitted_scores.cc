@@ -34,10 +34,6 @@ std::vector<double> parameters_of(const ScoreEntry& entry, const ScoreParameters
   return values;
 }
 
-NetworkOutput rows_of(const NetworkOutput& output, const at::Tensor& rows) {
-  return {output.logits.index_select(0, rows), output.features.index_select(0, rows)};
-}
-
 // The last layer as far as it gives the logits of the classes; nothing where these are made
 // otherwise, say of distances to centers.
 void take_head(FitData& data, const Classifier& network, const NetworkOutput& output,
@@ -50,6 +46,10 @@ void take_head(FitData& data, const Classifier& network, const NetworkOutput& ou
 }
 
 }  // namespace
+
+NetworkOutput rows_of(const NetworkOutput& output, const at::Tensor& rows) {
+  return {output.logits.index_select(0, rows), output.features.index_select(0, rows)};
+}
 
 std::pair<at::Tensor, at::Tensor> held_out_halves(std::int64_t samples, std::uint64_t seed) {
   const auto order = torch::tensor(permutation(samples, seed, Purpose::kHeldOut, 0), torch::kLong);
@@ -107,7 +107,7 @@ void FittedScores::join(const Objective& objective, const NetworkOutput& held_ou
   if (members_.empty()) return;
   if (entry.uses_ood || readout.score.defined()) members_.emplace_back(kOwn);
   for (const auto& name : members_)
-    references_.push_back(std::get<0>(member(name, objective, held_out, readout).sort()));
+    references_.push_back(std::get<0>(single(name, objective, held_out, readout).sort()));
 }
 
 std::string FittedScores::default_score(const Objective& objective) const {
@@ -123,7 +123,7 @@ std::vector<std::string> FittedScores::names(const Objective& objective) const {
   return all;
 }
 
-at::Tensor FittedScores::member(const std::string& name, const Objective& objective,
+at::Tensor FittedScores::single(const std::string& name, const Objective& objective,
                                 const NetworkOutput& output, const Readout& readout) const {
   const std::string own(objective.entry().score);
   if (name == kOwn || name == own) return own_score(readout, own, output.features);
@@ -137,10 +137,25 @@ at::Tensor FittedScores::compute(const std::string& name, const Objective& objec
                                  const NetworkOutput& output) const {
   const torch::NoGradGuard no_grad;
   const auto readout = objective.readout(output);
-  if (name != kJoint) return member(name, objective, output, readout);
+  if (name != kJoint) return single(name, objective, output, readout);
   std::vector<at::Tensor> each;
-  for (const auto& m : members_) each.push_back(member(m, objective, output, readout));
+  for (const auto& m : members_) each.push_back(single(m, objective, output, readout));
   return joint_score(each, references_, Join::kFisherTail);
+}
+
+std::map<std::string, at::Tensor> FittedScores::compute_all(const Objective& objective,
+                                                            const NetworkOutput& output) const {
+  const torch::NoGradGuard no_grad;
+  const auto readout = objective.readout(output);
+  std::map<std::string, at::Tensor> all;
+  for (const auto& name : names(objective))
+    if (name != kJoint) all[name] = single(name, objective, output, readout);
+  if (members_.empty()) return all;
+  std::vector<at::Tensor> each;
+  for (const auto& m : members_)
+    each.push_back(all.at(m == kOwn ? std::string(objective.entry().score) : m));
+  all[kJoint] = joint_score(each, references_, Join::kFisherTail);
+  return all;
 }
 
 void FittedScores::write(TensorFile& file, bool all) const {

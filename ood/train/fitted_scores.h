@@ -53,6 +53,9 @@ class FittedScores {
   /// float64 [N]; undefined where the objective says nothing that the score is computed of.
   at::Tensor compute(const std::string& score, const Objective& objective,
                      const NetworkOutput& output) const;
+  /// The same of all names(), each computed once.
+  std::map<std::string, at::Tensor> compute_all(const Objective& objective,
+                                                const NetworkOutput& output) const;
 
   /// Into and from tensors and metadata of a file; only the members of the joint score, or all.
   void write(TensorFile& file, bool all) const;
@@ -63,7 +66,7 @@ class FittedScores {
     std::vector<double> parameters;
     std::vector<at::Tensor> state;
   };
-  at::Tensor member(const std::string& score, const Objective& objective,
+  at::Tensor single(const std::string& score, const Objective& objective,
                     const NetworkOutput& output, const Readout& readout) const;
   void join(const Objective& objective, const NetworkOutput& held_out);
 
@@ -72,6 +75,9 @@ class FittedScores {
   std::vector<std::string> members_;
   std::vector<at::Tensor> references_;  ///< scores of the members on held-out data
 };
+
+/// Some rows of an output.
+NetworkOutput rows_of(const NetworkOutput& output, const at::Tensor& rows);
 
 /// The two halves of held-out data, as indices; a function of seed and size.
 std::pair<at::Tensor, at::Tensor> held_out_halves(std::int64_t samples, std::uint64_t seed);

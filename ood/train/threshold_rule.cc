@@ -15,10 +15,6 @@ std::filesystem::path rule_file(const std::filesystem::path& folder) {
   return folder / "threshold.json";
 }
 
-}  // namespace
-
-namespace {
-
 std::optional<ThresholdRule> stored_rule(const std::filesystem::path& folder) {
   std::ifstream in(rule_file(folder));
   if (!in) return std::nullopt;
