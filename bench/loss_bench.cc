@@ -17,8 +17,8 @@ class Step {
         head_(torch::nn::Linear(kWidth, classes)) {
     core_.start(module_);
     for (const ood::Input& input : entry.slice.inputs) {
-      const bool wide = input.name == "features" ||
-                        (input.name == "embedding" && entry.slice.by_dimension);
+      const bool wide =
+          input.name == "features" || (input.name == "embedding" && entry.slice.by_dimension);
       inputs_.push_back(input.source == ood::Input::kFurther
                             ? torch::randn({rows})
                             : torch::randn({rows, wide ? kWidth : classes}));

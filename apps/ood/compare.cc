@@ -18,7 +18,8 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-// Highest AUROC of the run's score first; of several OOD sets and seeds their mean.
+// Highest AUROC of the run's score first, of several OOD sets and seeds their mean; what did not
+// learn last.
 void rank(json& objectives) {
   const auto auroc = [](const json& o) {
     double sum = 0;
@@ -27,8 +28,10 @@ void rank(json& objectives) {
                                       : figures.at("auroc").get<double>();
     return sum / static_cast<double>(o.at("ood").size());
   };
-  std::stable_sort(objectives.begin(), objectives.end(),
-                   [&](const auto& a, const auto& b) { return auroc(a) > auroc(b); });
+  std::stable_sort(objectives.begin(), objectives.end(), [&](const auto& a, const auto& b) {
+    const bool failed_a = !a.at("failure_signs").empty(), failed_b = !b.at("failure_signs").empty();
+    return failed_a != failed_b ? failed_b : auroc(a) > auroc(b);
+  });
 }
 
 // Mean and standard deviation of the AUROC of each OOD set over the runs of one objective, and every
@@ -46,12 +49,16 @@ void add_up_seeds(json& first, const std::vector<json>& runs) {
         {"mean", mean}, {"sd", n > 1 ? std::sqrt(squares / (n - 1)) : 0.0}, {"runs", values}};
   }
   first["over_seeds"] = std::move(over_seeds);
+  for (const json& run : runs)
+    for (const auto& sign : run.at("failure_signs"))
+      if (&run != &runs.front()) first["failure_signs"].push_back(sign);
 }
 
 struct Compare {
   RunOptions options;
   std::string names = "all", out, config;
   std::int64_t seeds = 1;
+  bool overwrite = false;
 
   // What there is so far.
   void write_results(json& results, const std::map<std::string, std::vector<json>>& runs) const {
@@ -74,6 +81,38 @@ struct Compare {
     return all;
   }
 
+  // What is to be done for each objective: an unfinished training goes on, a finished one is taken
+  // as it is. Before the first training, so that nothing is lost by a mistake in the settings.
+  std::map<std::string, Start> starts(const std::vector<std::string>& wanted,
+                                      const RunOptions& shared, const Task& task,
+                                      const std::string& folder) const {
+    std::map<std::string, Start> how;
+    for (const auto& name : wanted) {
+      RunOptions o = shared;
+      o.objective = name;
+      check_objective(o, task);
+      const std::string run = folder + "/" + name;
+      const Held held = overwrite ? Held::kNothing : held_by(run, o, task);
+      if (held == Held::kOther)
+        throw UsageError(run +
+                         ": holds a training with other settings or data; choose another folder "
+                         "with --out, or drop it with --overwrite");
+      how[name] = held == Held::kFinished     ? Start::kFresh
+                  : held == Held::kUnfinished ? Start::kResume
+                                              : Start::kAnew;
+    }
+    return how;
+  }
+
+  static json one_run(const RunOptions& o, const Task& task, const std::string& run, Start how) {
+    if (how == Start::kFresh) {
+      std::cerr << o.objective << ": finished before, in " << run << "\n";
+      return finished_result(run);
+    }
+    if (how != Start::kResume) return train_run(o, task, run, how);
+    return train_run(read_config(run + "/config.toml"), task, run, how);
+  }
+
   void run(const CLI::App& command) {
     apply_config(command, config, options);
     const auto wanted = objectives_to_run();
@@ -90,29 +129,42 @@ struct Compare {
       if (std::find(wanted.begin(), wanted.end(), name) == wanted.end())
         throw UsageError("--" + name + ".*: " + name + " is not among the compared objectives");
     if (seeds < 1) throw UsageError("--seeds: expected at least 1, got " + std::to_string(seeds));
+    for (const auto& name : wanted)
+      if (std::count(wanted.begin(), wanted.end(), name) > 1)
+        throw UsageError("--objectives: " + name + " is listed twice; expected it once");
+    if (options.unknown.empty() && options.ood_data.empty())
+      throw UsageError(
+          "expected OOD samples to compare by: --unknown CLASSES or --ood-data NAME=PATH");
     set_threads(options.threads);
     make_run_folder(out);
     RunOptions shared = options;
     shared.objective = names;
-    write_file(out + "/config.toml", to_toml(shared));
     json results;
     std::map<std::string, std::vector<json>> runs;
     std::string diverged;
     for (std::int64_t i = 0; i < seeds; ++i) {
       shared.seed = options.seed + i;
       const Task task = make_task(task_options(shared));
-      if (i == 0) results = results_header(shared, task);
+      if (i == 0) {
+        results = results_header(shared, task);
+        write_file(out + "/config.toml", to_toml(shared));
+      }
       const std::string folder = out + (seeds > 1 ? "/seed-" + std::to_string(shared.seed) : "");
       if (seeds > 1) make_run_folder(folder);
+      std::map<std::string, Start> how = starts(wanted, shared, task, folder);
       for (const auto& name : wanted) {
         RunOptions o = shared;
         o.objective = name;
         try {
-          runs[name].push_back(train_run(o, task, folder + "/" + name, Start::kAnew));
+          runs[name].push_back(one_run(o, task, folder + "/" + name, how.at(name)));
         } catch (const DivergedError& e) {
           diverged = with_flags(e.what());
           std::cerr << "ood compare: " << diverged << "; going on without it\n";
           continue;
+        } catch (const Interrupted& e) {
+          const std::string what = e.what();
+          throw Interrupted(name + ": " + what.substr(0, what.find(';')) +
+                            "; repeat the command to go on");
         }
         write_results(results, runs);
       }
@@ -140,6 +192,9 @@ void add_compare(CLI::App& app) {
                    "train with N seeds from --seed on; mean, spread and every run are reported")
       ->type_name("N")
       ->capture_default_str();
+  command->add_flag("--overwrite", state->overwrite,
+                    "train anew what the folder holds; without it unfinished trainings go on and "
+                    "finished ones are taken as they are");
   command
       ->add_option("--config", state->config, "TOML file with such options; flags stand above it")
       ->type_name("FILE");

@@ -5,6 +5,7 @@
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
 #include "ood/train/evaluate.h"
+#include "ood/train/failure_signs.h"
 #include "ood/train/safetensors.h"
 #include "ood/train/trainer.h"
 
@@ -12,12 +13,13 @@ namespace ood::app {
 namespace {
 
 struct Eval {
-  std::string folder;
+  std::string folder, data;
   std::vector<std::string> ood_data;
   std::int64_t limit_test = -1, threads = 0;
 
   void run() {
     auto loaded = load_run(folder, [&](RunOptions& o) {
+      if (!data.empty()) o.data = data;
       o.ood_data.insert(o.ood_data.end(), ood_data.begin(), ood_data.end());
       if (limit_test >= 0) o.limit_test = limit_test;
       if (threads > 0) o.threads = threads;
@@ -35,6 +37,7 @@ struct Eval {
     const HeldOut held_out = test_held_out(network, objective, loaded.task, scores, seed);
     result.update(evaluate(network, objective, loaded.task, scores, held_out,
                            threshold_rule(folder, held_out.scores.size()), seed));
+    result["failure_signs"] = failure_signs(network, objective, loaded.task, scores);
     auto results = results_header(loaded.options, loaded.task);
     results["objectives"] = {result};
     write_file(folder + "/eval.json", results.dump(1) + "\n");
@@ -52,6 +55,8 @@ void add_eval(CLI::App& app) {
   command->add_option("--ood-data", state->ood_data, "a further OOD test set; may be repeated")
       ->type_name("[near:|far:]NAME=PATH")
       ->allow_extra_args(false);
+  command->add_option("--data", state->data, "where the run's data is now; default: where it was")
+      ->type_name("PATH");
   command->add_option("--limit-test", state->limit_test, "at most N samples a test set; 0: all")
       ->type_name("N");
   add_threads(*command, state->threads);

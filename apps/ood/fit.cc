@@ -9,12 +9,13 @@ namespace ood::app {
 namespace {
 
 struct Fit {
-  std::string folder;
+  std::string folder, data;
   std::int64_t threads = 0, bank = -1;
   ScoreParameters parameters;
 
   void run() const {
     auto loaded = load_run(folder, [&](RunOptions& o) {
+      if (!data.empty()) o.data = data;
       if (threads > 0) o.threads = threads;
       set_threads(o.threads);
     });
@@ -44,6 +45,8 @@ void add_fit(CLI::App& app) {
   auto* command = app.add_subcommand("fit", "fit all scores to a run's training data");
   auto state = std::make_shared<Fit>();
   command->add_option("RUN", state->folder, "run folder of `ood train`")->required();
+  command->add_option("--data", state->data, "where the run's data is now; default: where it was")
+      ->type_name("PATH");
   add_threads(*command, state->threads);
   command
       ->add_option("--bank", state->bank,

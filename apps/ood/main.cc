@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <iostream>
+#include <new>
 #include <sstream>
 
 #include "apps/ood/commands.h"
@@ -75,6 +76,30 @@ std::string unknown_argument(const CLI::App& app) {
   return with_suggestion("unknown flag", given, names);
 }
 
+// What CLI11 says of a value, in our words.
+std::string wrong_value(const CLI::App& app, const std::string& what) {
+  const std::string twice = ": At Most 1 required but received ";
+  if (const auto at = what.find(twice); at != std::string::npos)
+    return what.substr(0, at) + ": is given " + what.substr(at + twice.size()) +
+           " times; expected it once";
+  const std::string convert = "Could not convert: ";
+  if (what.rfind(convert, 0) != 0) return what;
+  const auto equals = what.find(" = ");
+  if (equals == std::string::npos) return what;
+  const std::string flag = what.substr(convert.size(), equals - convert.size());
+  const auto used = app.get_subcommands();
+  const CLI::Option* option = used.empty() ? nullptr : used.front()->get_option_no_throw(flag);
+  return flag + ": expected a " +
+         (option != nullptr && option->get_type_name() == "N" ? "whole " : "") + "number, got " +
+         what.substr(equals + 3);
+}
+
+bool out_of_memory(const std::string& what) {
+  return what.find("allocate memory") != std::string::npos;
+}
+constexpr const char* kOutOfMemory =
+    "out of memory; try a smaller --batch-size, --image-size or --limit-train";
+
 int fail(const std::string& command, const std::string& message, int status) {
   std::cerr << "ood" << (command.empty() ? "" : " " + command) << ": "
             << ood::app::with_flags(message.substr(0, message.find('\n'))) << "\n";
@@ -128,7 +153,7 @@ int main(int argc, char** argv) {
     return fail(command, command.empty() ? "expected a command; see --help" : e.what(), 2);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
-    return fail(command, e.what(), 2);
+    return fail(command, wrong_value(app, e.what()), 2);
   } catch (const ood::UsageError& e) {
     return fail(command, e.what(), 2);
   } catch (const ood::DataError& e) {
@@ -138,7 +163,10 @@ int main(int argc, char** argv) {
   } catch (const ood::Interrupted& e) {
     return fail(command, e.what(), 130);
   } catch (const c10::Error& e) {
+    if (out_of_memory(e.what_without_backtrace())) return fail(command, kOutOfMemory, 1);
     return fail(command, e.what_without_backtrace(), 1);
+  } catch (const std::bad_alloc&) {
+    return fail(command, kOutOfMemory, 1);
   } catch (const std::exception& e) {
     return fail(command, e.what(), 1);
   }

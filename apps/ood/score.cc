@@ -1,6 +1,9 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iomanip>
@@ -11,11 +14,10 @@
 #include "apps/ood/rule_flags.h"
 #include "ood/data/dataset.h"
 #include "ood/data/picture.h"
-#include "ood/data/picture_folder.h"
+#include "ood/data/picture_files.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
 #include "ood/train/detector.h"
-#include "ood/train/safetensors.h"
 
 namespace ood::app {
 namespace {
@@ -30,6 +32,28 @@ std::string field(const std::string& text) {
   return quoted + "\"";
 }
 
+// The lines of a table, written as they come to a file or to standard output.
+class Csv {
+ public:
+  explicit Csv(const std::string& path) : path_(path) {
+    if (path_ == "-") return;
+    // What is no regular file, a device or a pipe, is written as it is.
+    file_.open(path_, std::ios::trunc);
+    if (!file_) throw DataError(path_ + ": cannot be written: " + std::strerror(errno));
+  }
+  void write(const std::string& lines) {
+    auto& out = path_ == "-" ? std::cout : file_;
+    out << lines << std::flush;
+    if (!out)
+      throw DataError((path_ == "-" ? "standard output" : path_) +
+                      ": cannot be written: " + std::strerror(errno));
+  }
+
+ private:
+  std::string path_;
+  std::ofstream file_;
+};
+
 struct ScoreCommand {
   std::string run, data, out;
   RuleFlags flags;
@@ -38,71 +62,148 @@ struct ScoreCommand {
   void run_command() {
     set_threads(threads);
     const Detector detector = Detector::load(run, flags.asked());
-    std::ostringstream csv;
-    csv << std::setprecision(12) << "input,class,score,p_value,accepted\n";
-    std::int64_t n = 0, accepted = 0;
-    const auto write = [&](c10::ArrayRef<fs::path> names, const at::Tensor& inputs) {
-      const auto a = detector(inputs);
-      for (std::int64_t i = 0; i < a.classes.size(0); ++i) {
-        const auto c = a.classes[i].item<std::int64_t>();
-        const bool yes = a.accepted[i].item<bool>();
-        const auto row = static_cast<std::size_t>(i);
-        csv << field(names.empty() ? std::to_string(n) : names[row].string()) << ","
-            << field(c < 0 ? "" : detector.class_names()[static_cast<std::size_t>(c)]) << ","
-            << a.scores[i].item<double>() << "," << a.p_values[i].item<double>() << ","
-            << (yes ? "accept" : "reject") << "\n";
-        ++n;
-        accepted += yes;
-      }
-    };
     const auto shape = detector.input_shape();
-    const auto pictures = picture_files();
-    if (!pictures.empty()) {
-      if (shape.size() != 3) throw DataError(data + ": the run takes embeddings, got pictures");
-      for (std::size_t i = 0; i < pictures.size(); i += kPictures) {
-        const auto some = c10::ArrayRef<fs::path>(pictures).slice(
-            i, std::min<std::size_t>(kPictures, pictures.size() - i));
-        write(some, read_batch(some, shape));
-      }
-    } else {
-      auto x = load_inputs(data).inputs;
-      if (shape.size() == 1 && x.is_floating_point())
-        x = x.view({x.size(0), -1});
-      else if (shape.size() == 3 && !x.is_floating_point())
-        x = resized(with_channels(x, shape[0]), shape[1], shape[2]);
-      constexpr std::int64_t kBatch = 1000;
-      for (std::int64_t i = 0; i < x.size(0); i += kBatch)
-        write({}, x.slice(0, i, std::min(i + kBatch, x.size(0))));
-    }
-    if (out == "-")
-      std::cout << csv.str();
+    const auto files = picture_files();
+    if (!files.paths.empty() && shape.size() != 3)
+      throw DataError(data + ": the run takes embeddings, got pictures");
+    const bool pictures = !files.paths.empty() || !files.unreadable.empty();
+    const auto x = pictures ? at::Tensor() : inputs_as(shape);
+    Csv csv(out);
+    csv.write("input,class,score,p_value,accepted,error\n");
+    if (pictures)
+      score_pictures(detector, files, csv);
     else
-      write_file(out, csv.str());
-    std::cerr << n << " inputs, " << accepted << " accepted, " << n - accepted
+      score_rows(detector, x, csv);
+    std::cerr << scored_ << " inputs, " << accepted_ << " accepted, " << scored_ - accepted_
               << " rejected at threshold " << detector.threshold().value << " (at most "
               << 100 * detector.rule().false_alarms << " % of ID inputs rejected, confidence "
               << 100 * detector.rule().confidence << " %)\n";
+    if (failed_ > 0)
+      std::cerr << "warning: " << failed_ << " inputs were not scored; column error says why\n";
+    if (scored_ == 0) throw DataError(data + ": expected pictures that decode, got none");
   }
 
  private:
-  static constexpr std::size_t kPictures = 500;  // decoded at a time
+  // Small enough that the work of a thread stays in its cache, large enough for matrix products.
+  static constexpr std::int64_t kPictures = 32;
+  static constexpr std::int64_t kRows = 1000;
 
-  static at::Tensor read_batch(c10::ArrayRef<fs::path> paths,
-                               const std::vector<std::int64_t>& shape) {
-    std::vector<at::Tensor> pictures(paths.size());
-    at::parallel_for(0, static_cast<std::int64_t>(paths.size()), 8, [&](auto begin, auto end) {
-      for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
-        pictures[i] = resized(with_channels(read_picture(paths[i]).unsqueeze(0), shape[0]),
-                              shape[1], shape[2]);
-    });
-    return torch::cat(pictures);
+  std::int64_t scored_ = 0, accepted_ = 0, failed_ = 0;
+
+  std::string lines(const Detector& detector, const Detector::Answer& a, std::int64_t row,
+                    const std::string& name) {
+    std::ostringstream line;
+    line << std::setprecision(12);
+    const auto c = a.classes.const_data_ptr<std::int64_t>()[row];
+    const bool yes = a.accepted.const_data_ptr<bool>()[row];
+    line << field(name) << ","
+         << field(c < 0 ? "" : detector.class_names()[static_cast<std::size_t>(c)]) << ","
+         << a.scores.const_data_ptr<double>()[row] << ","
+         << a.p_values.const_data_ptr<double>()[row] << "," << (yes ? "accept" : "reject") << ",\n";
+    ++scored_;
+    accepted_ += yes;
+    return line.str();
   }
 
-  // Those of a folder of another format have none.
-  std::vector<fs::path> picture_files() const {
+  std::string failed(const std::string& name, const std::string& why) {
+    ++failed_;
+    return field(name) + ",,,,," + field(why) + "\n";
+  }
+
+  struct Scored {
+    std::vector<std::string> errors;  // of each picture; "": none
+    Detector::Answer answer;          // of those that decode
+  };
+
+  static Scored decode_and_score(const Detector& detector, c10::ArrayRef<fs::path> paths) {
+    const auto shape = detector.input_shape();
+    Scored s;
+    std::vector<at::Tensor> good;
+    for (const auto& path : paths) {
+      s.errors.emplace_back();
+      try {
+        good.push_back(
+            resized(with_channels(read_picture(path).unsqueeze(0), shape[0]), shape[1], shape[2]));
+      } catch (const DataError& e) {
+        const std::string what = e.what(), prefix = path.string() + ": ";
+        s.errors.back() = what.rfind(prefix, 0) == 0 ? what.substr(prefix.size()) : what;
+      }
+    }
+    if (!good.empty()) s.answer = detector(torch::cat(good));
+    return s;
+  }
+
+  // Each thread decodes and scores pictures of its own, so that none waits for another within a
+  // layer; what is computed does not depend on how many threads there are.
+  void score_pictures(const Detector& detector, const PictureFiles& files, Csv& csv) {
+    const c10::ArrayRef<fs::path> paths = files.paths;
+    const auto n = static_cast<std::int64_t>(paths.size());
+    const std::int64_t at_once = at::get_num_threads() * std::int64_t{8};
+    std::string text;
+    for (const auto& line : files.unreadable) {
+      const auto colon = line.rfind(": ");
+      text += failed(line.substr(0, colon), line.substr(colon + 2));
+    }
+    for (std::int64_t first = 0; first < n; first += at_once * kPictures) {
+      const auto batches = std::min(at_once, (n - first + kPictures - 1) / kPictures);
+      std::vector<Scored> scored(static_cast<std::size_t>(batches));
+      std::atomic<std::int64_t> next{0};
+      const auto part = [&](std::int64_t batch) {
+        const auto begin = static_cast<std::size_t>(first + batch * kPictures);
+        return paths.slice(begin, std::min<std::size_t>(kPictures, paths.size() - begin));
+      };
+      at::parallel_for(0, at::get_num_threads(), 1, [&](std::int64_t, std::int64_t) {
+        for (std::int64_t b; (b = next++) < batches;)
+          scored[static_cast<std::size_t>(b)] = decode_and_score(detector, part(b));
+      });
+      for (std::int64_t b = 0; b < batches; ++b) {
+        const auto& s = scored[static_cast<std::size_t>(b)];
+        std::int64_t row = 0;
+        for (std::size_t i = 0; i < s.errors.size(); ++i) {
+          const std::string name = part(b)[i].string();
+          text += s.errors[i].empty() ? lines(detector, s.answer, row++, name)
+                                      : failed(name, s.errors[i]);
+        }
+      }
+      csv.write(text);
+      text.clear();
+    }
+    if (!text.empty()) csv.write(text);
+  }
+
+  void score_rows(const Detector& detector, const at::Tensor& x, Csv& csv) {
+    std::int64_t n = 0;
+    for (std::int64_t i = 0; i < x.size(0); i += kRows) {
+      const auto answer = detector(x.slice(0, i, std::min(i + kRows, x.size(0))));
+      std::string text;
+      for (std::int64_t row = 0; row < answer.scores.size(0); ++row)
+        text += lines(detector, answer, row, std::to_string(n++));
+      csv.write(text);
+    }
+  }
+
+  at::Tensor inputs_as(const std::vector<std::int64_t>& shape) const {
+    const auto x = load_inputs(data).inputs;
+    const bool embeddings = shape.size() == 1;
+    const auto width = x.size(1);
+    if (x.is_floating_point() != embeddings || (embeddings && width != shape[0]))
+      throw DataError(
+          data + ": the run takes " +
+          (embeddings ? "embeddings of " + std::to_string(shape[0]) + " numbers" : "pictures") +
+          ", got " +
+          (x.is_floating_point() ? "embeddings of " + std::to_string(width) + " numbers"
+                                 : "pictures"));
+    if (embeddings) return x.view({x.size(0), -1});
+    return resized(with_channels(x, shape[0]), shape[1], shape[2]);
+  }
+
+  // Those of a file or folder of another format are none.
+  PictureFiles picture_files() const {
     if (!fs::exists(data)) throw DataError(data + ": no such file or folder");
     if (fs::is_directory(data)) return pictures_below(data);
-    return is_picture_name(data) ? std::vector<fs::path>{data} : std::vector<fs::path>{};
+    PictureFiles one;
+    if (is_picture_name(data)) one.paths = {data};
+    return one;
   }
 };
 
@@ -122,8 +223,7 @@ void add_score(CLI::App& app) {
   add_threads(*command, state->threads);
   command->footer(
       "Columns: input (file, or index), class, score (higher: rather OOD), its p-value among "
-      "held-out "
-      "ID data, accept or reject.\n"
+      "held-out ID data, accept or reject, and for a file that does not decode the error alone.\n"
       "Example:\n  ood score runs/oe path/to/pictures --out scores.csv");
   command->callback([state] { state->run_command(); });
 }

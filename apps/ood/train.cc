@@ -30,7 +30,7 @@ struct Train {
       for (const auto& [name, value] : parameters)
         options.parameters[options.objective][name] = value;
     }
-    options.resolve();
+    RunOptions(options).resolve();  // says what is wrong with it before any data is read
     set_threads(options.threads);
     make_run_folder(out);
     const Task task = make_task(task_options(options));
@@ -49,8 +49,7 @@ struct Train {
                          "run began");
     if (!std::filesystem::exists(resume + "/config.toml"))
       throw DataError(resume + ": expected a run folder with config.toml, found none");
-    if (std::filesystem::exists(resume + "/results.json") &&
-        !std::filesystem::exists(resume + "/checkpoints"))
+    if (std::filesystem::exists(resume + "/results.json"))
       throw UsageError(resume + ": is finished, there is nothing to resume");
   }
 };
@@ -67,7 +66,7 @@ void add_train(CLI::App& app) {
       ->type_name("FILE");
   command->add_option("--resume", state->resume, "go on with an interrupted run, exactly")
       ->type_name("RUN");
-  command->add_flag("--overwrite", state->overwrite, "drop an unfinished training in the folder");
+  command->add_flag("--overwrite", state->overwrite, "drop the training that the folder holds");
   add_run_options(*command, state->options);
   std::map<std::string, std::string> users;  // the objectives with a parameter, and its range
   for (const ObjectiveEntry* e : objectives())

@@ -139,10 +139,13 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
     d.name = fs::absolute(folder).lexically_normal().parent_path().filename().string();
   if (d.train.size() == 0 || d.test.size() == 0)
     throw DataError(what + ": expected training and test pictures, got none");
-  d.train.inputs = sized(d.train.inputs, options);
-  d.test.inputs = sized(d.test.inputs, options);
-  if (d.train.inputs.sizes().slice(1) != d.test.inputs.sizes().slice(1))
-    throw DataError(what + ": expected training and test pictures of one size; set `image-size` N");
+  for (Samples* s : {&d.train, &d.test, &d.validation})
+    if (s->inputs.defined()) s->inputs = sized(s->inputs, options);
+  for (const Samples* s : {&d.test, &d.validation})
+    if (s->inputs.defined() && d.train.inputs.sizes().slice(1) != s->inputs.sizes().slice(1))
+      throw DataError(what +
+                      ": expected training and test data of one size; set `image-size` N for "
+                      "pictures");
   const auto low =
       std::min(d.train.labels.min().item<std::int64_t>(), d.test.labels.min().item<std::int64_t>());
   const auto high =

@@ -25,6 +25,7 @@ struct Dataset {
   std::vector<std::string> class_names;
   Samples train;
   Samples test;
+  Samples validation;  ///< held out by the user; undefined: nothing is
 
   std::int64_t classes() const { return static_cast<std::int64_t>(class_names.size()); }
 };

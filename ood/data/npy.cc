@@ -136,6 +136,11 @@ Samples load_npy_inputs(const fs::path& path) {
                     "[N, C, H, W]), got " +
                     at::toString(x.scalar_type()) + " of " + std::to_string(x.dim()) +
                     " dimensions");
+  const auto height = x.size(x.dim() - 2), width = x.size(x.dim() - 1);
+  if (std::min(height, width) == 1 && std::max(height, width) >= 16)
+    throw DataError(path.string() + ": expected pictures, got rows of " + std::to_string(height) +
+                    "x" + std::to_string(width) +
+                    "; if these are flattened pictures, save them as [N, H, W]");
   return {x.dim() == 3 ? x.unsqueeze(1) : x, {}};
 }
 

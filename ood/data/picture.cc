@@ -54,6 +54,8 @@ at::Tensor read_png(const fs::path& path, std::FILE* file) {
   };
   if (png_image_begin_read_from_stdio(&image, file) == 0) return fail();
   check_size(path, image.height, image.width);
+  // Without a gAMA chunk libpng takes 16 bits for linear light; cameras and scanners mean sRGB.
+  image.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;
   const bool colour = (image.format & PNG_FORMAT_FLAG_COLOR) != 0;
   image.format = colour ? PNG_FORMAT_RGB : PNG_FORMAT_GRAY;
   std::vector<unsigned char> pixels(PNG_IMAGE_SIZE(image));
@@ -93,6 +95,11 @@ bool decode_jpeg(std::FILE* file, JpegErrors& errors, std::vector<unsigned char>
   jpeg_create_decompress(&info);
   jpeg_stdio_src(&info, file);
   jpeg_read_header(&info, TRUE);
+  if (info.num_components == 4) {
+    std::snprintf(errors.text, sizeof errors.text, "a CMYK picture, expected grey or RGB");
+    jpeg_destroy_decompress(&info);
+    return false;
+  }
   info.out_color_space = info.num_components == 1 ? JCS_GRAYSCALE : JCS_RGB;
   jpeg_start_decompress(&info);
   height = info.output_height;

@@ -3,11 +3,12 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <cctype>
 #include <map>
 #include <mutex>
 
 #include "ood/data/picture.h"
+#include "ood/data/picture_files.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
 #include "ood/torch.h"
@@ -16,17 +17,6 @@ namespace ood {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::vector<fs::path> sorted_entries(const fs::path& folder, bool folders) {
-  std::vector<fs::path> out;
-  for (const auto& e : fs::directory_iterator(folder)) {
-    if (e.path().filename().string().rfind(".", 0) == 0) continue;
-    if (folders ? e.is_directory() : (e.is_regular_file() && is_picture_name(e.path())))
-      out.push_back(e.path());
-  }
-  std::sort(out.begin(), out.end());
-  return out;
-}
 
 struct Listed {
   std::vector<fs::path> paths;
@@ -67,7 +57,7 @@ Samples decode(const Listed& list, const fs::path& folder, const PictureOptions&
         names += (names.empty() ? "" : ", ") + list.paths[static_cast<std::size_t>(i)].string();
     listener().warn(folder.string() + ": " + std::to_string(failed.size()) + " of " +
                     std::to_string(n) + " pictures do not decode and are left out: " + names +
-                    (failed.size() > 3 ? ", ..." : ""));
+                    (failed.size() > 3 ? ", ..." : "") + "; the first: " + failed.begin()->second);
   }
   std::int64_t channels = 1;
   std::vector<at::Tensor> good;
@@ -89,43 +79,54 @@ Samples decode(const Listed& list, const fs::path& folder, const PictureOptions&
   return s;
 }
 
-fs::path first_existing(const fs::path& folder, std::initializer_list<const char*> names) {
+constexpr std::initializer_list<const char*> kTrainNames = {"train", "training"};
+constexpr std::initializer_list<const char*> kTestNames = {"test", "testing"};
+
+// The sub-folder with one of these names, in whatever case.
+fs::path part_of(const std::vector<fs::path>& folders, std::initializer_list<const char*> names) {
   for (const char* name : names)
-    if (fs::is_directory(folder / name)) return folder / name;
+    for (const auto& folder : folders) {
+      std::string lower = folder.filename().string();
+      std::transform(lower.begin(), lower.end(), lower.begin(),
+                     [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+      if (lower == name) return folder;
+    }
   return {};
 }
 
 }  // namespace
 
-std::vector<fs::path> pictures_below(const fs::path& folder) {
-  std::vector<fs::path> out;
-  for (const auto& e : fs::recursive_directory_iterator(folder))
-    if (e.is_regular_file() && is_picture_name(e.path())) out.push_back(e.path());
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
-bool has_pictures(const fs::path& folder) {
-  for (const auto& e : fs::recursive_directory_iterator(folder))
-    if (e.is_regular_file() && is_picture_name(e.path())) return true;
-  return false;
-}
+bool has_pictures(const fs::path& folder) { return !pictures_below(folder).paths.empty(); }
 
 Samples load_pictures(const fs::path& folder, const PictureOptions& options) {
-  return decode({pictures_below(folder), {}}, folder, options);
+  const auto parts = folders_in(folder);
+  const auto test = part_of(parts, kTestNames);
+  const auto files =
+      pictures_below(test.empty() || part_of(parts, kTrainNames).empty() ? folder : test);
+  check_picture_files(files, folder);
+  return decode({files.paths, {}}, folder, options);
 }
 
 Dataset load_picture_folder(const fs::path& folder, const PictureOptions& options) {
-  const fs::path train = first_existing(folder, {"train", "training"});
-  const fs::path test = first_existing(folder, {"test", "val", "valid", "validation"});
-  if (!train.empty() && test.empty())
-    throw DataError(folder.string() +
-                    ": has train/ but no test/ or val/; expected both or neither");
+  const auto parts = folders_in(folder);
+  const fs::path train = part_of(parts, kTrainNames);
+  const fs::path validation = part_of(parts, {"val", "valid", "validation"});
+  fs::path test = part_of(parts, kTestNames);
   const bool divided = !train.empty();
+  const bool has_validation = divided && !validation.empty() && !test.empty();
+  if (divided && test.empty()) {
+    test = validation;
+    if (test.empty())
+      throw DataError(folder.string() + ": has " + train.filename().string() +
+                      "/ but no test/ or val/; expected both or neither");
+    listener().tell("note: " + folder.string() + ": " + test.filename().string() +
+                    "/ is the test data, as there is no test/; `validation` is held out of " +
+                    train.filename().string() + "/");
+  }
   std::map<std::string, std::int64_t> number;  // sorted by name
   for (const auto& part :
        divided ? std::vector<fs::path>{train, test} : std::vector<fs::path>{folder})
-    for (const auto& c : sorted_entries(part, true)) number.emplace(c.filename().string(), 0);
+    for (const auto& c : folders_in(part)) number.emplace(c.filename().string(), 0);
   Dataset d;
   for (auto& [name, index] : number) {
     index = static_cast<std::int64_t>(d.class_names.size());
@@ -133,35 +134,49 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
   }
   if (number.empty())
     throw DataError(folder.string() + ": expected a sub-folder of pictures for each class");
-  Listed of_train, of_test;
-  const auto add = [&](const fs::path& part, bool to_train, bool to_test) {
-    for (const auto& c : sorted_entries(part, true)) {
-      const auto files = pictures_below(c);
-      if (files.empty()) throw DataError(c.string() + ": a class folder without pictures");
-      for (std::size_t i = 0; i < files.size(); ++i) {
-        const bool test_here =
-            to_test && (!to_train || static_cast<std::int64_t>(i) % kTestShare == kTestShare - 1);
-        Listed& list = test_here ? of_test : of_train;
-        list.paths.push_back(files[i]);
-        list.labels.push_back(number.at(c.filename().string()));
+  Listed of_train, of_validation, of_test;
+  PictureFiles all;
+  // Every `share`-th of a class goes to `apart`.
+  const auto add = [&](const fs::path& part, Listed& to, std::size_t share, Listed* apart) {
+    for (const auto& c : folders_in(part)) {
+      const auto label = number.find(c.filename().string());
+      if (label == number.end())
+        throw DataError(c.string() + ": a class that " + train.string() + " does not have");
+      auto files = pictures_below(c);
+      if (files.paths.empty() && files.unreadable.empty())
+        throw DataError(c.string() + ": a class folder without pictures");
+      for (std::size_t i = 0; i < files.paths.size(); ++i) {
+        Listed& list = apart != nullptr && i % share == share - 1 ? *apart : to;
+        list.paths.push_back(files.paths[i]);
+        list.labels.push_back(label->second);
       }
+      all.add(std::move(files));
     }
   };
   if (divided) {
-    add(train, true, false);
-    add(test, false, true);
+    add(train, of_train, 1, nullptr);
+    add(test, of_test, 1, nullptr);
+    if (has_validation) add(validation, of_validation, 1, nullptr);
   } else {
-    add(folder, true, true);
+    add(folder, of_train, kTestShare, &of_test);
+    listener().tell("note: " + folder.string() + ": has no folder test/; every " +
+                    std::to_string(kTestShare) +
+                    "th picture of a class by name is test data. Where neighbours are nearly the "
+                    "same picture, divide it into train/ and test/ yourself");
   }
+  check_picture_files(all, folder);
   if (of_test.paths.empty())
     throw DataError(
         folder.string() + ": expected at least " + std::to_string(kTestShare) +
         " pictures in a class, so that one can be test data, or folders train/ and test/");
   d.train = decode(of_train, divided ? train : folder, options);
   d.test = decode(of_test, divided ? test : folder, options);
-  const auto channels = std::max(d.train.inputs.size(1), d.test.inputs.size(1));
-  d.train.inputs = with_channels(d.train.inputs, channels);
-  d.test.inputs = with_channels(d.test.inputs, channels);
+  if (has_validation) d.validation = decode(of_validation, validation, options);
+  std::int64_t channels = 1;
+  for (const Samples* s : {&d.train, &d.test, &d.validation})
+    if (s->inputs.defined()) channels = std::max(channels, s->inputs.size(1));
+  for (Samples* s : {&d.train, &d.test, &d.validation})
+    if (s->inputs.defined()) s->inputs = with_channels(s->inputs, channels);
   return d;
 }
 

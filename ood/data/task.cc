@@ -3,16 +3,17 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <set>
-#include <unordered_map>
 
+#include "ood/data/class_list.h"
+#include "ood/data/content.h"
 #include "ood/data/picture.h"
 #include "ood/data/random.h"
 #include "ood/data/synthetic_outliers.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
-#include "ood/registry/text.h"
 
 namespace ood {
 namespace {
@@ -87,16 +88,18 @@ void check_lists(const TaskOptions& task, const Dataset& d, const ClassLists& o)
                          std::to_string(d.classes() - 1) + " of " + d.name + ", got " +
                          std::to_string(c));
       const auto [it, fresh] = seen.emplace(c, flag);
-      if (!fresh)
-        throw UsageError("class " + std::to_string(c) + " is in " + it->second + " and in " + flag +
-                         "; expected each class in one list");
+      if (fresh) continue;
+      const std::string name = "class " + d.class_names[static_cast<std::size_t>(c)];
+      throw UsageError(it->second == std::string(flag)
+                           ? std::string(flag) + ": " + name + " is given twice; expected it once"
+                           : name + " is in " + it->second + " and in " + flag +
+                                 "; expected each class in one list");
     }
-  if (known.size() < 2)
-    throw UsageError("`known`: expected at least two classes to learn, got " +
-                     std::to_string(known.size()));
+  if (known.empty()) throw UsageError("`known`: expected classes to learn, all are in other lists");
   if (o.unknown.empty() && task.ood_data.empty())
-    throw UsageError(
-        "no OOD samples to test on: expected `unknown` CLASSES or `ood-data` NAME=PATH");
+    listener().warn(
+        "no OOD samples to test on, so nothing says how well they are detected; set `unknown` "
+        "CLASSES or `ood-data` NAME=PATH");
 }
 
 std::vector<std::string> names_of(const Dataset& d, const std::vector<std::int64_t>& classes) {
@@ -105,76 +108,60 @@ std::vector<std::string> names_of(const Dataset& d, const std::vector<std::int64
   return names;
 }
 
-// The samples in the form of the training data; DataError where that cannot be.
+// The samples in the form of the training data, pictures at its size; DataError where that cannot
+// be.
 Samples fitted(Samples s, const Samples& reference, const std::string& name) {
   if (s.size() == 0) throw DataError(name + ": expected samples, got none");
   const bool pictures = !reference.inputs.is_floating_point();
   if (pictures && !s.inputs.is_floating_point())
     s.inputs = with_channels(s.inputs, reference.inputs.size(1));
-  if (s.inputs.scalar_type() == reference.inputs.scalar_type() &&
-      s.inputs.sizes().slice(1) == reference.inputs.sizes().slice(1))
-    return s;
+  const auto shape = reference.inputs.sizes();
+  if (pictures == !s.inputs.is_floating_point()) {
+    if (s.inputs.sizes().slice(1) == shape.slice(1)) return s;
+    if (pictures) {
+      listener().tell("note: " + name + ": pictures of " + std::to_string(s.inputs.size(3)) + "x" +
+                      std::to_string(s.inputs.size(2)) + " are brought to " +
+                      std::to_string(shape[3]) + "x" + std::to_string(shape[2]) +
+                      ", the size of the training");
+      s.inputs = resized(s.inputs, shape[2], shape[3]);
+      return s;
+    }
+  }
   const auto text = [](const at::Tensor& t) {
-    return t.is_floating_point() ? "embeddings of " + std::to_string(t.size(1))
-                                 : "pictures of " + std::to_string(t.size(1)) + "x" +
-                                       std::to_string(t.size(2)) + "x" + std::to_string(t.size(3));
+    return t.is_floating_point() ? "embeddings of " + std::to_string(t.size(1)) + " numbers"
+                                 : std::string("pictures");
   };
   throw DataError(name + ": expected " + text(reference.inputs) + " like the training data, got " +
-                  text(s.inputs) + (pictures ? "; set `image-size` N" : ""));
+                  text(s.inputs));
 }
 
-// A number for the content of each sample.
-std::vector<std::uint64_t> content_hashes(const at::Tensor& inputs) {
-  const auto x = inputs.contiguous();
-  const auto n = x.size(0);
-  std::vector<std::uint64_t> hashes(static_cast<std::size_t>(n));
-  const auto bytes = n == 0 ? 0 : x.nbytes() / static_cast<std::size_t>(n);
-  const auto* data = static_cast<const unsigned char*>(x.const_data_ptr());
-  at::parallel_for(0, n, 256, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const auto* p = data + static_cast<std::size_t>(i) * bytes;
-      std::uint64_t h = 14695981039346656037u;  // FNV-1a
-      for (std::size_t k = 0; k < bytes; ++k) h = (h ^ p[k]) * 1099511628211u;
-      hashes[static_cast<std::size_t>(i)] = h;
-    }
+// By channel, a few rows at a time in float64; pictures as 0..1.
+void measure(Task& t) {
+  const auto& x = t.train.inputs;
+  const auto over_rows = [&](const auto& of) {
+    auto sum = torch::zeros({x.size(1)}, torch::kDouble);
+    constexpr std::int64_t kRows = 256;
+    for (std::int64_t i = 0; i < x.size(0); i += kRows)
+      sum += of(x.slice(0, i, std::min(i + kRows, x.size(0))).to(torch::kDouble) /
+                (t.embeddings ? 1.0 : 255.0))
+                 .sum({0, 2, 3});
+    return sum / static_cast<double>(x.numel() / x.size(1));
+  };
+  const auto mean = over_rows([](const at::Tensor& rows) { return rows; });
+  const auto variance = over_rows([&](const at::Tensor& rows) {
+    return (rows - mean.view({1, -1, 1, 1})).square();
   });
-  return hashes;
-}
-
-// In an order that depends on the samples alone, so that a data set gives the same training in
-// whatever format and order its files are.
-Samples in_order_of_content(const Samples& s) {
-  const auto hashes = content_hashes(s.inputs);
-  std::vector<std::int64_t> order(hashes.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
-  const auto* labels = s.labels.const_data_ptr<std::int64_t>();
-  std::sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-    const auto ha = hashes[static_cast<std::size_t>(a)], hb = hashes[static_cast<std::size_t>(b)];
-    return std::tie(labels[a], ha, a) < std::tie(labels[b], hb, b);
-  });
-  return s.select(order);
-}
-
-// Pictures that are outliers in training and OOD in a test make the test easier than it is.
-void warn_of_overlap(const Task& t) {
-  std::set<std::uint64_t> outliers;
-  for (const Samples* s : {&t.train_outliers, &t.validation_outliers})
-    if (s->inputs.defined())
-      for (const auto h : content_hashes(s->inputs)) outliers.insert(h);
-  if (outliers.empty()) return;
-  for (const auto& [name, samples] : t.ood) {
-    std::int64_t shared = 0;
-    for (const auto h : content_hashes(samples.inputs)) shared += outliers.count(h) > 0;
-    if (shared > 0)
-      listener().warn(std::to_string(shared) + " of " + std::to_string(samples.size()) +
-                      " samples of OOD test set " + name +
-                      " are also outliers of the training; its figures say too much");
+  for (std::int64_t c = 0; c < mean.size(0); ++c) {
+    t.mean.push_back(mean[c].item<double>());
+    t.deviation.push_back(std::max(std::sqrt(variance[c].item<double>()), 1e-3));
   }
 }
 
-bool is_path(const std::string& text) {
-  return text == "fashion-mnist" ||
-         (!text.empty() && (text.find('/') != std::string::npos || std::filesystem::exists(text)));
+// Classes stand above a path of the same name.
+bool is_path(const std::string& text, const std::vector<std::string>& class_names) {
+  if (text.empty() || class_list(text, class_names).error.empty()) return false;
+  return text == "fashion-mnist" || text.find('/') != std::string::npos ||
+         std::filesystem::exists(text);
 }
 
 }  // namespace
@@ -183,7 +170,7 @@ Task make_task(const TaskOptions& o) {
   Dataset d = load_dataset(o.data, o.pictures);
   d.train = in_order_of_content(d.train);
   ClassLists lists;
-  const bool outlier_path = is_path(o.outliers);
+  const bool outlier_path = is_path(o.outliers, d.class_names);
   lists.known = parse_classes("`known`", o.known, d.class_names);
   if (!outlier_path) lists.outliers = parse_classes("`outliers`", o.outliers, d.class_names);
   lists.unknown = parse_classes("`unknown`", o.unknown, d.class_names);
@@ -200,12 +187,22 @@ Task make_task(const TaskOptions& o) {
   t.embeddings = d.train.inputs.is_floating_point();
   t.class_names = names_of(d, known);
   t.outlier_names = names_of(d, lists.outliers);
+  t.outliers_are_classes = !lists.outliers.empty();
   t.unknown_names = names_of(d, lists.unknown);
   const auto divide = [&](const Samples& from, const std::vector<std::int64_t>& positions,
                           Part part, Samples& train, Samples& validation) {
     const auto halves = held_out(positions, o.validation, o.seed, part);
     train = subset(from, limited(halves.train, o.limit_train, o.seed, part), known);
     validation = subset(from, limited(halves.validation, o.limit_train, o.seed, part), known);
+  };
+  const auto divide_classes = [&](const std::vector<std::int64_t>& classes, Part part,
+                                  Samples& train, Samples& validation) {
+    const auto positions = positions_of(d.train, classes);
+    if (!d.validation.inputs.defined()) return divide(d.train, positions, part, train, validation);
+    train = subset(d.train, limited(positions, o.limit_train, o.seed, part), known);
+    validation =
+        subset(d.validation,
+               limited(positions_of(d.validation, classes), o.limit_train, o.seed, part), known);
   };
   const auto all_of = [](const Samples& s) {
     std::vector<std::int64_t> all(static_cast<std::size_t>(s.size()));
@@ -216,15 +213,14 @@ Task make_task(const TaskOptions& o) {
     s.labels = torch::full({s.size()}, -1, torch::kLong);
     return s;
   };
-  divide(d.train, positions_of(d.train, known), kId, t.train, t.validation);
+  divide_classes(known, kId, t.train, t.validation);
   if (outlier_path) {
     const Samples outliers =
         without_labels(fitted(load_inputs(o.outliers, o.pictures), d.train, o.outliers));
     divide(outliers, all_of(outliers), kOutlier, t.train_outliers, t.validation_outliers);
     t.outlier_names = {std::filesystem::path(o.outliers).filename().string()};
   } else {
-    divide(d.train, positions_of(d.train, lists.outliers), kOutlier, t.train_outliers,
-           t.validation_outliers);
+    divide_classes(lists.outliers, kOutlier, t.train_outliers, t.validation_outliers);
   }
   for (std::size_t c = 0; c < known.size(); ++c)
     if (positions_of(d.train, {known[c]}).empty())
@@ -258,12 +254,8 @@ Task make_task(const TaskOptions& o) {
   }
   warn_of_overlap(t);
 
-  const auto scaled = t.train.inputs.to(torch::kDouble) / (t.embeddings ? 1.0 : 255.0);
-  const auto mean = scaled.mean({0, 2, 3}), deviation = scaled.std({0, 2, 3}, false);
-  for (std::int64_t c = 0; c < mean.size(0); ++c) {
-    t.mean.push_back(mean[c].item<double>());
-    t.deviation.push_back(std::max(deviation[c].item<double>(), 1e-3));
-  }
+  measure(t);
+  t.fingerprint = fingerprint(t);
   return t;
 }
 
@@ -278,34 +270,6 @@ at::Tensor normalised(const at::Tensor& inputs, const std::vector<double>& mean_
   const auto x =
       inputs.is_floating_point() ? inputs - mean : inputs.to(torch::kFloat).div_(255).sub_(mean);
   return x.div_(per_channel(deviation_of)).contiguous(at::MemoryFormat::ChannelsLast);
-}
-
-std::vector<std::int64_t> parse_classes(const std::string& flag, const std::string& text,
-                                        const std::vector<std::string>& names) {
-  std::vector<std::int64_t> classes;
-  std::stringstream stream(text);
-  std::string item;
-  const auto is_number = [](const std::string& s) {
-    return !s.empty() && s.size() <= 9 && s.find_first_not_of("0123456789") == std::string::npos;
-  };
-  while (std::getline(stream, item, ',')) {
-    if (const auto it = std::find(names.begin(), names.end(), item); it != names.end()) {
-      classes.push_back(it - names.begin());
-      continue;
-    }
-    const auto dash = item.find('-');
-    const std::string first = item.substr(0, dash);
-    const std::string last = dash == std::string::npos ? first : item.substr(dash + 1);
-    if (!is_number(first) || !is_number(last)) {
-      std::vector<std::string_view> candidates(names.begin(), names.end());
-      const auto near = nearest(item, candidates);
-      throw UsageError(flag + ": expected class names, or numbers such as 0,1,4 or 0-3, got \"" +
-                       text + "\"" +
-                       (near.empty() ? "" : "; did you mean " + std::string(near) + "?"));
-    }
-    for (auto c = std::stol(first); c <= std::stol(last); ++c) classes.push_back(c);
-  }
-  return classes;
 }
 
 }  // namespace ood

@@ -11,7 +11,7 @@ namespace ood {
 /// What to learn and what to test on.
 struct TaskOptions {
   std::string data = "fashion-mnist";
-  /// Classes by number, range or name: "0,2-4,boot".
+  /// Classes by number, range or name: "0,2-4,boot"; see class_list.h.
   std::string known;     ///< to learn; empty: all that are in no other list
   std::string outliers;  ///< used as outliers in training, never in the test; or a path
   std::string unknown;   ///< kept for the test
@@ -30,17 +30,20 @@ struct Task {
   std::string data;
   std::vector<std::string> class_names;  ///< of the K known classes
   std::vector<std::string> outlier_names, unknown_names;
+  bool outliers_are_classes = false;  ///< of the data set that the known ones are of
   Samples train, train_outliers;
   Samples validation, validation_outliers;
   Samples test;
-  std::vector<std::pair<std::string, Samples>> ood;  ///< test sets by name; never empty
+  std::vector<std::pair<std::string, Samples>> ood;  ///< test sets by name
   std::vector<double> mean, deviation;  ///< of the training data, a channel; pictures in 0..1
   bool embeddings = false;              ///< inputs are [N, D, 1, 1]
+  std::string fingerprint;              ///< of the content of all of it
 
   std::int64_t classes() const { return static_cast<std::int64_t>(class_names.size()); }
 };
 
-/// Loads the data and divides it; UsageError and DataError say what does not fit.
+/// Loads the data and divides it; UsageError and DataError say what does not fit. What the data set
+/// holds out itself (val/) is held out instead of a share of the training data.
 Task make_task(const TaskOptions& options);
 
 /// Inputs as the network takes them: float32, normalised, channels-last.
@@ -49,9 +52,5 @@ at::Tensor normalised(const at::Tensor& inputs, const std::vector<double>& mean,
 inline at::Tensor normalised(const Task& task, const at::Tensor& inputs) {
   return normalised(inputs, task.mean, task.deviation);
 }
-
-/// "0,1,2", "0-3,5" or class names as numbers. A name stands above a number.
-std::vector<std::int64_t> parse_classes(const std::string& flag, const std::string& text,
-                                        const std::vector<std::string>& names = {});
 
 }  // namespace ood

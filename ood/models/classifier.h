@@ -43,5 +43,7 @@ class Classifier : public torch::nn::Module {
 
 /// "small-cnn", "mlp", "linear", "resnet-18" or "wrn-40-2". UsageError names the known ones.
 std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkShape& shape);
+/// UsageError where there is no network of that name.
+void check_network(const std::string& name);
 
 }  // namespace ood

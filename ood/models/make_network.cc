@@ -14,15 +14,21 @@ constexpr Known kNetworks[] = {{"small-cnn", make_small_cnn},
                                {"resnet-18", make_resnet18},
                                {"wrn-40-2", make_wide_resnet}};
 
-}  // namespace
-
-std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkShape& shape) {
+const Known& find(const std::string& name) {
   std::string known;
   for (const Known& k : kNetworks) {
-    if (name == k.name) return k.make(shape);
+    if (name == k.name) return k;
     known += (known.empty() ? "" : ", ") + std::string(k.name);
   }
   throw UsageError("`model`: expected " + known + ", got " + name);
 }
+
+}  // namespace
+
+std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkShape& shape) {
+  return find(name).make(shape);
+}
+
+void check_network(const std::string& name) { find(name); }
 
 }  // namespace ood

@@ -25,7 +25,8 @@ class SmallCnn : public Classifier {
     conv("1", shape.channels, 16);
     conv("2", 16, 32);
     conv("3", 32, 64);
-    hidden_ = register_module("hidden", torch::nn::Linear(linear(64 * kGrid * kGrid, kCnnFeatures)));
+    hidden_ =
+        register_module("hidden", torch::nn::Linear(linear(64 * kGrid * kGrid, kCnnFeatures)));
     make_head(kCnnFeatures, shape);
     for (auto& c : convs_) {
       torch::nn::init::kaiming_normal_(c->weight, 0, torch::kFanOut, torch::kReLU);

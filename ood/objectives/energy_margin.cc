@@ -258,8 +258,8 @@ constexpr ops::DirectLoss kOfLayer{
 void EnergyMargin::update(Tensors in, Tensors state, const Event& event) const {
   const bool training = state.size() > kEdge;
   const bool measured = state[kNumbers][4].item<double>() >= 0;
-  if (event.kind == Event::kBegin && (!training || warmup_epochs == 0)) measure(state, event);
-  if (event.kind == Event::kEpoch && !measured && event.epoch >= warmup_epochs)
+  if (event.kind == Event::kBegin && (!training || warmup == 0)) measure(state, event);
+  if (event.kind == Event::kEpoch && !measured && event.epoch >= warmup * event.epochs)
     measure(state, event);
   if (event.kind != Event::kStep || !training || !measured) return;
   std::vector<at::Tensor> all{in[0], in[1]};

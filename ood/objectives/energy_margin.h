@@ -31,7 +31,7 @@ struct EnergyMargin {
       .ood_labels = "outliers beyond the margin",
       .pitfalls =
           "The method fine-tunes: while the cross-entropy is below tau L_0 nothing trains the "
-          "classifier. Runs from random weights learn it in warmup_epochs first.",
+          "classifier. Runs from random weights learn it in the warm-up.",
       .uses_ood = true,
       .per_row = false,
   };
@@ -53,7 +53,7 @@ struct EnergyMargin {
   double growth = 1.5;
   double tolerance = 0;
   bool shared_multiplier = false;
-  double warmup_epochs = 1;
+  double warmup = 0.5;
   double updates = 100;
 
   using Self = EnergyMargin;
@@ -79,8 +79,8 @@ struct EnergyMargin {
       Parameter<Self>{"shared_multiplier", &Self::shared_multiplier, 0, 1,
                       "both constraints share a multiplier, for reproduction",
                       "separate, as the algorithm is written; the authors' code shares it"},
-      Parameter<Self>{"warmup_epochs", &Self::warmup_epochs, 0, kInfinity,
-                      "epochs of cross-entropy before; 0 with --init",
+      Parameter<Self>{"warmup", &Self::warmup, 0, 1,
+                      "share of the training that is cross-entropy alone; 0 with --init",
                       "for runs from random weights", true},
       Parameter<Self>{"updates", &Self::updates, 1, 1e9, "updates of the multipliers in a training",
                       "the authors' 100 epochs with one update each", true},

@@ -27,7 +27,12 @@ struct EnergyRegularized {
       .paper = "Liu, Wang, Owens, Li: Energy-based Out-of-distribution Detection, NeurIPS 2020",
       .score = "energy",
       .ood_labels = "outliers: pushed to energies above margin_out",
+      .pitfalls =
+          "The margins are on the scale of the logits. The defaults of the authors' code are meant "
+          "for fine-tuning their networks; a training of the program measures its own.",
       .uses_ood = true,
+      .id_energy = "margin_in",
+      .outlier_energy = "margin_out",
   };
   static constexpr auto kTerms = std::array<std::string_view, 2>{"cross_entropy", "energy"};
   static constexpr unsigned kUses = kNll | kLogSumExp;

@@ -200,10 +200,11 @@ at::Tensor Ii::distances(const at::Tensor& embedding, Tensors state) const {
 
 void Ii::readout(const NetworkOutput& output, Tensors state, Readout& r) const {
   const auto d = distances(normalised(output.features, state[2], state[3], false), state);
-  r.evidence = d.neg();
   r.score = d.amin(1);
-  // Without cross-entropy nothing trains the last layer.
-  if (cross_entropy == 0) r.logits = at::Tensor();
+  // Without cross-entropy nothing trains the last layer, and the nearest mean is the class.
+  if (cross_entropy > 0) return;
+  r.evidence = d.neg();
+  r.logits = at::Tensor();
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {

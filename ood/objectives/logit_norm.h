@@ -25,6 +25,8 @@ struct LogitNorm {
           "2022",
       .score = "msp",
       .ood_labels = "left out",
+      // Of 0.1 and 0.2 the one with the better held-out accuracy where the data are few.
+      .learning_rate = 0.2,
   };
   static constexpr auto kTerms = std::array<std::string_view, 1>{"logit_norm"};
   static constexpr unsigned kUses = kNll;

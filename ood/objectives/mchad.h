@@ -26,10 +26,12 @@ struct Mchad {
       .score = "center_distance",
       .ood_labels = "outliers: pushed out of all hyperspheres",
       .input = "minus squared distances",
+      .pitfalls =
+          "The outlier term is a sum over the classes; a training of the program divides its "
+          "default weight by their number.",
       .uses_ood = true,
       .embedding = 16,
-      // Squared distances in many dimensions: 0.1 kills the units within a few steps.
-      .learning_rate = 0.01,
+      .weight_of_classes = "weight_oe",
   };
   static constexpr auto kTerms = std::array<std::string_view, 3>{"center", "nll", "outlier"};
   static constexpr auto kExtras = std::array<std::string_view, 1>{"outlier_hinge"};

@@ -26,8 +26,14 @@ struct Card {
   bool without_bias = false;     ///< the network must not have biases
   bool trains_features = false;  ///< a part of the loss is on the features
   double learning_rate = 0.1;    ///< peak for SGD with momentum from random weights
-  bool classifies = true;        ///< false: all known classes are one
-  bool per_row = true;           ///< false: a function of the batch; no "none", no "sum"
+  /// Parameters that a training of the program sets, unless they are given, to the median energies
+  /// of held-out ID data and of outliers after a short warm-up with cross-entropy.
+  std::string_view id_energy = "", outlier_energy = "";
+  /// A parameter that such a training divides by the number of classes unless it is given: the
+  /// weight of a sum over classes.
+  std::string_view weight_of_classes = "";
+  bool classifies = true;  ///< false: all known classes are one
+  bool per_row = true;     ///< false: a function of the batch; no "none", no "sum"
   /// In a training cross-entropy of the logits is added, weighted by the parameter of that name, or
   /// with 1 where it is "1"; empty: it is not. `own_weight` likewise weighs the objective itself.
   std::string_view cross_entropy_weight = "";

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -89,6 +90,10 @@ struct ObjectiveEntry : Card {
   std::vector<double> defaults() const;
   /// The value of a parameter among `values`; an error where there is none of that name.
   double value(Numbers values, std::string_view parameter) const;
+  /// Width of the network's output in a training; 0: what the classes need.
+  std::int64_t embedding_width(std::int64_t classes) const {
+    return embedding > 0 && slice.by_class ? std::max(embedding, classes) : embedding;
+  }
   /// The state of a module, or of a training.
   std::vector<State> state(bool training) const;
   /// How many tensors of the state of a module its loss reads.

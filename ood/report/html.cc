@@ -21,6 +21,7 @@ body{margin:0;background:#f6f7f9;color:#1b1f24;font:16px/1.5 system-ui,-apple-sy
 main{max-width:1160px;margin:0 auto;padding:24px 16px 48px}
 h1{font-size:1.6rem;line-height:1.25;margin:0 0 4px}
 h2{font-size:1.15rem;margin:36px 0 8px}
+h3{font-size:1rem;margin:18px 0 6px}
 p{max-width:76ch;margin:8px 0}
 .muted{color:#4b5563}
 .card{background:#fff;border:1px solid #d8dde3;border-radius:8px;padding:12px;min-width:0}
@@ -32,6 +33,7 @@ th,td{padding:7px 7px;text-align:right;border-bottom:1px solid #e5e8ec;white-spa
 th{font-weight:600;color:#374151;border-bottom:2px solid #b9c0c9}
 td.l,th.l{text-align:left}
 td.best{font-weight:700}
+.bad{color:#b91c1c;font-weight:600}
 tr:last-child td{border-bottom:0}
 svg{display:block;width:100%;height:auto;max-width:560px}
 svg text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:#374151}
@@ -40,6 +42,7 @@ svg .grid{stroke:#e5e8ec;stroke-width:1}
 svg .axis{stroke:#6b7280;stroke-width:1}
 svg .chance{stroke:#6b7280;stroke-width:1;stroke-dasharray:4 3}
 .legend{display:flex;flex-wrap:wrap;gap:4px 14px;font-size:.85rem;margin:6px 0 0}
+.legend .key{display:inline-block;width:20px;height:12px;margin-right:5px;vertical-align:-1px}
 .legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:5px;vertical-align:-1px}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85rem;margin:8px 0 0}
 summary{cursor:pointer;font-weight:600}
@@ -65,12 +68,33 @@ std::string join(const json& names) {
   return out;
 }
 
-std::string legend(const std::vector<std::pair<std::string, std::string>>& items) {
+struct Key {
+  std::string name, color, dash{};
+};
+
+std::string legend(const std::vector<Key>& items) {
   std::string out = "<div class=\"legend\">";
-  for (const auto& [name, color] : items)
-    out += "<span><i style=\"background:" + color + "\"></i>" + escape(name) + "</span>";
+  for (const auto& [name, color, dash] : items) {
+    out += "<span>";
+    out += dash.empty()
+               ? "<i style=\"background:" + color + "\"></i>"
+               : "<svg class=\"key\" viewBox=\"0 0 20 12\"><path d=\"M0 6H20\" stroke=\"" + color +
+                     "\" stroke-width=\"2.5\" stroke-dasharray=\"" + dash + "\"/></svg>";
+    out += escape(name) + "</span>";
+  }
   return out + "</div>";
 }
+
+// Keys of several things in different colours and dashes.
+std::vector<Key> keys(const std::vector<std::string>& names) {
+  std::vector<Key> all;
+  for (std::size_t i = 0; i < names.size(); ++i) all.push_back({names[i], color(i), dash(i)});
+  return all;
+}
+
+bool learned(const json& objective) { return objective.at("failure_signs").empty(); }
+
+std::string title_of(const json& r) { return r.value("name", r.at("data").get<std::string>()); }
 
 std::vector<std::string> sets_of(const json& results) {
   std::vector<std::string> names;
@@ -82,21 +106,20 @@ std::vector<std::string> sets_of(const json& results) {
 void introduction(std::ostream& out, const json& r) {
   const auto& objectives = r.at("objectives");
   out << "<h1>" << (objectives.size() > 1 ? "Training objectives compared" : "Training objective")
-      << ": " << escape(r.at("data")) << "</h1>";
+      << ": " << escape(title_of(r)) << "</h1>";
   out << "<p class=\"muted\">The network learns to tell " << r.at("known").size()
       << " known classes apart (" << escape(join(r.at("known"))) << "; " << r.at("train_samples")
       << " training samples). The test asks whether a score computed from its output tells inputs "
          "of "
          "other kinds from inputs of the known classes.</p>";
   const bool outliers = !r.at("outliers").empty(), unknown = !r.at("unknown").empty();
-  if (outliers && unknown)
+  if (outliers && unknown && r.value("outliers_are_classes", false))
     out << "<p>The training outliers (" << escape(join(r.at("outliers")))
-        << ") resemble the unknown classes (" << escape(join(r.at("unknown")))
-        << "): they are other classes of the same data set. Objectives that learn from outliers "
-           "profit "
-           "from that; with inputs that differ more from the outliers expect lower figures, and "
-           "test "
-           "on your own with <code>--ood-data NAME=PATH</code>.</p>";
+        << ") and the unknown classes (" << escape(join(r.at("unknown")))
+        << ") are classes of the same data set. Objectives that learn from outliers profit where "
+           "the "
+           "two resemble each other; with inputs that differ more from the outliers expect lower "
+           "figures, and test on your own with <code>--ood-data NAME=PATH</code>.</p>";
   else if (outliers)
     out << "<p>Outliers in training: " << escape(join(r.at("outliers"))) << ".</p>";
   else
@@ -110,6 +133,13 @@ std::string score_text(const json& o) {
 }
 
 void comparison(std::ostream& out, const json& r) {
+  if (sets_of(r).empty()) {
+    out << "<h2>No OOD samples were tested</h2><p class=\"warn\">Nothing says how well OOD inputs "
+           "are "
+           "detected; name some with <code>--unknown CLASSES</code> or <code>--ood-data "
+           "NAME=PATH</code>, also later with <code>ood eval</code>.</p>";
+    return;
+  }
   out << "<h2>How well OOD inputs are detected</h2>";
   out << "<p class=\"muted\">AUROC: the chance that an OOD input scores higher than an ID input; 1 "
          "is "
@@ -125,21 +155,32 @@ void comparison(std::ostream& out, const json& r) {
       << "</p>";
   for (const auto& set : sets_of(r)) {
     double best = 0;  // the highest lower end of an interval
-    for (const auto& o : r.at("objectives"))
-      best = std::max(best, o.at("ood").at(set).at("auroc_low").get<double>());
-    out << "<div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">"
-        << "objective</th><th class=\"l\">score</th><th>accuracy</th><th>AUROC, " << escape(set)
-        << "</th><th>own "
+    std::vector<const json*> rows;
+    for (const auto& o : r.at("objectives")) {
+      rows.push_back(&o);
+      if (learned(o)) best = std::max(best, o.at("ood").at(set).at("auroc_low").get<double>());
+    }
+    std::stable_sort(rows.begin(), rows.end(), [&](const json* a, const json* b) {
+      if (learned(*a) != learned(*b)) return learned(*a);
+      return a->at("ood").at(set).at("auroc") > b->at("ood").at(set).at("auroc");
+    });
+    out << "<h3>OOD set: " << escape(set)
+        << "</h3><div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">"
+        << "objective</th><th class=\"l\">score</th><th>accuracy</th><th>AUROC</th><th>own "
            "score</th><th>AUPR-in</th><th>AUPR-out</th><th>FPR95</th><th>training</th></tr></"
            "thead><tbody>";
-    for (const auto& o : r.at("objectives")) {
+    for (const json* row : rows) {
+      const json& o = *row;
       const auto& f = o.at("ood").at(set);
       const auto cell = [&](const char* name, const std::string& text, const char* cls = "") {
         out << "<td" << (*cls ? std::string(" class=\"") + cls + "\"" : "") << " data-name=\""
             << name << "\">" << text << "</td>";
       };
       out << "<tr>";
-      cell("objective", escape(o.at("objective")), "l");
+      cell("objective",
+           escape(o.at("objective")) +
+               (learned(o) ? "" : " <span class=\"bad\">did not learn</span>"),
+           "l");
       cell("score", escape(score_text(o)), "l");
       cell("accuracy", o.at("accuracy").is_null()
                            ? "does not classify"
@@ -148,7 +189,9 @@ void comparison(std::ostream& out, const json& r) {
       cell("AUROC",
            fixed(auroc, 3) + " <span class=\"muted\">(" + fixed(f.at("auroc_low"), 3) + "&#8211;" +
                fixed(f.at("auroc_high"), 3) + ")</span>",
-           r.at("objectives").size() > 1 && f.at("auroc_high").get<double>() >= best ? "best" : "");
+           r.at("objectives").size() > 1 && learned(o) && f.at("auroc_high").get<double>() >= best
+               ? "best"
+               : "");
       cell("own score", escape(o.at("own_score")) + " " +
                             fixed(o.at("scores").at(o.at("own_score")).at(set).at("auroc"), 3));
       cell("AUPR-in", fixed(f.at("aupr_in"), 3));
@@ -158,6 +201,13 @@ void comparison(std::ostream& out, const json& r) {
       out << "</tr>";
     }
     out << "</tbody></table></div>";
+  }
+  for (const auto& o : r.at("objectives")) {
+    if (learned(o)) continue;
+    out << "<p class=\"warn\"><b>" << escape(o.at("objective")) << " did not learn:</b> "
+        << escape(join(o.at("failure_signs")))
+        << ". Its AUROC says nothing of the objective; try other parameters, a smaller <code>--lr"
+           "</code>, or more epochs.</p>";
   }
   std::string worse;
   for (const auto& o : r.at("objectives"))
@@ -196,9 +246,9 @@ void over_seeds(std::ostream& out, const json& r) {
 }
 
 void dots_and_roc(std::ostream& out, const json& r) {
-  std::vector<std::pair<std::string, std::string>> names;
-  for (const auto& o : r.at("objectives"))
-    names.emplace_back(o.at("objective"), color(names.size()));
+  std::vector<std::string> objectives;
+  for (const auto& o : r.at("objectives")) objectives.push_back(o.at("objective"));
+  const auto names = keys(objectives);
   for (const auto& set : sets_of(r)) {
     out << "<h2>OOD set: " << escape(set) << "</h2><div class=\"grid\">";
     std::vector<DotRow> rows;
@@ -207,8 +257,8 @@ void dots_and_roc(std::ostream& out, const json& r) {
       const auto& o = r.at("objectives").at(i);
       const auto& f = o.at("ood").at(set);
       rows.push_back(
-          {names[i].first, names[i].second, f.at("auroc"), f.at("auroc_low"), f.at("auroc_high")});
-      Series s{names[i].first, names[i].second, {}};
+          {names[i].name, names[i].color, f.at("auroc"), f.at("auroc_low"), f.at("auroc_high")});
+      Series s{names[i].name, names[i].color, {}, false, names[i].dash};
       for (const auto& p : o.at("curves").at(set).at("roc"))
         s.points.emplace_back(p.at(0), p.at(1));
       roc.series.push_back(std::move(s));
@@ -262,18 +312,29 @@ void training(std::ostream& out, const json& r) {
     LineChart chart;
     chart.title = o.at("objective");
     chart.x = {"step", 0, std::max(1.0, o.at("steps").get<double>())};
-    double low = 0, high = 0;
-    std::vector<std::pair<std::string, std::string>> names;
+    double low = 0;
+    std::vector<Key> names;
+    std::vector<double> heights;
     for (const auto& [name, points] : o.at("training").items()) {
       if (name != "loss" && o.at("training").size() == 2) continue;  // the only term is the loss
       Series s{name, color(names.size()), {}};
       for (const auto& p : points) {
         s.points.emplace_back(p.at(0), p.at(1));
         low = std::min(low, p.at(1).get<double>());
-        high = std::max(high, p.at(1).get<double>());
+        heights.push_back(p.at(1));
       }
-      names.emplace_back(name, s.color);
+      names.push_back({name, s.color});
       chart.series.push_back(std::move(s));
+    }
+    // One spike must not flatten the rest: the axis ends where nearly all of the points are.
+    std::sort(heights.begin(), heights.end());
+    double high = heights.empty() ? 1 : heights.back();
+    if (!heights.empty()) {
+      const double most = heights[(heights.size() - 1) * 98 / 100];
+      if (high > 2 * most && most > 0) {
+        chart.title += " (peak " + number(high, 1) + ")";
+        high = 1.2 * most;
+      }
     }
     chart.y = {"loss", low, high > low ? high : low + 1};
     out << "<div class=\"card\">" << svg(chart) << legend(names) << "</div>";
@@ -319,6 +380,31 @@ void all_scores(std::ostream& out, const json& r) {
   out << "</tbody></table></div>";
 }
 
+void classes(std::ostream& out, const json& r) {
+  if (!r.contains("classes")) return;
+  out << "<h2>Known classes</h2><p class=\"muted\">Samples, and the share of the test samples of "
+         "the "
+         "class that an objective puts into it.</p><div class=\"card "
+         "scroll\"><table><thead><tr><th "
+         "class=\"l\">class</th><th>training</th><th>test</th>";
+  for (const auto& o : r.at("objectives"))
+    if (o.contains("class_accuracy")) out << "<th>" << escape(o.at("objective")) << "</th>";
+  out << "</tr></thead><tbody>";
+  for (std::size_t c = 0; c < r.at("classes").size(); ++c) {
+    const auto& k = r.at("classes").at(c);
+    out << "<tr><td class=\"l\">" << escape(k.at("name")) << "</td><td>" << k.at("train")
+        << "</td><td>" << k.at("test") << "</td>";
+    for (const auto& o : r.at("objectives"))
+      if (o.contains("class_accuracy")) {
+        const auto& v = o.at("class_accuracy").at(c);
+        out << "<td>" << (v.is_null() ? "&#8211;" : fixed(100 * v.get<double>(), 1) + " %")
+            << "</td>";
+      }
+    out << "</tr>";
+  }
+  out << "</tbody></table></div>";
+}
+
 void configuration(std::ostream& out, const json& r) {
   out << "<h2>Configuration</h2><div class=\"card\"><details open><summary>Shared by all runs"
       << "</summary><pre>" << escape(r.at("config")) << "</pre></details>";
@@ -341,14 +427,15 @@ std::string html(const json& r) {
   std::ostringstream out;
   out << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
          "content=\"width=device-width,initial-scale=1\"><title>OOD report: "
-      << escape(r.at("data")) << "</title><style>" << kStyle << "</style></head><body><main>";
+      << escape(title_of(r)) << "</title><style>" << kStyle << "</style></head><body><main>";
   introduction(out, r);
   comparison(out, r);
   over_seeds(out, r);
   dots_and_roc(out, r);
-  histograms(out, r);
+  if (!sets_of(r).empty()) histograms(out, r);
   training(out, r);
-  all_scores(out, r);
+  if (!sets_of(r).empty()) all_scores(out, r);
+  classes(out, r);
   configuration(out, r);
   out << "</main></body></html>\n";
   return out.str();

@@ -83,6 +83,11 @@ std::string color(std::size_t i) {
   return kColors[i % std::size(kColors)];
 }
 
+std::string dash(std::size_t i) {
+  static const char* const kDashes[] = {"", "6 3", "2 2"};
+  return kDashes[i / 10 % std::size(kDashes)];
+}
+
 std::string svg(const LineChart& c) {
   const double w = kWidth - kLeft - kRight, h = kHeight - kTop - kBottom;
   const auto px = [&](double x) { return kLeft + (x - c.x.low) / (c.x.high - c.x.low) * w; };
@@ -116,7 +121,8 @@ std::string svg(const LineChart& c) {
           << coordinate(py(c.y.low)) << "L" << coordinate(px(s.points.front().first)) << " "
           << coordinate(py(c.y.low)) << "Z\" fill=\"" << s.color << "\" fill-opacity=\".25\"/>";
     out << "<path d=\"" << path.str() << "\" fill=\"none\" stroke=\"" << s.color
-        << "\" stroke-width=\"1.8\" stroke-linejoin=\"round\"/>";
+        << "\" stroke-width=\"1.8\" stroke-linejoin=\"round\""
+        << (s.dash.empty() ? "" : " stroke-dasharray=\"" + s.dash + "\"") << "/>";
   }
   out << "</svg>";
   return out.str();

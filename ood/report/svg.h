@@ -13,6 +13,7 @@ struct Series {
   std::string color;
   std::vector<std::pair<double, double>> points;
   bool filled = false;  ///< area down to the axis
+  std::string dash{};   ///< lengths of dashes and gaps; "": a line
 };
 
 struct Axis {
@@ -39,6 +40,8 @@ std::string svg_dots(const std::string& title, const std::vector<DotRow>& rows);
 
 /// A colour-blind safe colour for the i-th of several things, dark enough for lines on white.
 std::string color(std::size_t i);
+/// The dashes of its line, which tell apart things of one colour.
+std::string dash(std::size_t i);
 
 std::string escape(const std::string& text);
 

@@ -29,7 +29,8 @@ std::string table(const nlohmann::ordered_json& results) {
                         fixed(f.at("auroc")),
                         fixed(o.at("groups").at(o.at("own_score")).at(group).at("auroc")),
                         fixed(f.at("aupr_in")), fixed(f.at("aupr_out")), fixed(f.at("fpr95"))});
-  std::vector<std::size_t> width(rows[0].size(), 0);
+  if (rows.size() == 1) rows.clear();
+  std::vector<std::size_t> width(rows.empty() ? 0 : rows[0].size(), 0);
   for (const auto& row : rows)
     for (std::size_t c = 0; c < row.size(); ++c) width[c] = std::max(width[c], row[c].size());
   std::ostringstream out;
@@ -52,6 +53,20 @@ std::string table(const nlohmann::ordered_json& results) {
           out << (i > 0 ? " " : "") << fixed(f.at("runs").at(i));
         out << ")\n";
       }
+  for (const auto& o : results.at("objectives")) {
+    const std::string name = o.at("objective");
+    for (const auto& sign : o.at("failure_signs"))
+      out << name << " did not learn: " << sign.get<std::string>() << "\n";
+    for (const auto& [set, f] : o.at("ood").items())
+      if (f.at("auroc").get<double>() < 0.5)
+        out << name << ", " << set
+            << ": AUROC below 0.5, the score ranks OOD inputs as more familiar "
+            << "than the known classes\n";
+    if (o.at("ood").empty())
+      out << name << ": accuracy "
+          << (o.at("accuracy").is_null() ? std::string("-") : fixed(o.at("accuracy")))
+          << ", no OOD samples were tested\n";
+  }
   return out.str();
 }
 

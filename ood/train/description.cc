@@ -32,8 +32,9 @@ void visit_fields(Description& d, const Visit& visit) {
 ModelDescription describe(const RunOptions& options, const Task& task) {
   ModelDescription d;
   d.model = options.model;
-  // The features of a linear network are its inputs.
-  const bool hidden = get_objective(options.objective).trains_features;
+  // The features of a linear network are its inputs, and its embedding a projection of them.
+  const auto& entry = get_objective(options.objective);
+  const bool hidden = entry.trains_features || entry.embedding > 0;
   if (d.model == "auto") d.model = !task.embeddings ? "small-cnn" : hidden ? "mlp" : "linear";
   d.objective = options.objective;
   d.parameters = options.objective_parameters();
@@ -70,7 +71,7 @@ Model make_model(const ModelDescription& d) {
   torch::manual_seed(static_cast<std::uint64_t>(d.seed));
   const auto classes = static_cast<std::int64_t>(d.class_names.size());
   const std::int64_t outputs =
-      entry.embedding > 0 ? entry.embedding
+      entry.embedding > 0 ? entry.embedding_width(classes)
                           : classes + (entry.ood_is_last_class ? 1 : 0) + entry.further_outputs;
   Model m;
   m.network = make_network(d.model, {d.channels, d.height, d.width, outputs, !entry.without_bias});

@@ -48,6 +48,18 @@ std::vector<std::uint8_t> correct_rows(const at::Tensor& evidence, const at::Ten
           right.const_data_ptr<std::uint8_t>() + right.numel()};
 }
 
+// Null for a class without samples.
+json class_accuracy(const at::Tensor& evidence, const at::Tensor& labels, std::int64_t classes) {
+  const auto right = evidence.argmax(-1).eq(labels);
+  json list = json::array();
+  for (std::int64_t c = 0; c < classes; ++c) {
+    const auto of_class = right.masked_select(labels.eq(c));
+    list.push_back(of_class.numel() == 0 ? json(nullptr)
+                                         : json(of_class.to(torch::kDouble).mean().item<double>()));
+  }
+  return list;
+}
+
 json calibration_of(const at::Tensor& logits, const at::Tensor& labels) {
   const auto log_p = logits.to(torch::kDouble).log_softmax(-1).contiguous();
   const auto c = calibration(
@@ -121,8 +133,9 @@ HeldOut test_held_out(Classifier& network, const Objective& objective, const Tas
 NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
                           const std::vector<double>& deviation, const at::Tensor& all) {
   const torch::NoGradGuard no_grad;
+  // Threads may share a network that is in evaluation mode.
   const bool was_training = network.is_training();
-  network.eval();
+  if (was_training) network.eval();
   std::vector<at::Tensor> logits, features;
   for (std::int64_t i = 0; i < std::max<std::int64_t>(all.size(0), 1); i += kBatch) {
     const auto inputs = all.slice(0, i, std::min(i + kBatch, all.size(0)));
@@ -130,7 +143,7 @@ NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
     logits.push_back(out.logits.to(torch::kFloat));
     features.push_back(out.features.to(torch::kFloat));
   }
-  network.train(was_training);
+  if (was_training) network.train();
   return {torch::cat(logits), torch::cat(features)};
 }
 
@@ -154,6 +167,8 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
     sets.emplace_back(name, scores.compute_all(objective, run_network(network, task, samples)));
   const auto readout = objective.readout(id);
   result["accuracy"] = or_null(accuracy_of(readout, task.test));
+  if (readout.evidence.defined())
+    result["class_accuracy"] = class_accuracy(readout.evidence, task.test.labels, task.classes());
   if (readout.logits.defined())
     result["calibration"] = calibration_of(readout.logits, task.test.labels);
   const auto correct = readout.evidence.defined() ? correct_rows(readout.evidence, task.test.labels)

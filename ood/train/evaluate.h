@@ -29,7 +29,7 @@ HeldOut test_held_out(Classifier& network, const Objective& objective, const Tas
 
 /// Tests the network: accuracy, and for every OOD test set how well each score detects it.
 ///   score (the run's) and its members, own_score (the objective's), accuracy (null for an
-///   objective that does not classify), threshold of `score` and the false_alarms it
+///   objective that does not classify), class_accuracy [K], threshold of `score` and the false_alarms it
 ///   promises, calibration (nll, brier, ece of the classes' logits), ood: {set: {auroc, auroc_low,
 ///   auroc_high, aupr_in, aupr_out, fpr95, fpr95_ood, detection_error, oscr, ccr_at_fpr, aurc,
 ///   augrc}} by `score`, scores: {score: {set: {auroc, ..., detection_error}}}, groups: {score:

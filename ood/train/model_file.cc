@@ -18,6 +18,12 @@ void for_each_tensor(const Model& model, const Visit& visit) {
 
 }  // namespace
 
+std::vector<at::Tensor> trainable(const Model& model) {
+  auto all = model.network->parameters();
+  for (const auto& p : model.objective->parameters()) all.push_back(p);
+  return all;
+}
+
 TensorFile tensors_of(const Model& model) {
   TensorFile file;
   for_each_tensor(model, [&](const std::string& name, const at::Tensor& t) {

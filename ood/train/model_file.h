@@ -15,6 +15,9 @@ struct Model {
   std::shared_ptr<Objective> objective;
 };
 
+/// The parameters that an optimizer trains: the network's and the objective's.
+std::vector<at::Tensor> trainable(const Model& model);
+
 /// Every tensor of a model by name; the objective's own begin with "objective.".
 TensorFile tensors_of(const Model& model);
 

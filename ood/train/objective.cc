@@ -17,7 +17,7 @@ Objective::Objective(const ObjectiveEntry& entry, std::vector<double> parameters
       !entry_.slice.inputs.empty() && entry_.slice.inputs.back().source == Input::kFeatures;
   kept_.start(*this, parameters_,
               {context_.classes, of_features            ? context_.features
-                                 : entry_.embedding > 0 ? entry_.embedding
+                                 : entry_.embedding > 0 ? entry_.embedding_width(context_.classes)
                                                         : context_.classes});
 }
 

@@ -29,6 +29,17 @@ void make_run_folder(const fs::path& out) {
   if (error) throw DataError(out.string() + ": cannot be created: " + error.message());
 }
 
+bool holds_results(const fs::path& out) {
+  return fs::exists(out / "results.json") || fs::exists(out / "model.safetensors");
+}
+
+void remove_results(const fs::path& out) {
+  // What says that the run is finished goes first.
+  for (const char* name : {"results.json", "model.safetensors", "scores.safetensors",
+                           "threshold.json", "report.html", "eval.json", "eval.html"})
+    fs::remove(out / name);
+}
+
 RunLock::RunLock(const fs::path& folder) {
   const auto path = folder / ".lock";
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);

@@ -10,6 +10,7 @@
 
 #include "ood/data/augment.h"
 #include "ood/errors.h"
+#include "ood/models/classifier.h"
 #include "ood/registry/registry.h"
 #include "ood/registry/text.h"
 
@@ -18,11 +19,13 @@ namespace {
 
 // Of a run folder; one that an older program cannot read gets a larger number.
 constexpr std::int64_t kFormat = 1;
+constexpr const char* kFingerprint = "data_fingerprint";
 
 void check_range(const char* flag, double value, double low, double high, const char* expected) {
   if (value >= low && value <= high) return;
   std::ostringstream text;
-  text << "`" << flag << "`: expected " << expected << ", got " << value;
+  text << "`" << flag << "`: expected " << (std::isfinite(value) ? "" : "a finite number, ")
+       << expected << ", got " << value;
   throw UsageError(text.str());
 }
 
@@ -62,8 +65,9 @@ std::vector<double> RunOptions::objective_parameters() const {
 
 void RunOptions::resolve() {
   const ObjectiveEntry& entry = entry_of(objective);
-  check_range("epochs", static_cast<double>(epochs), 1, 1e6, "at least 1");
-  check_range("batch-size", static_cast<double>(batch_size), 2, 1e6, "at least 2");
+  check_range("epochs", static_cast<double>(epochs), 0, 1e6, "at least 0");
+  if (batch_size != 0)
+    check_range("batch-size", static_cast<double>(batch_size), 2, 1e6, "0 or at least 2");
   check_range("outlier-ratio", outlier_ratio, 0, 1000, "0 to 1000");
   check_range("lr", lr, 0, 1e38, "at least 0");
   check_range("momentum", momentum, 0, 0.9999, "0 to below 1");
@@ -80,6 +84,9 @@ void RunOptions::resolve() {
   parse_augmentation(augment);
   if (patience > 0 && validation == 0)
     throw UsageError("`patience`: expected `validation` above 0 to stop by, got 0");
+  if (model != "auto") check_network(model);
+  if ((mixup > 0 || cutmix > 0) && !entry.classifies)
+    throw UsageError("`mixup`, `cutmix`: expected an objective that uses labels, got " + objective);
   if (mixup > 0 && cutmix > 0) throw UsageError("expected `mixup` or `cutmix`, got both");
   check_range("warmup", warmup, 0, 1, "0 to 1");
   check_range("validation", validation, 0, 0.9, "0 to 0.9");
@@ -108,9 +115,29 @@ void RunOptions::resolve() {
     throw UsageError(e.what_without_backtrace());
   }
   std::map<std::string, double> all;
-  for (std::size_t i = 0; i < values.size(); ++i)
-    all[std::string(entry.parameters[i].name)] = values[i];
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::string parameter(entry.parameters[i].name);
+    all[parameter] = values[i];
+    if (parameters[objective].count(parameter) == 0) by_default.insert(parameter);
+  }
   parameters = {{objective, all}};
+}
+
+void RunOptions::make_absolute() {
+  const auto absolute = [](std::string& path) {
+    if (!path.empty() && path != "fashion-mnist" && std::filesystem::exists(path))
+      path = std::filesystem::absolute(path).lexically_normal().string();
+  };
+  absolute(data);
+  absolute(init);
+  // Class names stand above a path; with a separator it is one.
+  if (outliers.find('/') != std::string::npos) absolute(outliers);
+  for (auto& item : ood_data)
+    if (const auto equals = item.find('='); equals != std::string::npos) {
+      auto path = item.substr(equals + 1);
+      absolute(path);
+      item = item.substr(0, equals + 1) + path;
+    }
 }
 
 namespace {
@@ -163,6 +190,8 @@ std::string to_toml(const RunOptions& options) {
     }
   };
   out << "format = " << kFormat << "\n";
+  if (!options.data_fingerprint.empty())
+    out << kFingerprint << " = " << toml::value<std::string>(options.data_fingerprint) << "\n";
   RunOptions copy = options;
   visit_options(copy, Writer{out});
   for (const auto& [name, values] : options.parameters) {
@@ -192,7 +221,7 @@ RunOptions read_config(const std::filesystem::path& path) {
     const std::string& file;
 
     [[noreturn]] void fail(const char* key, const char* expected) const {
-      throw DataError(file + ": " + key + ": expected " + expected);
+      throw UsageError(file + ": " + key + ": expected " + expected);
     }
     void operator()(const char* key, std::string& v, const char*) const {
       known.insert(key);
@@ -231,7 +260,8 @@ RunOptions read_config(const std::filesystem::path& path) {
     throw DataError(file + ": is of format " + std::to_string(*format) +
                     ", this ood reads formats up to " + std::to_string(kFormat) +
                     "; use a newer ood");
-  known.insert("format");
+  known.insert({"format", kFingerprint});
+  o.data_fingerprint = table[kFingerprint].value_or(std::string());
   visit_options(o, Reader{table, known, file});
   for (const auto& [key, node] : table) {
     const std::string name(key.str());
@@ -246,8 +276,8 @@ RunOptions read_config(const std::filesystem::path& path) {
     for (const auto& [parameter, value] : *node.as_table()) {
       const auto number = value.value<double>();
       if (!number)
-        throw DataError(file + ": " + name + "." + std::string(parameter.str()) +
-                        ": expected a number");
+        throw UsageError(file + ": " + name + "." + std::string(parameter.str()) +
+                         ": expected a number");
       o.parameters[name][std::string(parameter.str())] = *number;
     }
   }

@@ -24,15 +24,15 @@ struct RunOptions {
   std::string model = "auto";
   std::string init;
   std::string objective = "cross_entropy";
-  std::int64_t epochs = 3;
-  std::int64_t batch_size = 128;
+  std::int64_t epochs = 0;
+  std::int64_t batch_size = 0;
   double outlier_ratio = 0.5;
   std::string optimizer = "sgd";
   double lr = 0;
   double momentum = 0.9;
   double weight_decay = 5e-4;
   double warmup = 0.05;
-  double clip = 0;
+  double clip = 1;
   std::int64_t accumulate = 1;
   std::int64_t patience = 0;
   std::string precision = "float32";
@@ -43,13 +43,21 @@ struct RunOptions {
   std::int64_t seed = 0;
   std::int64_t threads = 0;
 
+  /// Of the data that the run was begun with; no flag. "": unknown.
+  std::string data_fingerprint;
+
   /// Parameters by objective: those that were set, and after resolve() all of the objective's.
   std::map<std::string, std::map<std::string, double>> parameters;
+
+  /// Parameters of the objective that resolve() has filled in.
+  std::set<std::string> by_default;
 
   /// The objective's parameters in the order of its table, defaults where nothing was set.
   std::vector<double> objective_parameters() const;
   /// Fills in the objective's defaults, and checks every value; UsageError.
   void resolve();
+  /// Paths as they are found from any folder.
+  void make_absolute();
 };
 
 template <class Visitor>
@@ -68,8 +76,8 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("model", o.model, "network: small-cnn, mlp, linear, resnet-18, wrn-40-2; auto: by the data");
   v("init", o.init, "start from the weights of this run (fine-tuning)");
   v("objective", o.objective, "training objective, see `ood objectives`");
-  v("epochs", o.epochs, "passes over the training data");
-  v("batch-size", o.batch_size, "ID samples a step");
+  v("epochs", o.epochs, "passes over the training data; 0: 3, more where the data are few");
+  v("batch-size", o.batch_size, "ID samples a step; 0: 128, less where the data are few");
   v("outlier-ratio", o.outlier_ratio, "outliers a step for each ID sample");
   v("optimizer", o.optimizer, "sgd or adamw");
   v("lr", o.lr, "peak learning rate; 0: what suits the objective, mostly 0.1");

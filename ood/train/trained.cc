@@ -93,4 +93,10 @@ void initialise_network(Classifier& network, const ModelDescription& description
                     " tensors fit and are taken over");
 }
 
+Model initial_model(const ModelDescription& description, const std::string& init) {
+  Model model = make_model(description);
+  if (!init.empty()) initialise_network(*model.network, description, init);
+  return model;
+}
+
 }  // namespace ood

@@ -9,11 +9,14 @@
 #include "ood/data/random.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
+#include "ood/registry/text.h"
 #include "ood/torch.h"
 #include "ood/train/checkpoint.h"
 #include "ood/train/curves.h"
 #include "ood/train/evaluate.h"
+#include "ood/train/failure_signs.h"
 #include "ood/train/interrupt.h"
+#include "ood/train/recipe.h"
 #include "ood/train/schedule.h"
 #include "ood/train/setup_warnings.h"
 #include "ood/train/step_inputs.h"
@@ -26,18 +29,15 @@ namespace {
 using json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
-std::vector<at::Tensor> trainable(const Model& model) {
-  auto all = model.network->parameters();
-  for (const auto& p : model.objective->parameters()) all.push_back(p);
-  return all;
-}
-
 std::int64_t outliers_per_step(const RunOptions& o, const Task& task) {
   const ObjectiveEntry& entry = get_objective(o.objective);
   if (!entry.uses_ood) return 0;
   if (task.train_outliers.size() > 0) {
     const auto n = std::llround(o.outlier_ratio * static_cast<double>(o.batch_size));
-    if (n > 0) return n;
+    if (n == 0)
+      listener().warn(o.objective + " learns from outliers, and `outlier-ratio` " +
+                      short_number(o.outlier_ratio) + " takes none of them");
+    return n;
   }
   listener().warn(o.objective +
                   " learns from outliers and has none; set `outliers` CLASSES or "
@@ -65,13 +65,6 @@ class Precision {
  private:
   bool on_, before_;
 };
-
-// With new weights, or, where a run is named, with its weights as far as they fit.
-Model initial_model(const ModelDescription& description, const std::string& init) {
-  Model model = make_model(description);
-  if (!init.empty()) initialise_network(*model.network, description, init);
-  return model;
-}
 
 // Where the best epoch is chosen by held-out data, by the half that sets no threshold: the promise
 // of a threshold does not survive a choice by the same data.
@@ -107,8 +100,6 @@ class Training {
       if (position) at_ = *position;
       listener().tell("resuming at step " + std::to_string(at_.step) + " of " +
                       std::to_string(total_));
-    } else {
-      checkpoints_.remove_all();
     }
     log_ = std::make_unique<MetricsLog>(out, at_.step);
     warn(setup_warnings(get_objective(o_.objective), *model_.network, *model_.objective,
@@ -290,6 +281,9 @@ class Training {
     if (best) result["best_step"] = at_.best_step;
     result.update(evaluate(*model_.network, *model_.objective, task_, scores, held_out,
                            threshold_rule(out_, held_out.scores.size()), seed()));
+    result["failure_signs"] = failure_signs(*model_.network, *model_.objective, task_, scores);
+    for (const std::string sign : result["failure_signs"])
+      listener().warn(o_.objective + " did not learn: " + sign);
     result["training"] = training_curves(read_metrics(out_));
     json file = results_header(o_, task_);
     file["objectives"] = {result};
@@ -340,31 +334,96 @@ json results_header(const RunOptions& options, const Task& task) {
   json h;
   h["version"] = kVersion;
   h["data"] = options.data;
+  h["name"] = task.data;
+  h["data_fingerprint"] = task.fingerprint;
   h["known"] = task.class_names;
   h["outliers"] = task.outlier_names;
   h["unknown"] = task.unknown_names;
+  h["outliers_are_classes"] = !task.outlier_names.empty() && task.outliers_are_classes;
+  h["classes"] = class_counts(task);
   h["train_samples"] = task.train.size();
   h["outlier_samples"] = task.train_outliers.size();
   h["config"] = to_toml(options);
   return h;
 }
 
-json train_run(const RunOptions& given, const Task& task, const fs::path& out, Start start) {
+void check_objective(const RunOptions& options, const Task& task) {
+  const ObjectiveEntry& entry = get_objective(options.objective);
+  if (task.classes() < 2 && entry.classifies) {
+    std::string those;
+    for (const auto* e : objectives())
+      if (!e->classifies) those += (those.empty() ? "" : ", ") + std::string(e->name);
+    throw UsageError(options.objective +
+                     ": expected at least two classes to learn, got 1; of one class learn " +
+                     those);
+  }
+}
+
+namespace {
+
+// As they stand in config.toml; the model is named.
+RunOptions options_of_run(const RunOptions& given, const Task& task,
+                          const RunOptions* measured = nullptr) {
   RunOptions options = given;
   options.resolve();
-  options.model = describe(options, task).model;
-  if ((options.mixup > 0 || options.cutmix > 0) && !get_objective(options.objective).classifies)
-    throw UsageError("`mixup`, `cutmix`: expected an objective that uses labels, got " +
-                     options.objective);
+  options.make_absolute();
+  check_objective(options, task);
+  fill_in(options, task, measured);
+  options.data_fingerprint = task.fingerprint;
+  return options;
+}
+
+}  // namespace
+
+Held held_by(const fs::path& out, const RunOptions& given, const Task& task) {
+  const bool finished = fs::exists(out / "results.json");
+  if (!finished && !Checkpoints(out).any()) return Held::kNothing;
+  RunOptions there;
+  try {
+    there = read_config(out / "config.toml");
+  } catch (const Error&) {
+    return Held::kOther;
+  }
+  if (to_toml(there) != to_toml(options_of_run(given, task, &there))) return Held::kOther;
+  return finished ? Held::kFinished : Held::kUnfinished;
+}
+
+json finished_result(const fs::path& out) {
+  std::ifstream in(out / "results.json");
+  const auto file = json::parse(in, nullptr, /*allow_exceptions=*/false);
+  if (!file.is_object() || file.value("objectives", json()).size() != 1)
+    throw DataError((out / "results.json").string() +
+                    ": expected the results of a training, found other contents");
+  return file.at("objectives").at(0);
+}
+
+json train_run(const RunOptions& given, const Task& task, const fs::path& out, Start start) {
   make_run_folder(out);
   const RunLock lock(out);
   if (start == Start::kFresh && Checkpoints(out).any())
     throw UsageError(out.string() + ": holds an unfinished training; go on with `resume` " +
                      out.string() + ", or drop it with `overwrite`");
+  if (start == Start::kFresh && holds_results(out))
+    throw UsageError(out.string() +
+                     ": holds a finished training; choose another folder with `out`, or drop it "
+                     "with `overwrite`");
+  if (start == Start::kResume) {
+    if (!given.data_fingerprint.empty() && given.data_fingerprint != task.fingerprint)
+      throw DataError(out.string() + ": the data in " + given.data +
+                      " are not those that the training was begun with");
+  }
+  const RunOptions options = options_of_run(given, task);
   if (start != Start::kResume) {
-    remove_threshold_rule(out);  // was set for the model before
+    // Nothing of a training before may be taken for this one's.
+    remove_results(out);
+    Checkpoints(out).remove_all();
     write_file(out / "config.toml", to_toml(options));
   }
+  if (start != Start::kResume) warn_of_imbalance(task);
+  if (task.validation.size() == 0)
+    listener().warn(
+        "nothing is held out, so that the run will have no threshold: `ood score` and the detector "
+        "need one; set `validation` above 0");
   return Training(options, task, out, start).run();
 }
 

@@ -15,10 +15,21 @@ TaskOptions task_options(const RunOptions& options);
 
 /// What to do with the training that a run folder already holds.
 enum class Start {
-  kFresh,   ///< UsageError where an unfinished one could be resumed
+  kFresh,   ///< UsageError where there is one, finished or not
   kAnew,    ///< drop it
   kResume,  ///< go on from its newest checkpoint
 };
+
+/// What a run folder holds of a training with these options on this task; `kOther` is one with other
+/// settings or data.
+enum class Held { kNothing, kUnfinished, kFinished, kOther };
+Held held_by(const std::filesystem::path& out, const RunOptions& options, const Task& task);
+
+/// The entry of a finished run in its results.json.
+nlohmann::ordered_json finished_result(const std::filesystem::path& out);
+
+/// UsageError where an objective cannot learn the classes of a task.
+void check_objective(const RunOptions& options, const Task& task);
 
 /// Trains with options.objective and fills the run folder `out`: config.toml, metrics.jsonl,
 /// checkpoints/, model.safetensors, results.json. Returns what is in results.json for this

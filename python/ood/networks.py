@@ -5,7 +5,20 @@ import torch
 from torch import nn
 
 
-class SmallCnn(nn.Module):
+class Classifier(nn.Module):
+    """Features and a last layer; the logits are what a call gives, as any tool for classifiers expects."""
+
+    fc: nn.Linear
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised inputs -> logits."""
+        return self.fc(self.features(x))
+
+
+class SmallCnn(Classifier):
     def __init__(self, channels: int, height: int, width: int, outputs: int, bias: bool = True):
         super().__init__()
         for i, (a, b) in enumerate([(channels, 16), (16, 32), (32, 64)], 1):
@@ -22,7 +35,7 @@ class SmallCnn(nn.Module):
         return torch.relu(self.hidden(nn.functional.adaptive_avg_pool2d(x, (3, 3)).flatten(1)))
 
 
-class Mlp(nn.Module):
+class Mlp(Classifier):
     def __init__(self, channels: int, height: int, width: int, outputs: int, bias: bool = True):
         super().__init__()
         self.hidden1 = nn.Linear(channels * height * width, 256, bias=bias)
@@ -34,7 +47,7 @@ class Mlp(nn.Module):
         return torch.relu(self.hidden2(torch.relu(self.norm1(self.hidden1(x.flatten(1))))))
 
 
-class Linear(nn.Module):
+class Linear(Classifier):
     def __init__(self, channels: int, height: int, width: int, outputs: int, bias: bool = True):
         super().__init__()
         self.fc = nn.Linear(channels * height * width, outputs, bias=bias)
@@ -58,7 +71,7 @@ class BasicBlock(nn.Module):
         return torch.relu(y + (self.shortcut_norm(self.shortcut(x)) if self.short else x))
 
 
-class ResNet18(nn.Module):
+class ResNet18(Classifier):
     def __init__(self, channels: int, height: int, width: int, outputs: int, bias: bool = True):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(channels, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64, affine=bias)
@@ -93,7 +106,7 @@ class PreactBlock(nn.Module):
         return y + (self.shortcut(a) if self.short else x)
 
 
-class WideResNet(nn.Module):
+class WideResNet(Classifier):
     def __init__(self, channels: int, height: int, width: int, outputs: int, bias: bool = True):
         super().__init__()
         self.conv, self.blocks, a = nn.Conv2d(channels, 16, 3, padding=1, bias=False), [], 16
@@ -116,13 +129,13 @@ class WideResNet(nn.Module):
 _NETWORKS = {"small-cnn": SmallCnn, "mlp": Mlp, "linear": Linear, "resnet-18": ResNet18, "wrn-40-2": WideResNet}
 
 
-def forward(network: nn.Module, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+def forward(network: Classifier, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
     """Logits and features of normalised inputs."""
     features = network.features(x)
     return network.fc(features), features
 
 
-def make_network(name: str, channels: int, height: int, width: int, outputs: int, bias: bool = True) -> nn.Module:
+def make_network(name: str, channels: int, height: int, width: int, outputs: int, bias: bool = True) -> Classifier:
     """The twin of `--model NAME`; its state_dict is the network's part of model.safetensors."""
     if name not in _NETWORKS:
         raise ValueError(f"make_network: expected {', '.join(_NETWORKS)}, got {name}")

@@ -100,9 +100,10 @@ class Run(torch.nn.Module):
         self.register_buffer("deviation", torch.tensor(d["deviation"]).view(channels), persistent=False)
         self.eval()
 
-    def forward(self, inputs: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Pictures uint8 [N, C, H, W] or embeddings [N, D] -> logits and features."""
+    def forward(self, inputs) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Pictures uint8 [N, C, H, W] or embeddings [N, D], tensors or arrays -> logits and features."""
         d = self.description
+        inputs = torch.as_tensor(inputs)
         shape = (d["channels"],) if d["embeddings"] else (d["channels"], d["height"], d["width"])
         if tuple(inputs.shape[1:]) != shape or inputs.is_floating_point() != d["embeddings"]:
             raise ValueError(f"load_run: expected {'floating' if d['embeddings'] else 'uint8'} inputs of shape "
@@ -154,7 +155,7 @@ class Run(torch.nn.Module):
         return metrics.threshold_for(self.validation_scores, false_alarms, confidence).value
 
     @torch.no_grad()
-    def detect(self, inputs: torch.Tensor, tpr: Optional[float] = None, **rule):
+    def detect(self, inputs, tpr: Optional[float] = None, **rule):
         """Classes (-1 where the objective knows one class only), scores and decisions, [N] each; see threshold()."""
         logits, features = self(inputs)
         evidence, score = self.readout(logits, features)[0], self.score(logits, features)

@@ -40,6 +40,12 @@ def test_the_example_consumer_gives_the_answers_of_the_program(installed, data, 
     assert len(lines) == len(rows) == 12
     for line, row in zip(lines, rows):
         assert f": {row[1]}, score" in line and row[4] in line
+    one_class, head = tmp_path / "one_class", tmp_path / "head"
+    assert run("train", "--objective", "deep_svdd", "--data", data / "folder", *TASK, "--epochs", 2, "--out", one_class).returncode == 0
+    assert ": -, score" in sh(build / "detector", one_class, pictures[0])
+    assert run("train", "--data", data / "npy", *TASK, "--epochs", 2, "--out", head).returncode == 0
+    r = subprocess.run([str(build / "detector"), str(head), str(pictures[0])], capture_output=True, text=True)
+    assert r.returncode == 2 and "expected a run on pictures" in r.stderr
     r = subprocess.run([str(build / "detector"), "/nowhere", "x"], capture_output=True, text=True)
     assert r.returncode == 1 and "cannot be opened" in r.stderr
 

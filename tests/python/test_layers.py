@@ -75,6 +75,7 @@ MAY_NAME = {
     "ood/ops/loss.cc": "cross-entropy is what other objectives are built on",
     "ood/train/objective.cc": "the term of an added cross-entropy",
     "ood/train/run_options.h": "the default of a flag",
+    "ood/train/recipe.cc": "the warm-up is a training with it",
     "ood/metrics/threshold.cc": "the statistical term",
     "ood/train/threshold_rule.cc": "the statistical term",
     "python/ood/runs.py": "the statistical term",

@@ -261,7 +261,9 @@ def test_a_run_of_the_program_gives_the_same_in_python(tmp_path, objective, mode
                                rtol=1e-4)
     assert ["accept" if a else "reject" for a in accepted] == [row[4] for row in rows]
     assert [loaded.class_names[c] if c >= 0 else "" for c in classes] == [row[1] for row in rows]
+    assert torch.equal(loaded.detect(x)[1], scores)  # an array
     z, f = loaded(torch.from_numpy(x))
+    assert torch.equal(loaded.network((torch.from_numpy(x).float() / 255 - loaded.mean) / loaded.deviation), z)
     if objective == "deep_svdd":
         with pytest.raises(ValueError, match="class_logits: deep_svdd trains no logits"):
             loaded.class_logits(z, f)

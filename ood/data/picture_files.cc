@@ -1,0 +1,102 @@
+#include "ood/data/picture_files.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "ood/data/picture.h"
+#include "ood/errors.h"
+#include "ood/registry/listener.h"
+
+namespace ood {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_hidden(const fs::path& path) { return path.filename().string().rfind('.', 0) == 0; }
+
+// The ending of a picture in a format that is not read, else "".
+std::string other_format(const fs::path& path) {
+  std::string end = path.extension().string();
+  std::transform(end.begin(), end.end(), end.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (const char* known : {".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".ppm"})
+    if (end == known) return end;
+  return "";
+}
+
+// `above`: the folders that this one lies in, as they are without links.
+void walk(const fs::path& folder, std::vector<fs::path> above, PictureFiles& found) {
+  std::error_code error;
+  const auto real = fs::canonical(folder, error);
+  auto entries = error ? fs::directory_iterator() : fs::directory_iterator(folder, error);
+  if (error) {
+    found.unreadable.push_back(folder.string() + ": " + error.message());
+    return;
+  }
+  if (std::find(above.begin(), above.end(), real) != above.end()) {
+    found.unreadable.push_back(folder.string() + ": a link to a folder that it lies in");
+    return;
+  }
+  above.push_back(real);
+  for (; entries != fs::directory_iterator(); entries.increment(error)) {
+    const auto& path = entries->path();
+    if (is_hidden(path)) continue;
+    std::error_code unknown;
+    const auto status = entries->status(unknown);
+    if (fs::is_directory(status)) {
+      walk(path, above, found);
+    } else if (is_picture_name(path)) {
+      // A link that leads nowhere is a picture that cannot be opened; a device is none.
+      if (fs::is_regular_file(status) || entries->is_symlink()) found.paths.push_back(path);
+    } else if (unknown && unknown != std::errc::no_such_file_or_directory) {
+      found.unreadable.push_back(path.string() + ": " + unknown.message());
+    } else if (const auto end = other_format(path); !end.empty()) {
+      ++found.other[end];
+    }
+  }
+}
+
+}  // namespace
+
+void PictureFiles::add(PictureFiles more) {
+  paths.insert(paths.end(), more.paths.begin(), more.paths.end());
+  unreadable.insert(unreadable.end(), more.unreadable.begin(), more.unreadable.end());
+  for (const auto& [end, n] : more.other) other[end] += n;
+}
+
+PictureFiles pictures_below(const fs::path& folder) {
+  PictureFiles found;
+  walk(folder, {}, found);
+  std::sort(found.paths.begin(), found.paths.end());
+  std::sort(found.unreadable.begin(), found.unreadable.end());
+  return found;
+}
+
+std::vector<fs::path> folders_in(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> out;
+  for (const auto& e : fs::directory_iterator(folder, error)) {
+    std::error_code unknown;  // of a link that leads nowhere or round in circles
+    if (!is_hidden(e.path()) && e.is_directory(unknown)) out.push_back(e.path());
+  }
+  if (error) throw DataError(folder.string() + ": cannot be read: " + error.message());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+void check_picture_files(const PictureFiles& files, const fs::path& folder) {
+  if (!files.unreadable.empty())
+    throw DataError(files.unreadable.front() + "; expected folders that can be read");
+  std::int64_t n = 0;
+  std::string list;
+  for (const auto& [end, count] : files.other) {
+    n += count;
+    list += (list.empty() ? "" : ", ") + std::to_string(count) + " " + end;
+  }
+  if (n > 0)
+    listener().warn(folder.string() + ": " + std::to_string(n) +
+                    " pictures of formats that are not read are left out (" + list +
+                    "); expected PNG or JPEG");
+}
+
+}  // namespace ood

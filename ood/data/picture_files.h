@@ -1,0 +1,30 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace ood {
+
+/// The pictures at and below a folder. Links are followed, what is hidden (".x", "._x.jpg") is not
+/// data.
+struct PictureFiles {
+  std::vector<std::filesystem::path> paths;   ///< sorted
+  std::vector<std::string> unreadable;        ///< "FOLDER: why", of folders and links
+  std::map<std::string, std::int64_t> other;  ///< files of formats that are not read, by ending
+
+  void add(PictureFiles more);
+};
+
+PictureFiles pictures_below(const std::filesystem::path& folder);
+
+/// The sub-folders of a folder, links to folders among them, sorted by name; hidden ones are left
+/// out. DataError where the folder cannot be read.
+std::vector<std::filesystem::path> folders_in(const std::filesystem::path& folder);
+
+/// Says how many files are pictures of a format that is not read; DataError where something cannot
+/// be read.
+void check_picture_files(const PictureFiles& files, const std::filesystem::path& folder);
+
+}  // namespace ood

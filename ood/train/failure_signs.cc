@@ -1,0 +1,92 @@
+#include "ood/train/failure_signs.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "ood/data/random.h"
+#include "ood/metrics/detection.h"
+#include "ood/registry/listener.h"
+#include "ood/registry/text.h"
+#include "ood/torch.h"
+
+namespace ood {
+namespace {
+
+std::vector<std::int64_t> counts_of(const Samples& s, std::int64_t classes) {
+  const auto n = torch::bincount(s.labels, {}, classes);
+  return {n.const_data_ptr<std::int64_t>(), n.const_data_ptr<std::int64_t>() + n.numel()};
+}
+
+std::string percent(double share) { return short_number(100 * share) + " %"; }
+
+}  // namespace
+
+std::vector<std::string> failure_signs(Classifier& network, const Objective& objective,
+                                       const Task& task, const FittedScores& scores) {
+  const torch::NoGradGuard no_grad;
+  std::vector<std::string> signs;
+  // Fewer say too little.
+  constexpr std::int64_t kEnough = 20;
+  const bool held_out = task.validation.size() >= kEnough;
+  const Samples& known = held_out ? task.validation : task.train;
+  const std::string where = held_out ? "held-out" : "training";
+  const auto output = run_network(network, task, known);
+  const auto readout = objective.readout(output);
+  if (readout.evidence.defined() && task.classes() > 1) {
+    const double got = accuracy(readout.evidence, known.labels);
+    const auto counts = counts_of(known, task.classes());
+    const auto n = static_cast<double>(known.size());
+    const double chance = static_cast<double>(*std::max_element(counts.begin(), counts.end())) / n;
+    // Three standard errors above what naming the largest class gives.
+    if (got <= chance + 3 * std::sqrt(chance * (1 - chance) / n))
+      signs.push_back("accuracy " + percent(got) + " on " + where + " data, where chance is " +
+                      percent(chance));
+  }
+  // A network that puts all inputs into one point; a classifier may be certain of all of them.
+  if (!readout.evidence.defined() && known.size() >= kEnough) {
+    const auto id = score_numbers(
+        scores.compute(scores.default_score(objective), objective, output), where + " data");
+    const auto [low, high] = std::minmax_element(id.begin(), id.end());
+    if (*high - *low <= 1e-6 * std::abs(*high))
+      signs.push_back("scores of " + where + " data are constant");
+  }
+  const Samples& outliers =
+      task.validation_outliers.size() >= kEnough ? task.validation_outliers : task.train_outliers;
+  if (objective.entry().uses_ood && outliers.size() >= kEnough) {
+    const std::string own(objective.entry().score);
+    const auto of = [&](const NetworkOutput& o, const char* what) {
+      return score_numbers(scores.compute(own, objective, o), what);
+    };
+    const auto interval =
+        auroc_interval(of(output, "held-out data"),
+                       of(run_network(network, task, outliers), "the training outliers"),
+                       random_bits(0, Purpose::kBootstrap, 1, 0));
+    if (interval.high < 0.6)
+      signs.push_back("AUROC of its own score against the training's own outliers at most " +
+                      short_number(interval.high) + ", where 0.5 is guessing");
+  }
+  return signs;
+}
+
+nlohmann::ordered_json class_counts(const Task& task) {
+  const auto train = counts_of(task.train, task.classes()),
+             test = counts_of(task.test, task.classes());
+  auto list = nlohmann::ordered_json::array();
+  for (std::size_t c = 0; c < train.size(); ++c)
+    list.push_back({{"name", task.class_names[c]}, {"train", train[c]}, {"test", test[c]}});
+  return list;
+}
+
+void warn_of_imbalance(const Task& task) {
+  const auto n = counts_of(task.train, task.classes());
+  const auto [least, most] = std::minmax_element(n.begin(), n.end());
+  if (*most >= 10 * *least)
+    listener().warn("the classes are unbalanced: " +
+                    task.class_names[static_cast<std::size_t>(most - n.begin())] + " has " +
+                    std::to_string(*most) + " training samples, " +
+                    task.class_names[static_cast<std::size_t>(least - n.begin())] + " has " +
+                    std::to_string(*least));
+}
+
+}  // namespace ood

@@ -1,0 +1,101 @@
+#include "ood/train/recipe.h"
+
+#include <algorithm>
+
+#include "ood/metrics/detection.h"
+#include "ood/registry/listener.h"
+#include "ood/registry/text.h"
+#include "ood/scores/logits.h"
+#include "ood/torch.h"
+#include "ood/train/evaluate.h"
+#include "ood/train/optimizer.h"
+#include "ood/train/schedule.h"
+#include "ood/train/step_inputs.h"
+#include "ood/train/trained.h"
+
+namespace ood {
+namespace {
+
+struct Energies {
+  double id, outlier;  // medians
+};
+
+// The energies -logsumexp x of a network of this run after a short training with cross-entropy; of a
+// run that it starts from as they are. Held-out data, where there is some: trained data looks better
+// than it is.
+Energies energies_after_warmup(const RunOptions& options, const Task& task) {
+  RunOptions o = options;
+  o.objective = "cross_entropy";
+  o.lr = 0;
+  o.resolve();
+  const Model model = initial_model(describe(o, task), o.init);
+  auto& network = *model.network;
+  StepInputs inputs(o, task, 0);
+  Optimizer optimizer(o, trainable(model));
+  const auto total =
+      o.init.empty() ? std::clamp<std::int64_t>(inputs.steps_per_epoch() * o.epochs / 4, 20, 200)
+                     : 0;
+  network.train();
+  for (std::int64_t i = 0; i < total; ++i) {
+    const auto step = inputs.at_step(i);
+    optimizer.zero_grad();
+    StepInputs::losses(*model.objective, network.forward(step.inputs), step).total.backward();
+    if (o.clip > 0) torch::nn::utils::clip_grad_norm_(trainable(model), o.clip);
+    optimizer.step(cosine_lr(o.lr, o.warmup, i, total));
+  }
+  const auto median = [&](const Samples& held_out, const Samples& trained) {
+    const auto output = run_network(network, task, held_out.size() > 0 ? held_out : trained);
+    return threshold_at(score_numbers(energy_score(output.logits), "the warm-up"), 0.5);
+  };
+  const double id = median(task.validation, task.train);
+  if (task.train_outliers.size() == 0) return {id, id};
+  return {id, median(task.validation_outliers, task.train_outliers)};
+}
+
+void measure(RunOptions& options, const Task& task, const RunOptions* measured) {
+  const ObjectiveEntry& entry = get_objective(options.objective);
+  auto& values = options.parameters[options.objective];
+  const auto wanted = [&](std::string_view name) {
+    return !name.empty() && options.by_default.count(std::string(name)) > 0;
+  };
+  const bool id = wanted(entry.id_energy), outlier = wanted(entry.outlier_energy);
+  if (!id && !outlier) return;
+  const std::string id_name(entry.id_energy), outlier_name(entry.outlier_energy);
+  if (measured != nullptr) {
+    const auto there = measured->parameters.find(options.objective);
+    if (there == measured->parameters.end()) return;
+    for (const auto& [name, taken] : {std::pair{id_name, id}, std::pair{outlier_name, outlier}})
+      if (const auto it = there->second.find(name); taken && it != there->second.end())
+        values[name] = it->second;
+    return;
+  }
+  const auto e = energies_after_warmup(options, task);
+  // Hinges that start active on both sides where the outliers are the more certain ones.
+  if (id) values[id_name] = std::min(e.id, e.outlier);
+  if (outlier) values[outlier_name] = std::max(e.id, e.outlier);
+  listener().tell("note: " + options.objective + ": " + id_name + " " +
+                  short_number(values[id_name]) + ", " + outlier_name + " " +
+                  short_number(values[outlier_name]) +
+                  " by the energies after a warm-up with cross-entropy");
+}
+
+}  // namespace
+
+void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) {
+  const auto n = task.train.size();
+  if (options.batch_size == 0) options.batch_size = std::clamp<std::int64_t>(n / 16, 16, 128);
+  if (options.batch_size > n)
+    listener().warn("`batch-size` " + std::to_string(options.batch_size) + " is more than the " +
+                    std::to_string(n) + " training samples; a step takes all of them");
+  if (options.epochs == 0) {
+    const auto steps = std::max<std::int64_t>(n / std::min(options.batch_size, n), 1);
+    options.epochs = std::clamp<std::int64_t>((500 + steps - 1) / steps, 3, 100);
+  }
+  options.model = describe(options, task).model;
+  const std::string weight(get_objective(options.objective).weight_of_classes);
+  if (options.by_default.count(weight) > 0)
+    options.parameters[options.objective][weight] /= static_cast<double>(task.classes());
+  measure(options, task, measured);
+}
+
+}  // namespace ood

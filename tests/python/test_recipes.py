@@ -1,0 +1,117 @@
+"""Defaults that train on little data of any kind, and runs that did not learn."""
+import json
+
+import numpy as np
+import pytest
+
+import ood
+from test_runs import run
+
+ONE_CLASS = ("deep_svdd", "deep_sad")
+
+
+def drawn():
+    """300 discs, squares, rings, bars and crosses of any place, size and colour."""
+    random = np.random.default_rng(0)
+    v, u = np.mgrid[:32, :32]
+    x, y = [], []
+    for i in range(300):
+        a, b, r = random.uniform(9, 23), random.uniform(9, 23), random.uniform(4, 9)
+        far, high, wide = np.hypot(u - a, v - b), np.abs(v - b), np.abs(u - a)
+        mask = [far < r, np.maximum(high, wide) < r, (far < r) & (far > .6 * r), (high < .3 * r) & (wide < 1.4 * r),
+                ((high < .3 * r) | (wide < .3 * r)) & (far < 1.2 * r)][i % 5]
+        x.append(np.where(mask, random.uniform(120, 255, (3, 1, 1)), random.uniform(0, 90, (3, 32, 32))).astype(np.uint8))
+        y.append(i % 5)
+    return np.stack(x), np.array(y)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    where = tmp_path_factory.mktemp("drawn") / "drawn"
+    where.mkdir()
+    x, y = drawn()
+    np.save(where / "train.npy", x)
+    np.save(where / "train_labels.npy", y)
+    return where
+
+
+TASK = ["--known", "0-2", "--outliers", 3, "--unknown", 4]
+
+
+def results(out):
+    return {o["objective"]: o for o in json.loads((out / "results.json").read_text())["objectives"]}
+
+
+def test_every_objective_learns_little_data_by_its_defaults(folder, tmp_path):
+    r = run("compare", "--data", folder, *TASK, "--objectives", "all", "--out", tmp_path)
+    assert r.returncode == 0, r.stderr
+    of = results(tmp_path)
+    assert set(of) == set(ood.registry.objectives())
+    least = of["cross_entropy"]["accuracy"] - .12  # of 36 test samples, four
+    low = {n: o["accuracy"] for n, o in of.items() if n not in ONE_CLASS and o["accuracy"] < least}
+    assert not low and of["cross_entropy"]["accuracy"] > .9
+    assert not {n: o["failure_signs"] for n, o in of.items() if n not in ONE_CLASS and o["failure_signs"]}
+
+
+def config(out):
+    return dict(l.split(" = ") for l in (out / "config.toml").read_text().splitlines() if " = " in l)
+
+
+def test_what_is_not_given_follows_the_data(folder, tmp_path):
+    assert run("train", "--data", folder, *TASK, "--out", tmp_path / "a").returncode == 0
+    c = config(tmp_path / "a")
+    assert c["batch-size"] == "16" and int(c["epochs"]) > 50 and c["clip"] == "1.0"
+    r = run("train", "--data", folder, *TASK, "--epochs", 2, "--batch-size", 500, "--out", tmp_path / "b")
+    assert r.returncode == 0 and "--batch-size 500 is more than the 130 training samples" in r.stderr, r.stderr
+
+
+def test_margins_that_are_not_given_are_measured(folder, tmp_path):
+    def margins(name, *flags):
+        r = run("train", "--data", folder, *TASK, "--objective", "energy_regularized", "--epochs", 3, "--out",
+                tmp_path / name, *flags)
+        assert r.returncode == 0, r.stderr
+        c = config(tmp_path / name)
+        return float(c["margin_in"]), float(c["margin_out"])
+    low, high = margins("measured")
+    assert -20 < low < high < 0
+    assert margins("again") == (low, high)
+    assert margins("given", "--objective.margin_in", -9, "--objective.margin_out", -3) == (-9, -3)
+    assert margins("half", "--objective.margin_in", -9) == (-9, high)
+
+
+def test_weights_of_sums_over_classes_are_divided(folder, tmp_path):
+    assert run("train", "--data", folder, *TASK, "--objective", "mchad", "--epochs", 1, "--out", tmp_path).returncode == 0
+    assert float(config(tmp_path)["weight_oe"]) == pytest.approx(1 / 3)
+
+
+def test_what_did_not_learn_says_so_and_comes_last(folder, tmp_path):
+    r = run("compare", "--data", folder, *TASK, "--objectives", "cross_entropy,outlier_exposure", "--epochs", 20,
+            "--outlier_exposure.alpha", 1e6, "--out", tmp_path)
+    assert r.returncode == 0, r.stderr
+    first, last = json.loads((tmp_path / "results.json").read_text())["objectives"]
+    assert (first["objective"], last["objective"]) == ("cross_entropy", "outlier_exposure")
+    assert first["failure_signs"] == [] and any("chance" in s for s in last["failure_signs"])
+    assert "warning: outlier_exposure did not learn: accuracy" in r.stderr
+    assert "outlier_exposure did not learn: accuracy" in r.stdout
+    page = (tmp_path / "report.html").read_text()
+    assert "<b>outlier_exposure did not learn:</b>" in page
+    rows = page[page.index("How well OOD inputs are detected"):].split("<tr>")
+    row = next(t for t in rows if "did not learn" in t)
+    assert "class=\"best\"" not in row[:row.index("</tr>")]
+
+
+def test_unbalanced_classes_and_the_accuracy_of_each(folder, tmp_path):
+    x, y = np.load(folder / "train.npy"), np.load(folder / "train_labels.npy")
+    keep = (y != 1) | (np.cumsum(y == 1) <= 5)
+    few = tmp_path / "few"
+    few.mkdir()
+    np.save(few / "train.npy", x[keep])
+    np.save(few / "train_labels.npy", y[keep])
+    r = run("train", "--data", few, *TASK, "--epochs", 2, "--out", tmp_path / "run")
+    assert r.returncode == 0 and "warning: the classes are unbalanced: 0 has" in r.stderr, r.stderr
+    file = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [c["test"] for c in file["classes"]] == [12, 1, 12]
+    accuracy = file["objectives"][0]["class_accuracy"]
+    weighted = sum(a * c["test"] for a, c in zip(accuracy, file["classes"])) / 25
+    assert weighted == pytest.approx(file["objectives"][0]["accuracy"])
+    assert "Known classes" in (tmp_path / "run" / "report.html").read_text()

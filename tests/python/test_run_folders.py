@@ -1,0 +1,118 @@
+"""What a run folder holds is not lost, and not taken for another's."""
+import json
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from test_runs import PROGRAM, data, one_line, run  # noqa: F401  (data is a fixture)
+
+TASK = ["--known", "0,1", "--outliers", "2", "--unknown", "3"]
+
+
+def train(data, out, *flags):  # noqa: F811
+    return run("train", "--data", data / "idx", *TASK, "--epochs", 1, "--out", out, *flags)
+
+
+def test_a_finished_run_is_not_overwritten(data, tmp_path):  # noqa: F811
+    out = tmp_path / "run"
+    assert train(data, out).returncode == 0
+    assert run("eval", out).returncode == 0 and run("threshold", out, "--false-alarms", 0.3).returncode == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
+    line = train(data, out, "--seed", 1)
+    assert line.returncode == 2 and "holds a finished training" in line.stderr and "--overwrite" in line.stderr
+    assert {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()} == before
+    assert train(data, out, "--seed", 1, "--overwrite").returncode == 0
+    assert not (out / "eval.json").exists() and not (out / "threshold.json").exists()
+    assert (out / "model.safetensors").read_bytes() != before["model.safetensors"]
+
+
+def test_a_comparison_does_not_overwrite_other_settings(data, tmp_path):  # noqa: F811
+    compare = ["compare", "--data", data / "idx", *TASK, "--epochs", 1, "--objectives", "cross_entropy", "--out", tmp_path]
+    assert run(*compare).returncode == 0
+    r = run(*compare, "--seed", 1)
+    assert r.returncode == 2 and "other settings or data" in r.stderr and "--overwrite" in r.stderr
+    r = run(*compare)
+    assert r.returncode == 0 and "finished before" in r.stderr
+    assert run(*compare, "--seed", 1, "--overwrite").returncode == 0
+    r = run(*compare, "--objectives", "cross_entropy,cross_entropy")
+    assert r.returncode == 2
+
+
+def without_time(value):
+    if isinstance(value, dict):
+        return {k: without_time(v) for k, v in value.items() if k != "seconds"}
+    return [without_time(v) for v in value] if isinstance(value, list) else value
+
+
+def test_a_comparison_that_is_killed_five_times_goes_on(data, tmp_path):  # noqa: F811
+    def command(out):
+        return ["compare", "--data", data / "idx", *TASK, "--epochs", 30, "--batch-size", 16, "--objectives",
+                "cross_entropy,energy_regularized,outlier_exposure,center", "--out", out]
+    start = time.time()
+    assert run(*command(tmp_path / "undisturbed")).returncode == 0
+    whole = time.time() - start
+    choose = random.Random(3)
+    kills = 0
+    for _ in range(5):
+        p = subprocess.Popen([PROGRAM, *map(str, command(tmp_path / "killed"))], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            p.wait(choose.uniform(.25, .45) * whole)
+        except subprocess.TimeoutExpired:
+            p.send_signal(signal.SIGKILL)
+            kills += 1
+        p.communicate()
+    r = run(*command(tmp_path / "killed"))
+    assert r.returncode == 0 and kills >= 3, (r.stderr, kills)
+    one, other = (without_time(json.loads((tmp_path / n / "results.json").read_text())) for n in ("undisturbed", "killed"))
+    assert one == other
+    for name in ("cross_entropy", "energy_regularized", "outlier_exposure", "center"):
+        a, b = ((tmp_path / n / name / "model.safetensors").read_bytes() for n in ("undisturbed", "killed"))
+        assert a == b, name
+
+
+def test_ctrl_c_in_a_comparison_says_how_to_go_on(data, tmp_path):  # noqa: F811
+    p = subprocess.Popen([PROGRAM, "compare", "--data", str(data / "idx"), *TASK, "--epochs", "2000", "--objectives",
+                          "cross_entropy,center", "--out", str(tmp_path)], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "cross_entropy" / "metrics.jsonl").exists():
+        time.sleep(.05)
+    time.sleep(.3)
+    p.send_signal(signal.SIGINT)
+    _, err = p.communicate(timeout=60)
+    assert p.returncode == 130 and "repeat the command to go on" in err.splitlines()[-1]
+
+
+def test_a_run_is_evaluated_from_anywhere_and_on_moved_data(data, tmp_path):  # noqa: F811
+    assert run("train", "--data", "idx", *TASK, "--epochs", 1, "--out", tmp_path / "run", cwd=data).returncode == 0
+    r = run("eval", "run", "--ood-data", "again=idx", cwd=tmp_path)
+    assert r.returncode == 3 and "idx: no such file" in r.stderr  # that path is the caller's
+    assert run("eval", "run", cwd=tmp_path).returncode == 0
+    moved = tmp_path / "moved"
+    moved.symlink_to(data / "idx")
+    assert run("eval", "run", "--data", "moved", cwd=tmp_path).returncode == 0
+
+
+def test_a_resumed_run_wants_its_data(data, tmp_path):  # noqa: F811
+    where = tmp_path / "copy"
+    where.mkdir()
+    for p in (data / "idx").iterdir():
+        (where / p.name).write_bytes(p.read_bytes())
+    p = subprocess.Popen([PROGRAM, "train", "--data", str(where), *TASK, "--epochs", "2000", "--checkpoint", "1", "--out",
+                          str(tmp_path / "run")], stderr=subprocess.DEVNULL)
+    while not list((tmp_path / "run").glob("checkpoints/step-*.safetensors")):
+        time.sleep(.05)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    images = next(where.glob("train-images*"))
+    b = bytearray(images.read_bytes())
+    b[20] ^= 1  # the first pixel of the first picture
+    images.write_bytes(b)
+    r = run("train", "--resume", tmp_path / "run")
+    assert r.returncode == 3 and "are not those that the training was begun with" in r.stderr
+
+
+def test_without_held_out_data_the_training_warns(data, tmp_path):  # noqa: F811
+    r = train(data, tmp_path / "run", "--validation", 0)
+    assert r.returncode == 0 and "warning: nothing is held out" in r.stderr
