@@ -4,13 +4,16 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 
 #include "apps/ood/commands.h"
 #include "apps/ood/terminal.h"
+#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
-#include "ood/train/safetensors.h"
+#include "ood/train/held_run.h"
+#include "ood/train/recipe.h"
 #include "ood/train/trainer.h"
 
 namespace ood::app {
@@ -49,9 +52,11 @@ void add_up_seeds(json& first, const std::vector<json>& runs) {
         {"mean", mean}, {"sd", n > 1 ? std::sqrt(squares / (n - 1)) : 0.0}, {"runs", values}};
   }
   first["over_seeds"] = std::move(over_seeds);
-  for (const json& run : runs)
-    for (const auto& sign : run.at("failure_signs"))
-      if (&run != &runs.front()) first["failure_signs"].push_back(sign);
+  first["failure_signs"] = json::array();
+  for (std::size_t i = 0; i < runs.size(); ++i)
+    for (const std::string sign : runs[i].at("failure_signs"))
+      first["failure_signs"].push_back("run " + std::to_string(i + 1) + " of " +
+                                       std::to_string(runs.size()) + ": " + sign);
 }
 
 struct Compare {
@@ -81,33 +86,69 @@ struct Compare {
     return all;
   }
 
+  std::string folder_of(std::int64_t seed) const {
+    return out + (seeds > 1 ? "/seed-" + std::to_string(seed) : "");
+  }
+
   // What is to be done for each objective: an unfinished training goes on, a finished one is taken
-  // as it is. Before the first training, so that nothing is lost by a mistake in the settings.
+  // as it is.
   std::map<std::string, Start> starts(const std::vector<std::string>& wanted,
-                                      const RunOptions& shared, const Task& task,
-                                      const std::string& folder) const {
+                                      const RunOptions& shared, const Task& task) const {
     std::map<std::string, Start> how;
     for (const auto& name : wanted) {
       RunOptions o = shared;
       o.objective = name;
       check_objective(o, task);
-      const std::string run = folder + "/" + name;
-      const Held held = overwrite ? Held::kNothing : held_by(run, o, task);
-      if (held == Held::kOther)
-        throw UsageError(run +
-                         ": holds a training with other settings or data; choose another folder "
-                         "with --out, or drop it with --overwrite");
-      how[name] = held == Held::kFinished     ? Start::kFresh
-                  : held == Held::kUnfinished ? Start::kResume
-                                              : Start::kAnew;
+      const std::string run = folder_of(shared.seed) + "/" + name;
+      const auto held = overwrite ? HeldRun{} : held_run(run, o, task);
+      if (held.state == HeldRun::kOther)
+        throw UsageError(run + ": holds a training with other settings or data (" +
+                         held.difference +
+                         "); choose another folder with --out, or drop it with --overwrite");
+      how[name] = held.state == HeldRun::kFinished     ? Start::kFresh
+                  : held.state == HeldRun::kUnfinished ? Start::kResume
+                                                       : Start::kAnew;
     }
     return how;
+  }
+
+  // The folder's own table must not lose what it has.
+  void check_folder(const std::vector<std::string>& wanted) const {
+    if (overwrite) return;
+    const std::string drop = "; choose another folder with --out, or drop it with --overwrite";
+    if (std::filesystem::exists(out + "/model.safetensors") ||
+        std::filesystem::exists(out + "/checkpoints"))
+      throw UsageError(out + ": holds a training" + drop);
+    if (!std::filesystem::exists(out + "/results.json")) return;
+    const json before = read_results(out);
+    for (const auto& o : before.at("objectives")) {
+      const std::string name = o.value("objective", "");
+      if (std::find(wanted.begin(), wanted.end(), name) == wanted.end())
+        throw UsageError(out + ": holds a comparison that has " + name + ", too" + drop);
+      const std::size_t had =
+          o.contains("over_seeds") ? o.at("over_seeds").begin()->at("runs").size() : 1;
+      if ((had > 1) != (seeds > 1) || had > static_cast<std::size_t>(seeds))
+        throw UsageError(out + ": holds a comparison with " + std::to_string(had) + " seeds" +
+                         drop);
+    }
+  }
+
+  // So that a comparison that is stopped can go on where it was.
+  void drop_all(const std::vector<std::string>& wanted) const {
+    for (std::int64_t i = 0; i < seeds; ++i)
+      for (const auto& name : wanted) {
+        const std::string run = folder_of(options.seed + i) + "/" + name;
+        if (!std::filesystem::exists(run)) continue;
+        const RunLock lock(run);
+        remove_results(run);
+        std::filesystem::remove_all(run + "/checkpoints");
+      }
   }
 
   static json one_run(const RunOptions& o, const Task& task, const std::string& run, Start how) {
     if (how == Start::kFresh) {
       std::cerr << o.objective << ": finished before, in " << run << "\n";
-      return finished_result(run);
+      return read_results(run).at("objectives").at(0);
     }
     if (how != Start::kResume) return train_run(o, task, run, how);
     return train_run(read_config(run + "/config.toml"), task, run, how);
@@ -115,7 +156,7 @@ struct Compare {
 
   void run(const CLI::App& command) {
     apply_config(command, config, options);
-    const auto wanted = objectives_to_run();
+    auto wanted = objectives_to_run();
     if (wanted.empty())
       throw UsageError(
           "--objectives: expected a list such as cross_entropy,outlier_exposure, or all");
@@ -137,26 +178,41 @@ struct Compare {
           "expected OOD samples to compare by: --unknown CLASSES or --ood-data NAME=PATH");
     set_threads(options.threads);
     make_run_folder(out);
+    const RunLock lock(out);
     RunOptions shared = options;
     shared.objective = names;
     json results;
     std::map<std::string, std::vector<json>> runs;
     std::string diverged;
-    for (std::int64_t i = 0; i < seeds; ++i) {
+    shared.make_absolute();
+    check_folder(wanted);
+    const auto task_of = [&](std::int64_t i) {
       shared.seed = options.seed + i;
-      const Task task = make_task(task_options(shared));
-      if (i == 0) {
-        results = results_header(shared, task);
-        write_file(out + "/config.toml", to_toml(shared));
-      }
-      const std::string folder = out + (seeds > 1 ? "/seed-" + std::to_string(shared.seed) : "");
+      return make_task(task_options(shared));
+    };
+    // Before the first training, so that nothing is lost by a mistake in the settings.
+    std::optional<Task> only;
+    std::vector<std::map<std::string, Start>> how;
+    for (std::int64_t i = 0; i < seeds; ++i) {
+      Task task = task_of(i);
+      if (i == 0 && names == "all" && task.classes() < 2)
+        std::erase_if(wanted, [](const auto& n) { return get_objective(n).classifies; });
+      how.push_back(starts(wanted, shared, task));
+      if (i == 0) results = results_header(shared, task);
+      if (seeds == 1) only = std::move(task);
+    }
+    if (overwrite) drop_all(wanted);
+    write_file(out + "/config.toml", to_toml(shared));
+    for (std::int64_t i = 0; i < seeds; ++i) {
+      const Task task = only ? std::move(*only) : task_of(i);
+      const std::string folder = folder_of(shared.seed);
       if (seeds > 1) make_run_folder(folder);
-      std::map<std::string, Start> how = starts(wanted, shared, task, folder);
       for (const auto& name : wanted) {
         RunOptions o = shared;
         o.objective = name;
         try {
-          runs[name].push_back(one_run(o, task, folder + "/" + name, how.at(name)));
+          runs[name].push_back(
+              one_run(o, task, folder + "/" + name, how[static_cast<std::size_t>(i)].at(name)));
         } catch (const DivergedError& e) {
           diverged = with_flags(e.what());
           std::cerr << "ood compare: " << diverged << "; going on without it\n";
@@ -164,7 +220,8 @@ struct Compare {
         } catch (const Interrupted& e) {
           const std::string what = e.what();
           throw Interrupted(name + ": " + what.substr(0, what.find(';')) +
-                            "; repeat the command to go on");
+                            "; repeat the command to go on" +
+                            (overwrite ? ", without --overwrite" : ""));
         }
         write_results(results, runs);
       }

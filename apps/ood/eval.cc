@@ -2,11 +2,11 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/ood/commands.h"
+#include "ood/data/files.h"
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/failure_signs.h"
-#include "ood/train/safetensors.h"
 #include "ood/train/trainer.h"
 
 namespace ood::app {
@@ -33,7 +33,7 @@ struct Eval {
     auto& network = *loaded.trained.model.network;
     const auto& objective = *loaded.trained.model.objective;
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
-    const FittedScores scores = load_scores(folder);
+    const FittedScores scores = load_scores(folder, loaded.trained.run_id);
     const HeldOut held_out = test_held_out(network, objective, loaded.task, scores, seed);
     result.update(evaluate(network, objective, loaded.task, scores, held_out,
                            threshold_rule(folder, held_out.scores.size()), seed));

@@ -28,7 +28,7 @@ struct Fit {
                                        bank < 0 ? loaded.options.bank : bank, parameters);
     trained.validation_scores =
         test_held_out(network, objective, loaded.task, trained.scores, seed).scores;
-    save_scores(folder, trained.scores);
+    save_scores(folder, trained.scores, trained.run_id);
     save_trained(folder + "/model.safetensors", trained);
     for (const auto& [name, reason] : trained.scores.unavailable())
       std::cerr << "ood fit: without " << name << ": " << reason << "\n";

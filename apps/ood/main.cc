@@ -1,8 +1,13 @@
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <malloc.h>
 
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <new>
 #include <sstream>
@@ -102,13 +107,22 @@ constexpr const char* kOutOfMemory =
 
 int fail(const std::string& command, const std::string& message, int status) {
   std::cerr << "ood" << (command.empty() ? "" : " " + command) << ": "
-            << ood::app::with_flags(message.substr(0, message.find('\n'))) << "\n";
+            << ood::app::printable(ood::app::with_flags(message.substr(0, message.find('\n'))))
+            << "\n";
   return status;
+}
+
+// A file that is opened while 0, 1 or 2 is free would get what is printed.
+void open_standard_streams() {
+  for (int fd = 0; fd <= 2; ++fd)
+    if (::fcntl(fd, F_GETFD) < 0) (void)::open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is a failed write
   keep_large_buffers();
   ood::app::Terminal terminal;
   ood::set_listener(&terminal);
@@ -143,6 +157,9 @@ int main(int argc, char** argv) {
     for (CLI::App* s : app.get_subcommands([](CLI::App*) { return true; }))
       s->preparse_callback([&command, s](std::size_t) { command = s->get_name(); });
     app.parse(argc, argv);
+    if (!std::cout.flush() || std::fflush(stdout) != 0)
+      throw ood::DataError("standard output: cannot be written: " +
+                           std::string(std::strerror(errno)));
   } catch (const CLI::ExtrasError&) {
     return fail(command, unknown_argument(app), 2);
   } catch (const CLI::RequiredError& e) {

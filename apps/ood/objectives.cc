@@ -39,6 +39,12 @@ void print_markdown() {
                                                        : "each term over its own population")
               << "\n";
     if (!e->pitfalls.empty()) std::cout << "- Pitfall: " << e->pitfalls << "\n";
+    if (!e->id_energy.empty())
+      std::cout << "- A training measures " << e->id_energy << " and " << e->outlier_energy
+                << " unless they are given\n";
+    if (!e->weight_of_classes.empty())
+      std::cout << "- A training divides " << e->weight_of_classes
+                << " by the number of classes unless it is given\n";
     std::cout << parameter_markdown(e->parameters);
   }
 }

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "apps/ood/commands.h"
+#include "ood/errors.h"
 #include "ood/registry/registry.h"
 
 namespace ood::app {
@@ -43,6 +44,12 @@ std::string text_of(double value) {
   return out.str();
 }
 
+// What a training takes for a parameter that is not given, see recipe.h.
+std::string default_text(const ObjectiveEntry& entry, const ParameterEntry& p) {
+  if (p.name == entry.id_energy || p.name == entry.outlier_energy) return "measured";
+  return text_of(p.default_value) + (p.name == entry.weight_of_classes ? " / classes" : "");
+}
+
 }  // namespace
 
 void add_run_options(CLI::App& command, RunOptions& options,
@@ -71,7 +78,7 @@ void add_parameter_flags(CLI::App& command, RunOptions& options) {
               },
               std::string(p.help) + "; " + p.range())
           ->type_name("X")
-          ->default_str(text_of(p.default_value))
+          ->default_str(default_text(*e, p))
           ->group("Parameters of the objectives");
 }
 
@@ -88,6 +95,9 @@ void add_threads(CLI::App& command, std::int64_t& threads) {
 }
 
 void set_threads(std::int64_t threads) {
+  constexpr std::int64_t kMost = 4096;
+  if (threads < 0 || threads > kMost)
+    throw UsageError("--threads: expected 0 to 4096, got " + std::to_string(threads));
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
 }
 

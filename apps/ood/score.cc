@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -24,9 +25,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A field of a CSV line (RFC 4180).
-std::string field(const std::string& text) {
-  if (text.find_first_of(",\"\n") == std::string::npos) return text;
+// A field of a CSV line (RFC 4180). A spreadsheet takes for a formula what begins like one, unless
+// an apostrophe stands before it.
+std::string field(std::string text) {
+  if (!text.empty() && std::string("=+-@\t\r").find(text.front()) != std::string::npos)
+    text.insert(text.begin(), '\'');
+  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
   std::string quoted = "\"";
   for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
   return quoted + "\"";
@@ -92,6 +96,8 @@ struct ScoreCommand {
 
   std::string lines(const Detector& detector, const Detector::Answer& a, std::int64_t row,
                     const std::string& name) {
+    if (std::isnan(a.scores.const_data_ptr<double>()[row]))
+      return failed(name, "the network gives NaN for it");
     std::ostringstream line;
     line << std::setprecision(12);
     const auto c = a.classes.const_data_ptr<std::int64_t>()[row];
@@ -184,6 +190,7 @@ struct ScoreCommand {
 
   at::Tensor inputs_as(const std::vector<std::int64_t>& shape) const {
     const auto x = load_inputs(data).inputs;
+    if (x.size(0) == 0) throw DataError(data + ": expected inputs, got none");
     const bool embeddings = shape.size() == 1;
     const auto width = x.size(1);
     if (x.is_floating_point() != embeddings || (embeddings && width != shape[0]))
@@ -200,7 +207,13 @@ struct ScoreCommand {
   // Those of a file or folder of another format are none.
   PictureFiles picture_files() const {
     if (!fs::exists(data)) throw DataError(data + ": no such file or folder");
-    if (fs::is_directory(data)) return pictures_below(data);
+    if (fs::is_directory(data)) {
+      PictureFiles files = pictures_below(data);
+      if (files.paths.empty() && files.unreadable.empty()) return files;
+      if (!files.paths.empty() && !is_picture_folder(data)) return {};
+      warn_of_other_formats(files, data);
+      return files;
+    }
     PictureFiles one;
     if (is_picture_name(data)) one.paths = {data};
     return one;

@@ -23,8 +23,23 @@ std::string with_flags(const std::string& message) {
   return out;
 }
 
+std::string printable(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      out += c;
+      continue;
+    }
+    char code[8];
+    std::snprintf(code, sizeof code, "\\x%02x", byte);
+    out += code;
+  }
+  return out;
+}
+
 void Terminal::tell(const std::string& line) {
-  std::fprintf(stderr, "%s\n", with_flags(line).c_str());
+  std::fprintf(stderr, "%s\n", printable(with_flags(line)).c_str());
 }
 
 void Terminal::progress(const std::string& job, std::int64_t done, std::int64_t total,

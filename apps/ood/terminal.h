@@ -11,6 +11,9 @@ namespace ood::app {
 /// A message of the library as the program says it: `known` becomes --known.
 std::string with_flags(const std::string& message);
 
+/// Without control characters, which a file's name may have and a terminal would obey.
+std::string printable(const std::string& text);
+
 /// Shows what the library says on stderr.
 class Terminal : public Listener {
  public:

@@ -3,10 +3,11 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/ood/commands.h"
+#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
-#include "ood/train/safetensors.h"
+#include "ood/train/held_run.h"
 #include "ood/train/trainer.h"
 
 namespace ood::app {
@@ -34,8 +35,8 @@ struct Train {
     set_threads(options.threads);
     make_run_folder(out);
     const Task task = make_task(task_options(options));
-    auto results = results_header(options, task);
-    results["objectives"] = {train_run(options, task, out, start)};
+    train_run(options, task, out, start);
+    const auto results = read_results(out);
     write_file(out + "/report.html", report::html(results));
     std::cout << report::table(results) << "report: " << out << "/report.html\n";
   }

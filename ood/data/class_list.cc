@@ -33,15 +33,18 @@ bool is_number(const std::string& s) {
 ClassList class_list(const std::string& text, const std::vector<std::string>& names) {
   ClassList p;
   if (text.empty()) return p;
-  const bool numbers = !names.empty() && std::all_of(names.begin(), names.end(), is_number);
-  // Of a number its classes: by name where all names are numbers, else by position.
+  const bool numbers = std::any_of(names.begin(), names.end(), is_number);
+  // Of a number its classes: by name where names are numbers, else by position. Both ends of a range
+  // must be there.
   const auto add = [&](long first, long last) {
     const auto before = p.classes.size();
     if (numbers) {
       std::map<long, std::int64_t> found;
       for (std::size_t c = 0; c < names.size(); ++c)
-        if (const long v = std::stol(names[c]); first <= v && v <= last)
-          found.emplace(v, static_cast<std::int64_t>(c));
+        if (is_number(names[c]))
+          if (const long v = std::stol(names[c]); first <= v && v <= last)
+            found.emplace(v, static_cast<std::int64_t>(c));
+      if (found.count(first) == 0 || found.count(last) == 0) return false;
       for (const auto& [unused, c] : found) p.classes.push_back(c);
     } else {
       const long end = names.empty() ? last : std::min(last, static_cast<long>(names.size()) - 1);
@@ -54,12 +57,14 @@ ClassList class_list(const std::string& text, const std::vector<std::string>& na
     if (names.empty()) return std::string("numbers");
     if (!numbers) return "classes 0 to " + std::to_string(names.size() - 1);
     std::set<long> values;
-    for (const auto& n : names) values.insert(std::stol(n));
-    if (*values.rbegin() - *values.begin() + 1 == static_cast<long>(values.size()))
+    for (const auto& n : names)
+      if (is_number(n)) values.insert(std::stol(n));
+    if (values.size() == names.size() &&
+        *values.rbegin() - *values.begin() + 1 == static_cast<long>(values.size()))
       return "classes " + std::to_string(*values.begin()) + " to " +
              std::to_string(*values.rbegin());
     std::string all;
-    for (const long v : values) all += (all.empty() ? "" : ", ") + std::to_string(v);
+    for (const auto& n : names) all += (all.empty() ? "" : ", ") + n;
     return "classes " + all;
   };
   for (const std::string& item : items_of(text)) {

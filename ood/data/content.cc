@@ -30,6 +30,26 @@ std::vector<std::uint64_t> content_hashes(const at::Tensor& inputs) {
   return hashes;
 }
 
+class Fingerprint {
+ public:
+  void add(std::uint64_t v) { h_ = (h_ ^ v) * 1099511628211u + (h_ >> 31); }
+  void add(const Samples& s) {
+    add(s.inputs.defined() ? static_cast<std::uint64_t>(s.size()) : 0);
+    if (!s.inputs.defined()) return;
+    for (const auto v : content_hashes(s.inputs)) add(v);
+    const auto* labels = s.labels.const_data_ptr<std::int64_t>();
+    for (std::int64_t i = 0; i < s.size(); ++i) add(static_cast<std::uint64_t>(labels[i]));
+  }
+  std::string text() const {
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(h_));
+    return digits;
+  }
+
+ private:
+  std::uint64_t h_ = 14695981039346656037u;
+};
+
 }  // namespace
 
 Samples in_order_of_content(const Samples& s) {
@@ -70,26 +90,21 @@ void warn_of_overlap(const Task& t) {
                     " test samples are also training samples; accuracy and AUROC say too much");
 }
 
-std::string fingerprint(const Task& t) {
-  std::uint64_t h = 14695981039346656037u;
-  const auto mix = [&](std::uint64_t v) { h = (h ^ v) * 1099511628211u + (h >> 31); };
-  const auto add = [&](const Samples& s) {
-    mix(s.inputs.defined() ? static_cast<std::uint64_t>(s.size()) : 0);
-    if (!s.inputs.defined()) return;
-    for (const auto v : content_hashes(s.inputs)) mix(v);
-    const auto* labels = s.labels.const_data_ptr<std::int64_t>();
-    for (std::int64_t i = 0; i < s.size(); ++i) mix(static_cast<std::uint64_t>(labels[i]));
-  };
-  for (const Samples* s :
-       {&t.train, &t.train_outliers, &t.validation, &t.validation_outliers, &t.test})
-    add(*s);
+std::string training_fingerprint(const Task& t) {
+  Fingerprint f;
+  for (const Samples* s : {&t.train, &t.train_outliers, &t.validation, &t.validation_outliers})
+    f.add(*s);
+  return f.text();
+}
+
+std::string test_fingerprint(const Task& t) {
+  Fingerprint f;
+  f.add(t.test);
   for (const auto& [name, samples] : t.ood) {
-    for (const unsigned char c : name) mix(c);
-    add(samples);
+    for (const unsigned char c : name) f.add(c);
+    f.add(samples);
   }
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(h));
-  return text;
+  return f.text();
 }
 
 }  // namespace ood

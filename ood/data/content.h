@@ -14,7 +14,8 @@ Samples in_order_of_content(const Samples& s);
 /// they make the test easier than it is.
 void warn_of_overlap(const Task& t);
 
-/// Of the content of all samples and what they are for.
-std::string fingerprint(const Task& t);
+/// Of the content of the samples that a training sees, and of those it is tested on.
+std::string training_fingerprint(const Task& t);
+std::string test_fingerprint(const Task& t);
 
 }  // namespace ood

@@ -22,8 +22,12 @@ const std::vector<std::string> kFashionClasses = {
 
 std::vector<fs::path> files_in(const fs::path& folder) {
   std::vector<fs::path> files;
-  for (const auto& e : fs::directory_iterator(folder))
-    if (e.is_regular_file()) files.push_back(e.path());
+  std::error_code error;
+  for (const auto& e : fs::directory_iterator(folder, error)) {
+    std::error_code unknown;  // of a link that leads nowhere
+    if (e.is_regular_file(unknown)) files.push_back(e.path());
+  }
+  if (error) throw DataError(folder.string() + ": cannot be read: " + error.message());
   std::sort(files.begin(), files.end());
   return files;
 }
@@ -158,6 +162,8 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
     d.class_names.push_back(std::to_string(c));
   return d;
 }
+
+bool is_picture_folder(const fs::path& folder) { return format_of(folder) == Format::kPictures; }
 
 Samples load_inputs(const std::string& what, const PictureOptions& options) {
   const fs::path path = existing_folder(what);

@@ -48,7 +48,10 @@ struct PictureOptions {
 Dataset load_dataset(const std::string& what, const PictureOptions& options = {});
 
 /// Inputs of a further test set or of outliers: a file (idx, npy, a picture) or a folder of one of
-/// the formats above, of which the test part is used where there is one. Labels play no part.
+/// the formats above: of pictures all, else the test part where there is one. Labels play no part.
 Samples load_inputs(const std::string& what, const PictureOptions& options = {});
+
+/// Whether a folder is one of pictures, and not of another of the formats.
+bool is_picture_folder(const std::filesystem::path& folder);
 
 }  // namespace ood

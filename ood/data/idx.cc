@@ -52,16 +52,38 @@ at::Tensor read_idx(const std::filesystem::path& path) {
     if (read_bytes(file.get(), b.data(), 4) != 4)
       throw DataError(name + ": truncated: the file ends inside its header");
     shape.push_back((std::int64_t{b[0]} << 24) | (b[1] << 16) | (b[2] << 8) | b[3]);
+    constexpr std::int64_t kLongestSide = 1 << 16;
+    if (d > 0 && shape.back() > kLongestSide)
+      throw DataError(name + ": the header has a side of " + std::to_string(shape.back()) +
+                      "; the file is damaged");
     // A damaged header must not ask for the machine's memory.
     if (shape.back() > 0 && total > (std::int64_t{1} << 36) / shape.back())
       throw DataError(name + ": the header asks for more than 64 GiB; the file is damaged");
     total *= shape.back();
   }
+  // What a few bytes unpack to a thousandfold is no data set.
+  std::error_code error;
+  const bool plain = gzdirect(file.get()) != 0;
+  const std::int64_t header = plain ? 4 * (1 + std::int64_t{magic[3]}) : 0;
+  const auto size = static_cast<std::int64_t>(std::filesystem::file_size(path, error)) - header;
+  constexpr std::int64_t kMostUnpacked = std::int64_t{1} << 28;
+  if (!error && (plain ? total > size : total > kMostUnpacked && total / 200 > size))
+    throw DataError(name + ": truncated: the header promises " + std::to_string(total) +
+                    " bytes, the file has " + std::to_string(size) +
+                    (plain ? "" : " compressed ones"));
   auto data = torch::empty(shape, torch::kUInt8);
   const std::int64_t got = read_bytes(file.get(), data.data_ptr(), total);
   if (got != total)
     throw DataError(name + ": truncated: the header promises " + std::to_string(total) +
                     " bytes, the file has " + std::to_string(got));
+  unsigned char more = 0;
+  const bool longer = read_bytes(file.get(), &more, 1) == 1;
+  int state = Z_OK;
+  gzerror(file.get(), &state);
+  if (longer || (state != Z_OK && state != Z_STREAM_END))
+    throw DataError(name + (longer ? ": has bytes beyond the " + std::to_string(total) +
+                                         " that its header promises"
+                                   : ": truncated or damaged: its end is not that of a gzip file"));
   return data;
 }
 

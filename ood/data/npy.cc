@@ -15,10 +15,21 @@ namespace fs = std::filesystem;
 struct Type {
   const char* code;
   at::ScalarType type;
+  bool is_unsigned = false;  ///< read as signed of the same width, then widened
 };
-constexpr Type kTypes[] = {{"<f4", at::kFloat}, {"<f8", at::kDouble}, {"<f2", at::kHalf},
-                           {"<i8", at::kLong},  {"<i4", at::kInt},    {"<i2", at::kShort},
-                           {"|i1", at::kChar},  {"|u1", at::kByte},   {"|b1", at::kBool}};
+constexpr Type kTypes[] = {
+    {"<f4", at::kFloat},       {"<f8", at::kDouble},    {"<f2", at::kHalf},
+    {"<i8", at::kLong},        {"<i4", at::kInt},       {"<i2", at::kShort},
+    {"<u2", at::kShort, true}, {"<u4", at::kInt, true}, {"<u8", at::kLong, true},
+    {"|i1", at::kChar},        {"|u1", at::kByte},      {"|b1", at::kBool}};
+
+// Numbers without sign that were read as ones with sign, as int64; of 64 bits those that fit.
+at::Tensor widened(const at::Tensor& data, at::ScalarType type) {
+  const auto wide = data.to(at::kLong);
+  if (type == at::kLong) return wide;
+  const std::int64_t range = std::int64_t{1} << (8 * c10::elementSize(type));
+  return torch::where(wide.lt(0), wide + range, wide);
+}
 
 // What stands behind 'key': in the header, a Python dictionary of three known entries.
 std::string entry(const std::string& header, const std::string& key, const fs::path& path) {
@@ -76,6 +87,11 @@ at::Tensor read_npy(const fs::path& path) {
     offset = 12;
   }
   const std::uint64_t size = fs::file_size(path);
+  constexpr std::uint64_t kLongest = 1 << 16;
+  if (start[6] < 1 || start[6] > 3 || length > kLongest)
+    throw DataError(path.string() +
+                    ": expected a NumPy array of version 1, 2 or 3 with a short header; "
+                    "the file is damaged");
   if (!in || length > size - offset)
     throw DataError(path.string() + ": truncated: the file ends inside its header");
   std::string header(length, ' ');
@@ -91,6 +107,8 @@ at::Tensor read_npy(const fs::path& path) {
   std::vector<std::int64_t> shape;
   std::uint64_t bytes = c10::elementSize(type->type);
   const auto text = entry(header, "shape", path);
+  if (text.find_first_not_of("0123456789(), L") != std::string::npos)
+    throw DataError(path.string() + ": expected a shape such as (2, 3), got " + text);
   for (std::size_t i = 0; i < text.size();) {
     if (!std::isdigit(static_cast<unsigned char>(text[i]))) {
       ++i;
@@ -109,10 +127,13 @@ at::Tensor read_npy(const fs::path& path) {
   if (bytes > size - offset - length)
     throw DataError(path.string() + ": truncated: the header promises " + std::to_string(bytes) +
                     " bytes, the file has " + std::to_string(size - offset - length));
+  if (bytes < size - offset - length)
+    throw DataError(path.string() + ": has bytes beyond the " + std::to_string(bytes) +
+                    " that its header promises");
   auto data = torch::empty(shape, type->type);
   in.read(static_cast<char*>(data.data_ptr()), static_cast<std::streamsize>(bytes));
   if (!in) throw DataError(path.string() + ": cannot be read");
-  return data;
+  return type->is_unsigned ? widened(data, type->type) : data;
 }
 
 bool is_npy_folder(const fs::path& folder) {

@@ -21,9 +21,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Pictures beyond this are a damaged header rather than a picture.
+// Pictures beyond this are a damaged header, or made to fill the memory.
 constexpr std::int64_t kMaxSide = 1 << 16;
-constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
+constexpr std::int64_t kMaxPixels = 100'000'000;
+// A progressive picture has about ten; each is a pass over all pixels.
+constexpr int kMaxScans = 64;
 
 struct CloseFile {
   void operator()(std::FILE* f) const { std::fclose(f); }
@@ -34,7 +36,8 @@ void check_size(const fs::path& path, std::int64_t height, std::int64_t width) {
   if (height < 1 || width < 1 || height > kMaxSide || width > kMaxSide ||
       height * width > kMaxPixels)
     throw DataError(path.string() + ": a picture of " + std::to_string(width) + "x" +
-                    std::to_string(height) + " cannot be right");
+                    std::to_string(height) + " pixels; expected at most " +
+                    std::to_string(kMaxPixels));
 }
 
 at::Tensor channels_first(const std::vector<unsigned char>& pixels, std::int64_t height,
@@ -81,6 +84,13 @@ void jpeg_failed(j_common_ptr info) {
 
 void jpeg_silent(j_common_ptr) {}
 
+void jpeg_scans(j_common_ptr info) {
+  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kMaxScans) return;
+  auto* errors = reinterpret_cast<JpegErrors*>(info->err);
+  std::snprintf(errors->text, sizeof errors->text, "more than %d scans", kMaxScans);
+  std::longjmp(errors->back, 1);
+}
+
 // Plain data only between setjmp and its jump: the jump runs no destructors.
 bool decode_jpeg(std::FILE* file, JpegErrors& errors, std::vector<unsigned char>& pixels,
                  std::int64_t& height, std::int64_t& width, std::int64_t& channels) {
@@ -100,17 +110,21 @@ bool decode_jpeg(std::FILE* file, JpegErrors& errors, std::vector<unsigned char>
     jpeg_destroy_decompress(&info);
     return false;
   }
-  info.out_color_space = info.num_components == 1 ? JCS_GRAYSCALE : JCS_RGB;
-  jpeg_start_decompress(&info);
-  height = info.output_height;
-  width = info.output_width;
-  channels = info.output_components;
+  height = info.image_height;
+  width = info.image_width;
   if (height > kMaxSide || width > kMaxSide || height * width > kMaxPixels) {
-    std::snprintf(errors.text, sizeof errors.text, "a picture of %ldx%ld cannot be right",
-                  static_cast<long>(width), static_cast<long>(height));
+    std::snprintf(errors.text, sizeof errors.text, "%ldx%ld pixels; expected at most %ld",
+                  static_cast<long>(width), static_cast<long>(height),
+                  static_cast<long>(kMaxPixels));
     jpeg_destroy_decompress(&info);
     return false;
   }
+  jpeg_progress_mgr progress{};
+  progress.progress_monitor = jpeg_scans;
+  info.progress = &progress;
+  info.out_color_space = info.num_components == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  jpeg_start_decompress(&info);
+  channels = info.output_components;
   pixels.resize(static_cast<std::size_t>(height * width * channels));
   while (info.output_scanline < info.output_height) {
     JSAMPROW row = pixels.data() + static_cast<std::size_t>(info.output_scanline) *

@@ -76,8 +76,12 @@ std::vector<fs::path> folders_in(const fs::path& folder) {
   std::error_code error;
   std::vector<fs::path> out;
   for (const auto& e : fs::directory_iterator(folder, error)) {
-    std::error_code unknown;  // of a link that leads nowhere or round in circles
-    if (!is_hidden(e.path()) && e.is_directory(unknown)) out.push_back(e.path());
+    if (is_hidden(e.path())) continue;
+    std::error_code unknown;
+    if (e.is_directory(unknown)) out.push_back(e.path());
+    // A link that leads nowhere is no folder; one that leads round in circles may have been meant.
+    if (unknown && unknown != std::errc::no_such_file_or_directory)
+      throw DataError(e.path().string() + ": cannot be read: " + unknown.message());
   }
   if (error) throw DataError(folder.string() + ": cannot be read: " + error.message());
   std::sort(out.begin(), out.end());
@@ -87,6 +91,10 @@ std::vector<fs::path> folders_in(const fs::path& folder) {
 void check_picture_files(const PictureFiles& files, const fs::path& folder) {
   if (!files.unreadable.empty())
     throw DataError(files.unreadable.front() + "; expected folders that can be read");
+  warn_of_other_formats(files, folder);
+}
+
+void warn_of_other_formats(const PictureFiles& files, const fs::path& folder) {
   std::int64_t n = 0;
   std::string list;
   for (const auto& [end, count] : files.other) {

@@ -23,8 +23,10 @@ PictureFiles pictures_below(const std::filesystem::path& folder);
 /// out. DataError where the folder cannot be read.
 std::vector<std::filesystem::path> folders_in(const std::filesystem::path& folder);
 
-/// Says how many files are pictures of a format that is not read; DataError where something cannot
-/// be read.
+/// Says how many files are pictures of a format that is not read.
+void warn_of_other_formats(const PictureFiles& files, const std::filesystem::path& folder);
+
+/// The same, and DataError where something cannot be read.
 void check_picture_files(const PictureFiles& files, const std::filesystem::path& folder);
 
 }  // namespace ood

@@ -79,9 +79,6 @@ Samples decode(const Listed& list, const fs::path& folder, const PictureOptions&
   return s;
 }
 
-constexpr std::initializer_list<const char*> kTrainNames = {"train", "training"};
-constexpr std::initializer_list<const char*> kTestNames = {"test", "testing"};
-
 // The sub-folder with one of these names, in whatever case.
 fs::path part_of(const std::vector<fs::path>& folders, std::initializer_list<const char*> names) {
   for (const char* name : names)
@@ -99,19 +96,16 @@ fs::path part_of(const std::vector<fs::path>& folders, std::initializer_list<con
 bool has_pictures(const fs::path& folder) { return !pictures_below(folder).paths.empty(); }
 
 Samples load_pictures(const fs::path& folder, const PictureOptions& options) {
-  const auto parts = folders_in(folder);
-  const auto test = part_of(parts, kTestNames);
-  const auto files =
-      pictures_below(test.empty() || part_of(parts, kTrainNames).empty() ? folder : test);
+  const auto files = pictures_below(folder);
   check_picture_files(files, folder);
   return decode({files.paths, {}}, folder, options);
 }
 
 Dataset load_picture_folder(const fs::path& folder, const PictureOptions& options) {
   const auto parts = folders_in(folder);
-  const fs::path train = part_of(parts, kTrainNames);
+  const fs::path train = part_of(parts, {"train", "training"});
   const fs::path validation = part_of(parts, {"val", "valid", "validation"});
-  fs::path test = part_of(parts, kTestNames);
+  fs::path test = part_of(parts, {"test", "testing"});
   const bool divided = !train.empty();
   const bool has_validation = divided && !validation.empty() && !test.empty();
   if (divided && test.empty()) {
@@ -153,6 +147,9 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
       all.add(std::move(files));
     }
   };
+  if (has_validation)
+    listener().tell("note: " + folder.string() + ": " + validation.filename().string() +
+                    "/ is held out; `validation` plays no part");
   if (divided) {
     add(train, of_train, 1, nullptr);
     add(test, of_test, 1, nullptr);

@@ -9,6 +9,7 @@
 
 #include "ood/data/class_list.h"
 #include "ood/data/content.h"
+#include "ood/data/files.h"
 #include "ood/data/picture.h"
 #include "ood/data/random.h"
 #include "ood/data/synthetic_outliers.h"
@@ -167,7 +168,11 @@ bool is_path(const std::string& text, const std::vector<std::string>& class_name
 }  // namespace
 
 Task make_task(const TaskOptions& o) {
+  check_name("`data`", o.data);
+  check_name("`outliers`", o.outliers);
+  for (const auto& [name, path] : o.ood_data) check_name("`ood-data`", name + "=" + path);
   Dataset d = load_dataset(o.data, o.pictures);
+  for (const auto& name : d.class_names) check_name(o.data + ": class", name);
   d.train = in_order_of_content(d.train);
   ClassLists lists;
   const bool outlier_path = is_path(o.outliers, d.class_names);
@@ -199,6 +204,8 @@ Task make_task(const TaskOptions& o) {
                                   Samples& train, Samples& validation) {
     const auto positions = positions_of(d.train, classes);
     if (!d.validation.inputs.defined()) return divide(d.train, positions, part, train, validation);
+    if (part == kId && positions_of(d.validation, classes).empty())
+      throw DataError(d.name + ": val/ has no pictures of the known classes");
     train = subset(d.train, limited(positions, o.limit_train, o.seed, part), known);
     validation =
         subset(d.validation,
@@ -255,7 +262,8 @@ Task make_task(const TaskOptions& o) {
   warn_of_overlap(t);
 
   measure(t);
-  t.fingerprint = fingerprint(t);
+  t.fingerprint = training_fingerprint(t);
+  t.test_fingerprint = test_fingerprint(t);
   return t;
 }
 

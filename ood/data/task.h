@@ -37,7 +37,8 @@ struct Task {
   std::vector<std::pair<std::string, Samples>> ood;  ///< test sets by name
   std::vector<double> mean, deviation;  ///< of the training data, a channel; pictures in 0..1
   bool embeddings = false;              ///< inputs are [N, D, 1, 1]
-  std::string fingerprint;              ///< of the content of all of it
+  /// Of the content of what is trained with, and of what is tested on.
+  std::string fingerprint, test_fingerprint;
 
   std::int64_t classes() const { return static_cast<std::int64_t>(class_names.size()); }
 };

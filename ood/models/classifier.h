@@ -45,5 +45,7 @@ class Classifier : public torch::nn::Module {
 std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkShape& shape);
 /// UsageError where there is no network of that name.
 void check_network(const std::string& name);
+/// Whether the first layer of that network has weights for every number of an input.
+bool takes_all_inputs(const std::string& name);
 
 }  // namespace ood

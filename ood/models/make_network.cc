@@ -7,10 +7,11 @@ namespace {
 struct Known {
   const char* name;
   std::shared_ptr<Classifier> (*make)(const NetworkShape&);
+  bool takes_all = false;
 };
 constexpr Known kNetworks[] = {{"small-cnn", make_small_cnn},
-                               {"mlp", make_mlp},
-                               {"linear", make_linear},
+                               {"mlp", make_mlp, true},
+                               {"linear", make_linear, true},
                                {"resnet-18", make_resnet18},
                                {"wrn-40-2", make_wide_resnet}};
 
@@ -30,5 +31,7 @@ std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkS
 }
 
 void check_network(const std::string& name) { find(name); }
+
+bool takes_all_inputs(const std::string& name) { return find(name).takes_all; }
 
 }  // namespace ood

@@ -259,6 +259,11 @@ void EnergyMargin::update(Tensors in, Tensors state, const Event& event) const {
   const bool training = state.size() > kEdge;
   const bool measured = state[kNumbers][4].item<double>() >= 0;
   if (event.kind == Event::kBegin && (!training || warmup == 0)) measure(state, event);
+  if (event.kind == Event::kBegin && training && std::ceil(warmup * event.epochs) >= event.epochs &&
+      event.note)
+    event.note(
+        "energy_margin: its warm-up ends with an epoch and takes the whole training; give it "
+        "more epochs or a smaller warmup");
   if (event.kind == Event::kEpoch && !measured && event.epoch >= warmup * event.epochs)
     measure(state, event);
   if (event.kind != Event::kStep || !training || !measured) return;

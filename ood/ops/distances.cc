@@ -60,6 +60,13 @@ Tensor forward_meta(const Tensor& x, const Tensor& c, bool) {
 std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_in,
                                         const Tensor& c_in, const Tensor& distances, bool squared,
                                         bool want_x, bool want_c) {
+  check(x_in, c_in);
+  for (const Tensor* t : {&upstream, &distances})
+    TORCH_CHECK_VALUE(t->sizes() == c10::IntArrayRef({x_in.size(0), c_in.size(0)}) &&
+                          t->scalar_type() == x_in.scalar_type(),
+                      "center_distances: expected distances and their gradient [", x_in.size(0),
+                      ", ", c_in.size(0), "] of ", x_in.scalar_type(), ", got ", t->sizes(), " of ",
+                      t->scalar_type());
   const auto x = x_in.detach().contiguous(), c = c_in.detach().contiguous();
   // A weight of 0 takes no part, also where the distance is NaN.
   const auto weight = (squared ? 2.0 * upstream

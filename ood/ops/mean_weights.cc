@@ -28,6 +28,10 @@ Tensor mean_weights_typed(const Tensor& counts, std::int64_t terms, bool whole_b
 
 Tensor mean_weights_cpu(const Tensor& counts_in, std::int64_t terms, bool whole_batch,
                         std::int64_t dtype) {
+  TORCH_CHECK_VALUE(counts_in.dim() == 1 && counts_in.size(0) == 2 &&
+                        counts_in.scalar_type() == at::kLong && terms >= 0,
+                    "mean_weights: expected two counts of int64 and a number of terms, got ",
+                    counts_in.sizes(), " of ", counts_in.scalar_type(), " and ", terms);
   const auto counts = counts_in.contiguous();
   return scalar_type_of(dtype) == at::kDouble
              ? mean_weights_typed<double>(counts, terms, whole_batch, at::kDouble)

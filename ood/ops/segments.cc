@@ -175,7 +175,14 @@ Tensor own_composite(const Tensor& x, const Tensor& c, const Tensor& target) {
 std::tuple<Tensor, Tensor> own_backward_cpu(const Tensor& upstream_in, const Tensor& x_in,
                                             const Tensor& c_in, const Tensor& target_in,
                                             bool want_centers) {
+  check_centers(x_in, c_in, target_in);
+  TORCH_CHECK_VALUE(upstream_in.sizes() == x_in.sizes().slice(0, 1) &&
+                        upstream_in.scalar_type() == x_in.scalar_type(),
+                    "own_center_distances: expected an upstream gradient [", x_in.size(0), "] of ",
+                    x_in.scalar_type(), ", got ", upstream_in.sizes(), " of ",
+                    upstream_in.scalar_type());
   const auto x = x_in.contiguous(), c = c_in.contiguous(), target = target_in.contiguous();
+  const ByClass by(target, c.size(0), "own_center_distances");  // checks the labels
   const auto weight = (2.0 * upstream_in).contiguous();
   const auto d = x.size(1);
   auto to_x = at::empty_like(x);
@@ -194,7 +201,6 @@ std::tuple<Tensor, Tensor> own_backward_cpu(const Tensor& upstream_in, const Ten
           std::fill(gx + i * d, gx + (i + 1) * d, F{0});
     });
     if (!want_centers) return;
-    const ByClass by(target, c.size(0), "own_center_distances");
     F* gc = to_c.mutable_data_ptr<F>();
     at::parallel_for(0, c.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
       for (auto j = begin; j < end; ++j)

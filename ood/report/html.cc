@@ -149,8 +149,8 @@ void comparison(std::ostream& out, const json& r) {
          "for. "
          "The joint score is Fisher's sum of the p-values of the scores in brackets on held-out ID "
          "data."
-      << (r.at("objectives").size() > 1 ? " Highest mean AUROC first; bold where no other is shown "
-                                          "to be better by its interval."
+      << (r.at("objectives").size() > 1 ? " Highest AUROC first, what did not learn last; bold "
+                                          "where no other is shown to be better by its interval."
                                         : "")
       << "</p>";
   for (const auto& set : sets_of(r)) {

@@ -4,9 +4,9 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
-#include "ood/train/run_folder.h"
 #include "ood/train/safetensors.h"
 #include "ood/version.h"
 
@@ -71,12 +71,17 @@ void Checkpoints::remove_all() const {
 
 void Checkpoints::save(const Position& position, const Model& model,
                        const Optimizer& optimizer) const {
-  make_run_folder(folder_);
+  // Its run folder must still be there.
+  std::error_code error;
+  std::filesystem::create_directory(folder_, error);
+  if (error) throw DataError(folder_.string() + ": cannot be created: " + error.message());
   TensorFile file = tensors_of(model);
   for (const auto& [name, tensor] : optimizer.state())
     file.tensors.emplace_back(kOptimizer + name, tensor);
-  file.metadata = {
-      {"format", "ood-checkpoint"}, {"version", kVersion}, {"position", to_json(position).dump()}};
+  file.metadata = {{"format", "ood-checkpoint"},
+                   {"version", kVersion},
+                   {"run", run_id_},
+                   {"position", to_json(position).dump()}};
   write_safetensors(path(position.step), file);
   auto all = steps();
   while (all.size() > kNewest) {
@@ -84,23 +89,34 @@ void Checkpoints::save(const Position& position, const Model& model,
     if (all.front() != position.best_step) fs::remove(path(all.front()), ignored);
     all.erase(all.begin());
   }
-  for (const auto& e : fs::directory_iterator(folder_))
-    if (e.path().extension() == ".tmp") {
-      std::error_code ignored;
-      fs::remove(e.path(), ignored);
-    }
+  remove_temporaries(folder_);
 }
 
-std::optional<Position> Checkpoints::restore_newest(const Model& model,
-                                                    Optimizer& optimizer) const {
+TensorFile Checkpoints::read(std::int64_t step) const {
+  TensorFile file = read_safetensors(path(step));
+  const auto about = [&](const char* key) {
+    const auto it = file.metadata.find(key);
+    return it == file.metadata.end() ? std::string() : it->second;
+  };
+  if (about("format") != "ood-checkpoint")
+    throw DataError(path(step).string() + ": expected a checkpoint, got another file");
+  if (!file.checked) throw DataError(path(step).string() + ": damaged: it has no checksum");
+  if (about("run") != run_id_)
+    throw DataError(path(step).string() + ": is of a training with other settings or data");
+  return file;
+}
+
+std::optional<Position> Checkpoints::restore_newest(const Model& model, Optimizer& optimizer,
+                                                    std::int64_t total) const {
   auto all = steps();
   for (auto it = all.rbegin(); it != all.rend(); ++it) {
+    std::string why;
     try {
-      const TensorFile file = read_safetensors(path(*it));
-      const auto position = file.metadata.find("position");
-      if (position == file.metadata.end())
-        throw DataError(path(*it).string() + ": expected a checkpoint, got another file");
-      const Position p = position_of(json::parse(position->second));
+      const TensorFile file = read(*it);
+      const Position p = position_of(parse_json(file.metadata.at("position")));
+      if (p.step != *it || p.step < 1 || p.step > total || p.best_step < 0 || p.best_step > p.step)
+        throw DataError(path(*it).string() + ": expected the position of step " +
+                        std::to_string(*it) + " of " + std::to_string(total));
       fill_model(model, file, path(*it));
       std::vector<std::pair<std::string, at::Tensor>> state;
       const std::string prefix = kOptimizer;
@@ -108,15 +124,20 @@ std::optional<Position> Checkpoints::restore_newest(const Model& model,
         if (name.rfind(prefix, 0) == 0) state.emplace_back(name.substr(prefix.size()), tensor);
       optimizer.restore(state);
       return p;
+    } catch (const c10::Error& e) {
+      why = path(*it).string() + ": " + e.what_without_backtrace();
     } catch (const DataError& e) {
-      listener().warn(std::string(e.what()) + "; trying the checkpoint before it");
+      why = e.what();
+    } catch (const std::exception&) {
+      why = path(*it).string() + ": its position or state is damaged";
     }
+    listener().warn(why + "; trying the checkpoint before it");
   }
   return std::nullopt;
 }
 
 void Checkpoints::restore_weights(std::int64_t step, const Model& model) const {
-  fill_model(model, read_safetensors(path(step)), path(step));
+  fill_model(model, read(step), path(step));
 }
 
 }  // namespace ood

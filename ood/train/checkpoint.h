@@ -24,11 +24,15 @@ struct Position {
 /// made durable and renamed. The last two and the best one are kept.
 class Checkpoints {
  public:
-  explicit Checkpoints(const std::filesystem::path& run) : folder_(run / "checkpoints") {}
+  /// Of the training of that name, see run_id() of run_options.h.
+  explicit Checkpoints(const std::filesystem::path& run, std::string run_id = "")
+      : folder_(run / "checkpoints"), run_id_(std::move(run_id)) {}
 
   void save(const Position& position, const Model& model, const Optimizer& optimizer) const;
-  /// The newest that can be read, or nothing; a damaged one is named on stderr and passed over.
-  std::optional<Position> restore_newest(const Model& model, Optimizer& optimizer) const;
+  /// The newest that can be used in a training of so many steps, or nothing; one that is damaged or
+  /// of another training is told of and passed over.
+  std::optional<Position> restore_newest(const Model& model, Optimizer& optimizer,
+                                         std::int64_t total) const;
   /// The weights of a step; DataError where it is missing.
   void restore_weights(std::int64_t step, const Model& model) const;
   bool any() const;
@@ -37,7 +41,10 @@ class Checkpoints {
  private:
   std::filesystem::path path(std::int64_t step) const;
   std::vector<std::int64_t> steps() const;  // ascending
+  TensorFile read(std::int64_t step) const;
+
   std::filesystem::path folder_;
+  std::string run_id_;
 };
 
 }  // namespace ood

@@ -1,5 +1,6 @@
 #include "ood/train/description.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "ood/errors.h"
@@ -64,6 +65,37 @@ ModelDescription description_of(const json& j) {
     throw DataError(std::string("the model's description is damaged: ") + e.what());
   }
   return d;
+}
+
+void check_description(const ModelDescription& d, std::int64_t numbers) {
+  const auto need = [](bool good, const std::string& expected) {
+    if (!good) throw DataError("the model's description is damaged: expected " + expected);
+  };
+  constexpr std::int64_t kLongest = 1 << 16;
+  const ObjectiveEntry* entry = find_objective(d.objective);
+  need(entry != nullptr, "a known objective, got " + d.objective);
+  check_network(d.model);
+  // The first layer of every network has a number for each channel at least.
+  need(d.channels >= 1 && d.channels <= std::max<std::int64_t>(numbers, 3),
+       "channels that fit the weights");
+  need(d.height >= 1 && d.height <= kLongest && d.width >= 1 && d.width <= kLongest,
+       "a size of pictures up to " + std::to_string(kLongest));
+  need(!takes_all_inputs(d.model) || d.channels * d.height * d.width <= numbers,
+       "inputs that fit the weights");
+  need(!d.embeddings || d.height * d.width == 1, "embeddings without height and width");
+  need(!d.class_names.empty(), "names of classes");
+  need(d.mean.size() == static_cast<std::size_t>(d.channels) && d.deviation.size() == d.mean.size(),
+       "a mean and a deviation a channel");
+  for (std::size_t c = 0; c < d.mean.size(); ++c)
+    need(std::isfinite(d.mean[c]) && std::isfinite(d.deviation[c]) && d.deviation[c] > 0,
+         "finite means and deviations above 0");
+  need(d.parameters.size() == entry->parameters.size(),
+       std::to_string(entry->parameters.size()) + " parameters of " + d.objective);
+  try {
+    check_parameters(entry->name, entry->parameters, d.parameters);
+  } catch (const c10::Error& e) {
+    throw DataError(e.what_without_backtrace());
+  }
 }
 
 Model make_model(const ModelDescription& d) {

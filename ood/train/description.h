@@ -25,6 +25,10 @@ nlohmann::ordered_json to_json(const ModelDescription& description);
 /// DataError where a field is missing.
 ModelDescription description_of(const nlohmann::ordered_json& json);
 
+/// DataError where a description cannot be that of a model of so many numbers: before anything is
+/// allocated for it.
+void check_description(const ModelDescription& description, std::int64_t numbers);
+
 /// The network and the objective of a description, with weights drawn from its seed.
 Model make_model(const ModelDescription& description);
 

@@ -18,6 +18,20 @@ std::vector<std::int64_t> counts_of(const Samples& s, std::int64_t classes) {
   return {n.const_data_ptr<std::int64_t>(), n.const_data_ptr<std::int64_t>() + n.numel()};
 }
 
+double balanced_accuracy(const at::Tensor& evidence, const at::Tensor& labels,
+                         std::int64_t classes) {
+  const auto right = evidence.argmax(-1).eq(labels).to(torch::kDouble);
+  double sum = 0;
+  std::int64_t seen = 0;
+  for (std::int64_t c = 0; c < classes; ++c) {
+    const auto of_class = right.masked_select(labels.eq(c));
+    if (of_class.numel() == 0) continue;
+    sum += of_class.mean().item<double>();
+    ++seen;
+  }
+  return sum / static_cast<double>(seen);
+}
+
 std::string percent(double share) { return short_number(100 * share) + " %"; }
 
 }  // namespace
@@ -34,14 +48,13 @@ std::vector<std::string> failure_signs(Classifier& network, const Objective& obj
   const auto output = run_network(network, task, known);
   const auto readout = objective.readout(output);
   if (readout.evidence.defined() && task.classes() > 1) {
-    const double got = accuracy(readout.evidence, known.labels);
-    const auto counts = counts_of(known, task.classes());
-    const auto n = static_cast<double>(known.size());
-    const double chance = static_cast<double>(*std::max_element(counts.begin(), counts.end())) / n;
-    // Three standard errors above what naming the largest class gives.
-    if (got <= chance + 3 * std::sqrt(chance * (1 - chance) / n))
-      signs.push_back("accuracy " + percent(got) + " on " + where + " data, where chance is " +
-                      percent(chance));
+    // Means over classes: naming one class for all gives 1 / K, however unequal they are.
+    const double got = balanced_accuracy(readout.evidence, known.labels, task.classes());
+    const double chance = 1 / static_cast<double>(task.classes());
+    const double error = std::sqrt(chance * (1 - chance) / static_cast<double>(known.size()));
+    if (got <= chance + std::min(3 * error, (1 - chance) / 3))
+      signs.push_back("accuracy " + percent(got) + " in the mean of the classes on " + where +
+                      " data, where chance is " + percent(chance));
   }
   // A network that puts all inputs into one point; a classifier may be certain of all of them.
   if (!readout.evidence.defined() && known.size() >= kEnough) {

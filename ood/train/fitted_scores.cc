@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "ood/data/files.h"
 #include "ood/data/random.h"
 #include "ood/errors.h"
 #include "ood/metrics/threshold.h"
@@ -180,9 +181,7 @@ void FittedScores::write(TensorFile& file, bool all) const {
 FittedScores FittedScores::read(const TensorFile& file, const std::filesystem::path& path) {
   FittedScores s;
   const auto text = file.metadata.find(kMetadata);
-  const auto about = text == file.metadata.end()
-                         ? json()
-                         : json::parse(text->second, nullptr, /*allow_exceptions=*/false);
+  const auto about = text == file.metadata.end() ? json() : parse_json(text->second);
   const auto tensor = [&](const std::string& name) {
     const auto t = file.find(name);
     if (!t.defined())

@@ -5,6 +5,9 @@
 namespace ood {
 namespace {
 
+// A lost terminal is a wish to stop, too.
+constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
+
 volatile std::sig_atomic_t received = 0;
 
 void remember(int signal) {
@@ -16,13 +19,11 @@ void remember(int signal) {
 
 InterruptGuard::InterruptGuard() {
   received = 0;
-  std::signal(SIGINT, remember);
-  std::signal(SIGTERM, remember);
+  for (const int signal : kSignals) std::signal(signal, remember);
 }
 
 InterruptGuard::~InterruptGuard() {
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
+  for (const int signal : kSignals) std::signal(signal, SIG_DFL);
 }
 
 bool InterruptGuard::interrupted() const { return received != 0; }

@@ -40,6 +40,8 @@ void fill_model(const Model& model, const TensorFile& file, const std::filesyste
       throw DataError(path.string() + ": expected tensor " + name + ", found none");
     if (from.sizes() != to.sizes())
       throw DataError(path.string() + ": tensor " + name + " has another shape than the network's");
+    if (from.scalar_type() != to.scalar_type())
+      throw DataError(path.string() + ": tensor " + name + " has another type than the network's");
     to.copy_(from);
   });
 }

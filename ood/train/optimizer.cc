@@ -55,6 +55,8 @@ void Optimizer::restore(const std::vector<std::pair<std::string, at::Tensor>>& s
     const std::size_t i = std::stoul(key.substr(0, dot));
     const std::string name = key.substr(dot + 1);
     if (i >= parameters_.size()) throw DataError("the optimizer's state is of another network");
+    if (name != "step" && tensor.sizes() != parameters_[i].sizes())
+      throw DataError("the optimizer's state is of another network");
     auto& slot = optimizer_->state()[parameters_[i].unsafeGetTensorImpl()];
     if (adamw_) {
       if (!slot) slot = std::make_unique<Adam>();

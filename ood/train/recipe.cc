@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ood/errors.h"
 #include "ood/metrics/detection.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/text.h"
@@ -28,13 +29,16 @@ Energies energies_after_warmup(const RunOptions& options, const Task& task) {
   o.objective = "cross_entropy";
   o.lr = 0;
   o.resolve();
-  const Model model = initial_model(describe(o, task), o.init);
+  const auto d = describe(o, task);
+  const Model model = initial_model(d, o.init);
   auto& network = *model.network;
   StepInputs inputs(o, task, 0);
   Optimizer optimizer(o, trainable(model));
+  // A run that it starts from has been trained, if its last layer is that of these classes.
+  const bool warm = !o.init.empty() && !model.network->named_parameters()["fc.weight"].equal(
+                                           make_model(d).network->named_parameters()["fc.weight"]);
   const auto total =
-      o.init.empty() ? std::clamp<std::int64_t>(inputs.steps_per_epoch() * o.epochs / 4, 20, 200)
-                     : 0;
+      warm ? 0 : std::clamp<std::int64_t>(inputs.steps_per_epoch() * o.epochs / 4, 20, 200);
   network.train();
   for (std::int64_t i = 0; i < total; ++i) {
     const auto step = inputs.at_step(i);
@@ -62,29 +66,31 @@ void measure(RunOptions& options, const Task& task, const RunOptions* measured) 
   if (!id && !outlier) return;
   const std::string id_name(entry.id_energy), outlier_name(entry.outlier_energy);
   if (measured != nullptr) {
-    const auto there = measured->parameters.find(options.objective);
-    if (there == measured->parameters.end()) return;
-    for (const auto& [name, taken] : {std::pair{id_name, id}, std::pair{outlier_name, outlier}})
-      if (const auto it = there->second.find(name); taken && it != there->second.end())
-        values[name] = it->second;
+    for (const auto& name : measured->measured)
+      if (wanted(name) && measured->parameters.count(options.objective) > 0) {
+        values[name] = measured->parameters.at(options.objective).at(name);
+        options.measured.push_back(name);
+      }
     return;
   }
   const auto e = energies_after_warmup(options, task);
   // Hinges that start active on both sides where the outliers are the more certain ones.
   if (id) values[id_name] = std::min(e.id, e.outlier);
   if (outlier) values[outlier_name] = std::max(e.id, e.outlier);
+  if (id) options.measured.push_back(id_name);
+  if (outlier) options.measured.push_back(outlier_name);
   listener().tell("note: " + options.objective + ": " + id_name + " " +
                   short_number(values[id_name]) + ", " + outlier_name + " " +
                   short_number(values[outlier_name]) +
                   " by the energies after a warm-up with cross-entropy");
 }
 
-}  // namespace
-
 void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) {
   const auto n = task.train.size();
-  if (options.batch_size == 0) options.batch_size = std::clamp<std::int64_t>(n / 16, 16, 128);
-  if (options.batch_size > n)
+  if (options.batch_size == 0)
+    options.batch_size =
+        std::max<std::int64_t>(std::min(std::clamp<std::int64_t>(n / 16, 16, 128), n), 2);
+  else if (options.batch_size > n && measured == nullptr)
     listener().warn("`batch-size` " + std::to_string(options.batch_size) + " is more than the " +
                     std::to_string(n) + " training samples; a step takes all of them");
   if (options.epochs == 0) {
@@ -96,6 +102,34 @@ void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) 
   if (options.by_default.count(weight) > 0)
     options.parameters[options.objective][weight] /= static_cast<double>(task.classes());
   measure(options, task, measured);
+}
+
+}  // namespace
+
+void check_objective(const RunOptions& options, const Task& task) {
+  const ObjectiveEntry& entry = get_objective(options.objective);
+  if (task.classes() >= 2 || !entry.classifies) return;
+  std::string those;
+  for (const auto* e : objectives())
+    if (!e->classifies) those += (those.empty() ? "" : ", ") + std::string(e->name);
+  throw UsageError(options.objective +
+                   ": expected at least two classes to learn, got 1; of one class learn " + those);
+}
+
+RunOptions completed(const RunOptions& given, const Task& task, const RunOptions* measured) {
+  RunOptions options = given;
+  options.resolve();
+  options.make_absolute();
+  if (!options.outliers.empty() && !task.outliers_are_classes &&
+      std::filesystem::exists(options.outliers))
+    options.outliers = std::filesystem::absolute(options.outliers).lexically_normal().string();
+  check_objective(options, task);
+  if (options.patience > 0 && task.validation.size() == 0)
+    throw UsageError("`patience`: expected held-out data to stop by, got none; set `validation`");
+  fill_in(options, task, measured);
+  options.data_fingerprint = task.fingerprint;
+  options.test_fingerprint = task.test_fingerprint;
+  return options;
 }
 
 }  // namespace ood

@@ -8,8 +8,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "ood/data/files.h"
 #include "ood/errors.h"
-#include "ood/train/safetensors.h"
 
 namespace ood {
 namespace {
@@ -44,7 +44,10 @@ RunLock::RunLock(const fs::path& folder) {
   const auto path = folder / ".lock";
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (fd_ < 0) throw DataError(folder.string() + ": cannot be written: " + reason());
-  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
+  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) {
+    remove_temporaries(folder);
+    return;
+  }
   ::close(fd_);
   throw DataError(folder.string() + ": another ood is at work in this run folder");
 }
@@ -56,7 +59,7 @@ std::vector<json> read_metrics(const fs::path& folder) {
   std::ifstream in(folder / kLog);
   for (std::string line; std::getline(in, line);) {
     // A killed program may leave half a line.
-    auto object = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    auto object = parse_json(line);
     if (object.is_object()) lines.push_back(std::move(object));
   }
   return lines;

@@ -5,10 +5,12 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <set>
 #include <sstream>
 
 #include "ood/data/augment.h"
+#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/models/classifier.h"
 #include "ood/registry/registry.h"
@@ -18,8 +20,15 @@ namespace ood {
 namespace {
 
 // Of a run folder; one that an older program cannot read gets a larger number.
-constexpr std::int64_t kFormat = 1;
-constexpr const char* kFingerprint = "data_fingerprint";
+constexpr std::int64_t kFormat = 2;
+
+// What a program adds to the options of a run.
+template <class Visit>
+void visit_additions(RunOptions& o, const Visit& visit) {
+  visit("data_fingerprint", o.data_fingerprint, "");
+  visit("test_fingerprint", o.test_fingerprint, "");
+  visit("measured", o.measured, "");
+}
 
 void check_range(const char* flag, double value, double low, double high, const char* expected) {
   if (value >= low && value <= high) return;
@@ -82,8 +91,6 @@ void RunOptions::resolve() {
   check_word("optimizer", optimizer, {"sgd", "adamw"});
   check_word("precision", precision, {"float32", "bf16"});
   parse_augmentation(augment);
-  if (patience > 0 && validation == 0)
-    throw UsageError("`patience`: expected `validation` above 0 to stop by, got 0");
   if (model != "auto") check_network(model);
   if ((mixup > 0 || cutmix > 0) && !entry.classifies)
     throw UsageError("`mixup`, `cutmix`: expected an objective that uses labels, got " + objective);
@@ -130,8 +137,6 @@ void RunOptions::make_absolute() {
   };
   absolute(data);
   absolute(init);
-  // Class names stand above a path; with a separator it is one.
-  if (outliers.find('/') != std::string::npos) absolute(outliers);
   for (auto& item : ood_data)
     if (const auto equals = item.find('='); equals != std::string::npos) {
       auto path = item.substr(equals + 1);
@@ -190,9 +195,10 @@ std::string to_toml(const RunOptions& options) {
     }
   };
   out << "format = " << kFormat << "\n";
-  if (!options.data_fingerprint.empty())
-    out << kFingerprint << " = " << toml::value<std::string>(options.data_fingerprint) << "\n";
   RunOptions copy = options;
+  visit_additions(copy, [&](const char* key, const auto& v, const char* help) {
+    if (!v.empty()) Writer{out}(key, v, help);
+  });
   visit_options(copy, Writer{out});
   for (const auto& [name, values] : options.parameters) {
     if (values.empty()) continue;
@@ -202,16 +208,46 @@ std::string to_toml(const RunOptions& options) {
   return out.str();
 }
 
+std::string run_id(const RunOptions& options) {
+  RunOptions o = options;
+  o.data = o.init = o.test_fingerprint = "";
+  o.ood_data.clear();
+  o.limit_test = o.threads = 0;
+  std::uint64_t h = 14695981039346656037u;  // FNV-1a
+  for (const unsigned char c : to_toml(o)) h = (h ^ c) * 1099511628211u;
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(h));
+  return text;
+}
+
+namespace {
+
+// toml++ descends for every bracket and every dot of a key.
+void check_depth(const std::string& text, const std::string& file) {
+  constexpr int kDeepest = 64;
+  int depth = 0;
+  for (const char c : text) {
+    if (c == '\n') depth = 0;
+    depth += c == '.' || c == '[' || c == '{';
+    if (depth > kDeepest) throw DataError(file + ": is nested deeper than a configuration is");
+  }
+}
+
+}  // namespace
+
 RunOptions read_config(const std::filesystem::path& path) {
+  constexpr std::uint64_t kLargest = 1 << 20;
+  const std::string text = read_text(path, kLargest);
+  check_depth(text, path.string());
   toml::table table;
   try {
-    table = toml::parse_file(path.string());
+    table = toml::parse(text, path.string());
   } catch (const toml::parse_error& e) {
-    std::ostringstream text;
-    text << path.string();
-    if (e.source().begin.line > 0) text << ":" << e.source().begin.line;
-    text << ": " << e.description();
-    throw DataError(text.str());
+    std::ostringstream what;
+    what << path.string();
+    if (e.source().begin.line > 0) what << ":" << e.source().begin.line;
+    what << ": " << e.description();
+    throw DataError(what.str());
   }
   RunOptions o;
   std::set<std::string> known;
@@ -260,8 +296,8 @@ RunOptions read_config(const std::filesystem::path& path) {
     throw DataError(file + ": is of format " + std::to_string(*format) +
                     ", this ood reads formats up to " + std::to_string(kFormat) +
                     "; use a newer ood");
-  known.insert({"format", kFingerprint});
-  o.data_fingerprint = table[kFingerprint].value_or(std::string());
+  known.insert("format");
+  visit_additions(o, Reader{table, known, file});
   visit_options(o, Reader{table, known, file});
   for (const auto& [key, node] : table) {
     const std::string name(key.str());

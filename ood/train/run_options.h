@@ -43,8 +43,10 @@ struct RunOptions {
   std::int64_t seed = 0;
   std::int64_t threads = 0;
 
-  /// Of the data that the run was begun with; no flag. "": unknown.
-  std::string data_fingerprint;
+  /// Of the data that the run was trained and tested with; no flags. "": unknown.
+  std::string data_fingerprint, test_fingerprint;
+  /// Parameters of the objective that the training measured.
+  std::vector<std::string> measured;
 
   /// Parameters by objective: those that were set, and after resolve() all of the objective's.
   std::map<std::string, std::map<std::string, double>> parameters;
@@ -100,7 +102,12 @@ void visit_options(RunOptions& o, Visitor&& v) {
 /// Takes from `file` what is not named in `given`: flags stand above a configuration file.
 void merge(RunOptions& options, const RunOptions& file, const std::set<std::string>& given);
 
-/// As TOML text; the other way round for a run's config.toml. DataError names file and line.
+/// A name of the training that the options determine: of everything but where its data is now, what
+/// it is tested on and the number of threads.
+std::string run_id(const RunOptions& options);
+
+/// As TOML text; the other way round for a run's config.toml. DataError where the file is damaged,
+/// UsageError where a key or the type of a value is wrong.
 std::string to_toml(const RunOptions& options);
 RunOptions read_config(const std::filesystem::path& path);
 

@@ -1,13 +1,13 @@
 #include "ood/train/safetensors.h"
 
-#include <fcntl.h>
-#include <unistd.h>
+#include <zlib.h>
 
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
+#include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
 
@@ -30,36 +30,34 @@ std::string type_name(at::ScalarType type) {
   throw DataError(std::string("safetensors: unsupported type ") + at::toString(type));
 }
 
-// Writes all of `parts` to a temporary file, makes it durable and renames it.
-void write_parts(const std::filesystem::path& path,
-                 const std::vector<std::pair<const void*, std::size_t>>& parts) {
-  const std::string temporary = path.string() + ".tmp";
-  const auto fail = [&](const char* what, int fd) {
-    const std::string reason = std::strerror(errno);
-    if (fd >= 0) ::close(fd);
-    ::unlink(temporary.c_str());
-    throw DataError(path.string() + ": " + what + ": " + reason);
+constexpr const char* kChecksum = "checksum";
+
+// CRC-32 of the metadata by key and of the tensors by name with type, shape and numbers, as
+// python/ood/runs.py computes it, too.
+std::string checksum_of(const TensorFile& file) {
+  auto crc = ::crc32(0, nullptr, 0);
+  const auto add = [&](const void* data, std::size_t size) {
+    crc = ::crc32_z(crc, static_cast<const unsigned char*>(data), size);
   };
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) fail("cannot be written", -1);
-  for (const auto& [data, size] : parts) {
-    const auto* bytes = static_cast<const char*>(data);
-    for (std::size_t done = 0; done < size;) {
-      const auto n = ::write(fd, bytes + done, size - done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) fail("cannot be written", fd);
-      done += static_cast<std::size_t>(n);
-    }
+  const auto add_text = [&](const std::string& text) { add(text.c_str(), text.size() + 1); };
+  for (const auto& [key, value] : file.metadata) {
+    if (key == kChecksum) continue;
+    add_text(key);
+    add_text(value);
   }
-  if (::fsync(fd) != 0) fail("cannot be made durable", fd);
-  if (::close(fd) != 0) fail("cannot be closed", -1);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) fail("cannot be renamed into place", -1);
-  // The new name, too, must survive a power cut.
-  const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-  if (const int dir = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); dir >= 0) {
-    ::fsync(dir);
-    ::close(dir);
+  std::map<std::string, at::Tensor> by_name(file.tensors.begin(), file.tensors.end());
+  for (const auto& [name, tensor] : by_name) {
+    std::string shape;
+    for (const auto side : tensor.sizes()) shape += std::to_string(side) + ",";
+    add_text(name);
+    add_text(type_name(tensor.scalar_type()));
+    add_text(shape);
+    const auto numbers = tensor.detach().cpu().contiguous();
+    if (numbers.nbytes() > 0) add(numbers.const_data_ptr(), numbers.nbytes());
   }
+  char text[9];
+  std::snprintf(text, sizeof text, "%08lx", static_cast<unsigned long>(crc));
+  return text;
 }
 
 }  // namespace
@@ -70,13 +68,11 @@ at::Tensor TensorFile::find(const std::string& name) const {
   return {};
 }
 
-void write_file(const std::filesystem::path& path, const std::string& text) {
-  write_parts(path, {{text.data(), text.size()}});
-}
-
 void write_safetensors(const std::filesystem::path& path, const TensorFile& file) {
   json header;
-  if (!file.metadata.empty()) header["__metadata__"] = file.metadata;
+  auto metadata = file.metadata;
+  metadata[kChecksum] = checksum_of(file);
+  header["__metadata__"] = metadata;
   std::vector<at::Tensor> contiguous;
   std::size_t offset = 0;
   for (const auto& [name, tensor] : file.tensors) {
@@ -90,27 +86,32 @@ void write_safetensors(const std::filesystem::path& path, const TensorFile& file
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const std::uint64_t length = text.size();
-  std::vector<std::pair<const void*, std::size_t>> parts = {{&length, sizeof length},
-                                                            {text.data(), text.size()}};
-  for (const auto& t : contiguous) parts.emplace_back(t.const_data_ptr(), t.nbytes());
-  write_parts(path, parts);
+  std::vector<Bytes> parts = {{&length, sizeof length}, {text.data(), text.size()}};
+  for (const auto& t : contiguous) parts.push_back({t.const_data_ptr(), t.nbytes()});
+  write_file(path, parts);
 }
 
 TensorFile read_safetensors(const std::filesystem::path& path) {
   const std::string name = path.string();
+  std::error_code error;
   std::ifstream in(path, std::ios::binary);
-  if (!in) throw DataError(name + ": cannot be opened");
+  if (!in || !std::filesystem::is_regular_file(path, error))
+    throw DataError(name + ": cannot be opened");
   const auto size = std::filesystem::file_size(path);
   std::uint64_t length = 0;
   in.read(reinterpret_cast<char*>(&length), sizeof length);
-  if (!in || length > size - sizeof length)
+  constexpr std::uint64_t kLongest = 100 << 20;  // as the format's own library has it
+  if (!in || length > size - sizeof length || length > kLongest)
     throw DataError(name + ": expected a safetensors file, got something else or a truncated one");
   std::string text(length, '\0');
   in.read(text.data(), static_cast<std::streamsize>(length));
   const std::uint64_t data_size = size - sizeof length - length;
   TensorFile file;
+  std::map<std::uint64_t, std::uint64_t> used;  // end of the tensor by its begin
   try {
-    const json header = json::parse(text);
+    const json header = parse_json(text);
+    if (!header.is_object())
+      throw DataError(name + ": expected a safetensors file, its header is damaged");
     for (const auto& [key, value] : header.items()) {
       if (key == "__metadata__") {
         file.metadata = value.get<std::map<std::string, std::string>>();
@@ -131,6 +132,8 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
       }
       if (end > data_size || begin > end || bytes != end - begin)
         throw DataError(name + ": truncated or damaged at tensor " + key);
+      if (end > begin && !used.emplace(begin, end).second)
+        throw DataError(name + ": damaged: two tensors in one place at " + key);
       auto tensor = torch::empty(shape, type->type);
       in.seekg(static_cast<std::streamoff>(sizeof length + length + begin));
       in.read(static_cast<char*>(tensor.data_ptr()), static_cast<std::streamsize>(bytes));
@@ -139,6 +142,21 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
     }
   } catch (const nlohmann::json::exception&) {
     throw DataError(name + ": expected a safetensors file, its header is damaged");
+  }
+  std::uint64_t next = 0;
+  for (const auto& [begin, end] : used) {
+    if (begin != next) throw DataError(name + ": damaged: its tensors do not follow one another");
+    next = end;
+  }
+  if (next != data_size)
+    throw DataError(name + ": damaged: " + std::to_string(data_size - next) +
+                    " bytes belong to no tensor");
+  if (const auto sum = file.metadata.find(kChecksum); sum != file.metadata.end()) {
+    if (sum->second != checksum_of(file))
+      throw DataError(name +
+                      ": damaged: its content has another checksum than when it was written");
+    file.metadata.erase(sum);
+    file.checked = true;
   }
   return file;
 }

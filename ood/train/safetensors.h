@@ -15,19 +15,17 @@ namespace ood {
 struct TensorFile {
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   std::map<std::string, std::string> metadata;
+  bool checked = false;  ///< of a file that was read: it had a checksum, which was right
 
   /// The tensor of that name, or an undefined one.
   at::Tensor find(const std::string& name) const;
 };
 
-/// Writes under a temporary name and renames, so that the file is whole or not there. DataError
-/// where it cannot be written.
+/// Writes as write_file does, with a checksum of the content in the metadata.
 void write_safetensors(const std::filesystem::path& path, const TensorFile& file);
 
-/// DataError where the file is missing, damaged or holds a type that is not supported.
+/// DataError where the file is missing, damaged or holds a type that is not supported: tensors lie
+/// one after another without gaps, and a checksum, where there is one, is that of the content.
 TensorFile read_safetensors(const std::filesystem::path& path);
-
-/// Writes text in the same whole-or-not-at-all way.
-void write_file(const std::filesystem::path& path, const std::string& text);
 
 }  // namespace ood

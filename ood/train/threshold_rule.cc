@@ -1,12 +1,11 @@
 #include "ood/train/threshold_rule.h"
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/registry/text.h"
-#include "ood/train/safetensors.h"
 
 namespace ood {
 namespace {
@@ -16,9 +15,9 @@ std::filesystem::path rule_file(const std::filesystem::path& folder) {
 }
 
 std::optional<ThresholdRule> stored_rule(const std::filesystem::path& folder) {
-  std::ifstream in(rule_file(folder));
-  if (!in) return std::nullopt;
-  const auto j = nlohmann::json::parse(in, nullptr, /*allow_exceptions=*/false);
+  if (!std::filesystem::exists(rule_file(folder))) return std::nullopt;
+  constexpr std::uint64_t kLargest = 1 << 16;
+  const auto j = parse_json(read_text(rule_file(folder), kLargest));
   try {
     return ThresholdRule{j.at("false_alarms").get<double>(), j.at("confidence").get<double>()};
   } catch (const nlohmann::json::exception&) {
@@ -48,10 +47,6 @@ void write_threshold_rule(const std::filesystem::path& folder, const ThresholdRu
   const nlohmann::ordered_json j = {{"false_alarms", rule.false_alarms},
                                     {"confidence", rule.confidence}};
   write_file(rule_file(folder), j.dump(1) + "\n");
-}
-
-void remove_threshold_rule(const std::filesystem::path& folder) {
-  std::filesystem::remove(rule_file(folder));
 }
 
 Threshold threshold_by(const ThresholdRule& rule, const std::vector<double>& held_out) {

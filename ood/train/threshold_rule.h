@@ -28,7 +28,6 @@ struct AskedRule {
 ThresholdRule threshold_rule(const std::filesystem::path& folder, std::size_t held_out,
                              const AskedRule& asked = {});
 void write_threshold_rule(const std::filesystem::path& folder, const ThresholdRule& rule);
-void remove_threshold_rule(const std::filesystem::path& folder);
 
 /// By the held-out scores of a run. UsageError where a share is none; DataError where there are too
 /// few scores, with how many are needed.

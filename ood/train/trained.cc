@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
 #include "ood/torch.h"
@@ -12,7 +13,7 @@ namespace {
 
 constexpr const char* kScores = "validation_scores";
 // Of the file; raised when an older program could not use a newer file.
-constexpr int kRunFormat = 5;
+constexpr int kRunFormat = 6;
 
 }  // namespace
 
@@ -22,6 +23,7 @@ void save_trained(const std::filesystem::path& path, const Trained& trained) {
   file.metadata = {{"format", "ood-run"},
                    {"format_version", std::to_string(kRunFormat)},
                    {"version", kVersion},
+                   {"run", trained.run_id},
                    {"description", to_json(trained.description).dump()}};
   trained.scores.write(file, /*all=*/false);
   write_safetensors(path, file);
@@ -38,11 +40,19 @@ Trained load_trained(const std::filesystem::path& path) {
   if (text("format_version") != std::to_string(kRunFormat))
     throw DataError(path.string() + ": was written by ood " + text("version") +
                     " in another format; this is ood " + kVersion + ", train again");
+  if (!file.checked) throw DataError(path.string() + ": damaged: it has no checksum");
   Trained t;
-  const auto json =
-      nlohmann::ordered_json::parse(text("description"), nullptr, /*allow_exceptions=*/false);
+  t.run_id = text("run");
+  const auto json = parse_json(text("description"));
   if (!json.is_object()) throw DataError(path.string() + ": its description is damaged");
   t.description = description_of(json);
+  std::int64_t numbers = 0;
+  for (const auto& [unused, tensor] : file.tensors) numbers += tensor.numel();
+  try {
+    check_description(t.description, numbers);
+  } catch (const Error& e) {
+    throw DataError(path.string() + ": " + e.what());
+  }
   t.model = make_model(t.description);
   fill_model(t.model, file, path);
   t.model.network->eval();
@@ -54,15 +64,22 @@ Trained load_trained(const std::filesystem::path& path) {
   return t;
 }
 
-void save_scores(const std::filesystem::path& folder, const FittedScores& scores) {
+void save_scores(const std::filesystem::path& folder, const FittedScores& scores,
+                 const std::string& run_id) {
   TensorFile file;
-  file.metadata = {{"format", "ood-scores"}, {"version", kVersion}};
+  file.metadata = {{"format", "ood-scores"}, {"version", kVersion}, {"run", run_id}};
   scores.write(file, /*all=*/true);
   write_safetensors(folder / kScoresFile, file);
 }
 
-FittedScores load_scores(const std::filesystem::path& folder) {
-  return FittedScores::read(read_safetensors(folder / kScoresFile), folder / kScoresFile);
+FittedScores load_scores(const std::filesystem::path& folder, const std::string& run_id) {
+  const auto path = folder / kScoresFile;
+  const TensorFile file = read_safetensors(path);
+  const auto run = file.metadata.find("run");
+  if (!file.checked || run == file.metadata.end() || run->second != run_id)
+    throw DataError(path.string() +
+                    ": belongs to another training than the model; fit them again with `ood fit`");
+  return FittedScores::read(file, path);
 }
 
 void initialise_network(Classifier& network, const ModelDescription& description,
@@ -70,9 +87,8 @@ void initialise_network(Classifier& network, const ModelDescription& description
   const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
   const TensorFile file = read_safetensors(path);
   const auto text = file.metadata.find("description");
-  const auto json = text == file.metadata.end()
-                        ? nlohmann::ordered_json()
-                        : nlohmann::ordered_json::parse(text->second, nullptr, false);
+  const auto json =
+      text == file.metadata.end() ? nlohmann::ordered_json() : parse_json(text->second);
   const std::string model = json.is_object() ? json.value("model", "") : "";
   if (model != description.model)
     throw DataError("`init`: expected a run with `model` " + description.model + ", " +

@@ -13,13 +13,16 @@ struct Trained {
   Model model;
   FittedScores scores;  ///< the members of the joint score, or none
   std::vector<double> validation_scores;
+  std::string run_id{};  ///< see run_id() of run_options.h
 };
 
 void save_trained(const std::filesystem::path& path, const Trained& trained);
 
 /// All scores of a run, in its folder; DataError where the file is missing or damaged.
-void save_scores(const std::filesystem::path& folder, const FittedScores& scores);
-FittedScores load_scores(const std::filesystem::path& folder);
+void save_scores(const std::filesystem::path& folder, const FittedScores& scores,
+                 const std::string& run_id);
+/// DataError where they are of another training than the run of that name.
+FittedScores load_scores(const std::filesystem::path& folder, const std::string& run_id);
 
 /// In evaluation mode. DataError where the file is missing, damaged or of another format.
 Trained load_trained(const std::filesystem::path& path);

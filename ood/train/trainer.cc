@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "ood/data/files.h"
 #include "ood/data/random.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
@@ -86,7 +87,7 @@ class Training {
         description_(describe(options, task)),
         model_(initial_model(description_, start == Start::kResume ? "" : options.init)),
         inputs_(o_, task, outliers_per_step(options, task)),
-        checkpoints_(out),
+        checkpoints_(out, run_id(options)),
         optimizer_(o_, trainable(model_)),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
@@ -96,8 +97,12 @@ class Training {
       throw UsageError("`accumulate`: expected at most the " + std::to_string(micro_steps_) +
                        " batches of the training, got " + std::to_string(o_.accumulate));
     if (start == Start::kResume) {
-      const auto position = checkpoints_.restore_newest(model_, optimizer_);
+      const auto position = checkpoints_.restore_newest(model_, optimizer_, total_);
       if (position) at_ = *position;
+      if (!position) {  // what was tried may have left parts
+        fill_model(model_, tensors_of(initial_model(description_, options.init)), out_);
+        optimizer_.restore({});
+      }
       listener().tell("resuming at step " + std::to_string(at_.step) + " of " +
                       std::to_string(total_));
     }
@@ -128,7 +133,11 @@ class Training {
       const bool best = epoch_ends && o_.patience > 0 && at_.best_step == at_.step;
       if ((due && at_.step < total_) || best) save();
     }
-    return finish();
+    json result = finish();
+    if (interrupt.interrupted())
+      throw Interrupted("interrupted; the training itself is finished, its results are in " +
+                        out_.string());
+    return result;
   }
 
  private:
@@ -187,7 +196,9 @@ class Training {
     for (std::int64_t i = 0; i < o_.accumulate; ++i) {
       step = inputs_.at_step(at_.step * o_.accumulate + i);
       output = forward(step.inputs);
-      if (at_.step == 0 && i == 0) warn(model_.objective->check(output, step.target));
+      // Measured margins are those of a network that has learned.
+      if (at_.step == 0 && i == 0 && o_.measured.empty())
+        warn(model_.objective->check(output, step.target));
       const NamedLosses losses = StepInputs::losses(*model_.objective, output, step);
       if (!losses.total.requires_grad())
         throw UsageError(o_.objective +
@@ -271,8 +282,9 @@ class Training {
         FittedScores::fit(*model_.network, *model_.objective, task_, seed(), o_.bank);
     const HeldOut held_out =
         test_held_out(*model_.network, *model_.objective, task_, scores, seed());
-    save_scores(out_, scores);
-    save_trained(out_ / "model.safetensors", {description_, model_, scores, held_out.scores});
+    save_scores(out_, scores, run_id(o_));
+    save_trained(out_ / "model.safetensors",
+                 {description_, model_, scores, held_out.scores, run_id(o_)});
     json result;
     result["objective"] = o_.objective;
     result["parameters"] = o_.parameters.at(o_.objective);
@@ -347,60 +359,10 @@ json results_header(const RunOptions& options, const Task& task) {
   return h;
 }
 
-void check_objective(const RunOptions& options, const Task& task) {
-  const ObjectiveEntry& entry = get_objective(options.objective);
-  if (task.classes() < 2 && entry.classifies) {
-    std::string those;
-    for (const auto* e : objectives())
-      if (!e->classifies) those += (those.empty() ? "" : ", ") + std::string(e->name);
-    throw UsageError(options.objective +
-                     ": expected at least two classes to learn, got 1; of one class learn " +
-                     those);
-  }
-}
-
-namespace {
-
-// As they stand in config.toml; the model is named.
-RunOptions options_of_run(const RunOptions& given, const Task& task,
-                          const RunOptions* measured = nullptr) {
-  RunOptions options = given;
-  options.resolve();
-  options.make_absolute();
-  check_objective(options, task);
-  fill_in(options, task, measured);
-  options.data_fingerprint = task.fingerprint;
-  return options;
-}
-
-}  // namespace
-
-Held held_by(const fs::path& out, const RunOptions& given, const Task& task) {
-  const bool finished = fs::exists(out / "results.json");
-  if (!finished && !Checkpoints(out).any()) return Held::kNothing;
-  RunOptions there;
-  try {
-    there = read_config(out / "config.toml");
-  } catch (const Error&) {
-    return Held::kOther;
-  }
-  if (to_toml(there) != to_toml(options_of_run(given, task, &there))) return Held::kOther;
-  return finished ? Held::kFinished : Held::kUnfinished;
-}
-
-json finished_result(const fs::path& out) {
-  std::ifstream in(out / "results.json");
-  const auto file = json::parse(in, nullptr, /*allow_exceptions=*/false);
-  if (!file.is_object() || file.value("objectives", json()).size() != 1)
-    throw DataError((out / "results.json").string() +
-                    ": expected the results of a training, found other contents");
-  return file.at("objectives").at(0);
-}
-
 json train_run(const RunOptions& given, const Task& task, const fs::path& out, Start start) {
   make_run_folder(out);
   const RunLock lock(out);
-  if (start == Start::kFresh && Checkpoints(out).any())
+  if (start == Start::kFresh && !fs::exists(out / "results.json") && Checkpoints(out).any())
     throw UsageError(out.string() + ": holds an unfinished training; go on with `resume` " +
                      out.string() + ", or drop it with `overwrite`");
   if (start == Start::kFresh && holds_results(out))
@@ -412,7 +374,7 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out, S
       throw DataError(out.string() + ": the data in " + given.data +
                       " are not those that the training was begun with");
   }
-  const RunOptions options = options_of_run(given, task);
+  const RunOptions options = completed(given, task);
   if (start != Start::kResume) {
     // Nothing of a training before may be taken for this one's.
     remove_results(out);
@@ -432,10 +394,17 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
     throw DataError(folder.string() + ": expected a run folder with config.toml, found none");
   LoadedRun run;
   run.options = read_config(folder / "config.toml");
+  const std::string id = run_id(run.options);
   change(run.options);
   run.options.resolve();
   run.trained = load_trained(folder / "model.safetensors");
+  if (run.trained.run_id != id)
+    throw DataError(folder.string() +
+                    ": model.safetensors is of another training than config.toml; train again");
   run.task = make_task(task_options(run.options));
+  if (!run.options.data_fingerprint.empty() && run.options.data_fingerprint != run.task.fingerprint)
+    throw DataError(folder.string() + ": the data in " + run.options.data +
+                    " are not those that the run was trained with");
   return run;
 }
 

@@ -20,21 +20,11 @@ enum class Start {
   kResume,  ///< go on from its newest checkpoint
 };
 
-/// What a run folder holds of a training with these options on this task; `kOther` is one with other
-/// settings or data.
-enum class Held { kNothing, kUnfinished, kFinished, kOther };
-Held held_by(const std::filesystem::path& out, const RunOptions& options, const Task& task);
-
-/// The entry of a finished run in its results.json.
-nlohmann::ordered_json finished_result(const std::filesystem::path& out);
-
-/// UsageError where an objective cannot learn the classes of a task.
-void check_objective(const RunOptions& options, const Task& task);
-
 /// Trains with options.objective and fills the run folder `out`: config.toml, metrics.jsonl,
 /// checkpoints/, model.safetensors, results.json. Returns what is in results.json for this
 /// objective. DivergedError where the loss becomes NaN or infinite; config.toml and metrics.jsonl
-/// stay. Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
+/// stay. Interrupted on SIGINT, SIGTERM or SIGHUP: after a checkpoint, or with all results once the
+/// last step is done.
 nlohmann::ordered_json train_run(const RunOptions& options, const Task& task,
                                  const std::filesystem::path& out, Start start = Start::kFresh);
 

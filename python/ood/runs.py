@@ -3,6 +3,7 @@ import json
 import math
 import pathlib
 import struct
+import zlib
 from typing import Dict, List, Optional, Tuple, Union
 
 import torch
@@ -15,6 +16,24 @@ from ood.registry import objectives
 _TYPES = {"F64": torch.double, "F32": torch.float, "BF16": torch.bfloat16, "F16": torch.half, "I64": torch.long,
           "I32": torch.int, "U8": torch.uint8, "BOOL": torch.bool}
 _NAMES = {v: k for k, v in _TYPES.items()}
+
+
+def _checksum(tensors: Dict[str, torch.Tensor], metadata: Dict[str, str]) -> str:
+    """CRC-32 of the content, as ood/train/safetensors.cc computes it."""
+    crc = 0
+    for key in sorted(metadata, key=str.encode):
+        if key != "checksum":
+            crc = zlib.crc32(f"{key}\0{metadata[key]}\0".encode(), crc)
+    for name in sorted(tensors, key=str.encode):
+        t = tensors[name]
+        shape = "".join(f"{side}," for side in t.shape)
+        crc = zlib.crc32(f"{name}\0{_NAMES[t.dtype]}\0{shape}\0".encode(), crc)
+        crc = zlib.crc32(_raw(t), crc)
+    return f"{crc:08x}"
+
+
+def _raw(t: torch.Tensor) -> bytes:
+    return t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b""
 
 
 def read_safetensors(path: Union[str, pathlib.Path]) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]]:
@@ -34,14 +53,16 @@ def read_safetensors(path: Union[str, pathlib.Path]) -> Tuple[Dict[str, torch.Te
             tensors[name] = flat.view(_TYPES[entry["dtype"]]).view(entry["shape"])
     except (struct.error, ValueError, KeyError, TypeError) as e:
         raise ValueError(f"{path}: expected a safetensors file, got a damaged or another one") from e
+    if "checksum" in metadata and metadata["checksum"] != _checksum(tensors, metadata):
+        raise ValueError(f"{path}: damaged: its content has another checksum than when it was written")
     return tensors, metadata
 
 
 def write_safetensors(path: Union[str, pathlib.Path], tensors: Dict[str, torch.Tensor], metadata: Dict[str, str]) -> None:
-    """The other way round."""
-    header, parts, offset = {"__metadata__": metadata}, [], 0
+    """The other way round, with a checksum of the content."""
+    header, parts, offset = {"__metadata__": {**metadata, "checksum": _checksum(tensors, metadata)}}, [], 0
     for name, t in tensors.items():
-        raw = t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b""
+        raw = _raw(t)
         header[name] = {"dtype": _NAMES[t.dtype], "shape": list(t.shape), "data_offsets": [offset, offset + len(raw)]}
         parts.append(raw)
         offset += len(raw)
@@ -58,7 +79,7 @@ def _threshold_rule(path: pathlib.Path) -> dict:
         raise ValueError(f"{path}: expected false_alarms and confidence, found other contents") from e
 
 
-FORMAT = "5"  # of the program's model.safetensors
+FORMAT = "6"  # of the program's model.safetensors
 
 
 class Run(torch.nn.Module):
@@ -75,6 +96,8 @@ class Run(torch.nn.Module):
             raise ValueError(f"{path}: expected a model of `ood train`, got other tensors")
         if metadata.get("format_version") != FORMAT:
             raise ValueError(f"{path}: was written by ood {metadata.get('version')} in another format; train again")
+        if "checksum" not in metadata:
+            raise ValueError(f"{path}: damaged: it has no checksum")
         self.path, self.metadata = path, metadata
         self.description = d = json.loads(metadata["description"])
         self.objective = objectives()[d["objective"]]

@@ -104,7 +104,11 @@ TEST_F(TaskTest, ClassesStandAboveAPathOfTheirName) {
 TEST_F(TaskTest, TheFingerprintIsThatOfTheContent) {
   const std::string first = make_task(options).fingerprint;
   EXPECT_EQ(make_task(options).fingerprint, first);
-  options.unknown = "2";
+  const std::string tested = make_task(options).test_fingerprint;
+  options.unknown = "2";  // the training sees the same
+  EXPECT_EQ(make_task(options).fingerprint, first);
+  EXPECT_NE(make_task(options).test_fingerprint, tested);
+  options.outliers = "";
   EXPECT_NE(make_task(options).fingerprint, first);
 }
 
@@ -157,12 +161,15 @@ TEST(ParseClasses, NumbersAreNamesWhereAllNamesAreNumbers) {
   EXPECT_EQ(parse_classes("`known`", "2-20", names), (Classes{2, 1, 3}));
   EXPECT_EQ(parse_classes("`known`", "10", names), (Classes{1}));
   EXPECT_THROW(parse_classes("`known`", "3", names), UsageError);
-  EXPECT_THROW(parse_classes("`known`", "3-9", names), UsageError);
+  for (const char* beyond : {"3-9", "0-2", "2-30"})
+    EXPECT_THROW(parse_classes("`known`", beyond, names), UsageError) << beyond;
+  // As soon as one name is a number, a position would be mistaken for it.
+  EXPECT_EQ(parse_classes("`known`", "1-2", {"1", "10", "2", "other"}), (Classes{0, 2}));
 }
 
 TEST(ParseClasses, ANameStandsAboveAPositionAndMayHaveAComma) {
-  const std::vector<std::string> names = {"boot", "red, dark", "0"};
-  EXPECT_EQ(parse_classes("`known`", "0,boot", names), (Classes{2, 0}));
+  const std::vector<std::string> names = {"boot", "red, dark", "coat"};
+  EXPECT_EQ(parse_classes("`known`", "2,boot", names), (Classes{2, 0}));
   EXPECT_EQ(parse_classes("`known`", "red\\, dark,1", names), (Classes{1, 1}));
   EXPECT_THROW(parse_classes("`known`", "3", names), UsageError);
   EXPECT_NE(class_list("bot", names).error.find("did you mean boot?"), std::string::npos);

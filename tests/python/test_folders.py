@@ -100,7 +100,7 @@ def test_numbers_as_names_mean_the_names(folder, tmp_path):
     assert train(folder, tmp_path, known="1-2", unknown="10")[0]["known"] == ["1", "2"]
     assert train(folder, tmp_path, known="2,20", unknown="10")[0]["known"] == ["2", "20"]
     r = run("train", "--data", folder, "--known", "1,3", "--unknown", "10", "--out", tmp_path / "no")
-    assert r.returncode == 2 and "--known: expected classes 1, 2, 10, 20, got 3" in r.stderr
+    assert r.returncode == 2 and "--known: expected classes 1, 10, 2, 20, got 3" in r.stderr
     r = run("train", "--data", folder, "--known", "2-1", "--unknown", "10", "--out", tmp_path / "no")
     assert r.returncode == 2 and "range from low to high" in r.stderr
 

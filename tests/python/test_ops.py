@@ -215,3 +215,35 @@ def test_a_gradient_of_many_megabytes():
         ops.loss(a, target, "cross_entropy", [0.]).backward()
         torch.nn.functional.cross_entropy(b, target).backward()
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-10)
+
+
+RAW = {
+    "mean_weights of no counts": lambda o: o.mean_weights(torch.zeros(0, dtype=torch.long), 1, False, 6),
+    "mean_weights of floats": lambda o: o.mean_weights(torch.zeros(2), 1, False, 6),
+    "own distances, labels beyond": lambda o: o._own_center_distances_backward(
+        torch.ones(3), torch.ones(3, 2), torch.ones(2, 2), torch.full((3,), 10 ** 6), True),
+    "own distances, short gradient": lambda o: o._own_center_distances_backward(
+        torch.ones(2), torch.ones(3, 2), torch.ones(2, 2), torch.zeros(3, dtype=torch.long), True),
+    "distances, short gradient": lambda o: o._center_distances_backward(
+        torch.ones(1, 2), torch.ones(3, 2), torch.ones(2, 2), torch.ones(3, 2), False),
+    "distances, other widths": lambda o: o._center_distances_backward(
+        torch.ones(3, 2), torch.ones(3, 2), torch.ones(2, 5), torch.ones(3, 2), False),
+    "rows, short gradient": lambda o: o._row_terms_backward(
+        torch.ones(1), torch.ones(1, 8), torch.ones(8, 4), torch.zeros(8, dtype=torch.long), "cross_entropy", [0.0]),
+}
+
+
+@pytest.mark.parametrize("call", RAW.values(), ids=RAW)
+def test_raw_ops_check_what_they_read(call):
+    from ood._library import ops
+    with pytest.raises((ValueError, TypeError, IndexError, RuntimeError), match="expected|argument"):
+        call(ops)
+
+
+def test_a_target_changed_between_forward_and_backward_is_an_error():
+    from ood._library import ops
+    x, target = torch.ones(3, 2, requires_grad=True), torch.zeros(3, dtype=torch.long)
+    d = ops.own_center_distances(x, torch.ones(2, 2), target)
+    target.fill_(10 ** 6)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        d.sum().backward()

@@ -362,7 +362,7 @@ def test_twenty_kills_end_with_the_same_weights(data, uninterrupted, tmp_path):
         if kills % 2 == 0:  # as soon as a checkpoint is being written
             deadline = time.time() + 20
             while time.time() < deadline and process.poll() is None:
-                if any(checkpoints.glob("*.tmp")):
+                if any(checkpoints.glob("*.ood-tmp")):
                     break
         else:
             deadline = time.time() + draw.uniform(.05, 1)
@@ -374,7 +374,7 @@ def test_twenty_kills_end_with_the_same_weights(data, uninterrupted, tmp_path):
         if finished:
             break
         kills += 1
-        inside += any(checkpoints.glob("*.tmp"))
+        inside += any(checkpoints.glob("*.ood-tmp"))
         if not (out / "config.toml").exists() or (not checkpoints.exists() and not (out / "metrics.jsonl").exists()):
             process = start(data, out, flags)
             continue
@@ -531,7 +531,7 @@ def test_a_full_disk(data, tmp_path):
         r = run("train", "--data", data / "folder", *TASK, "--epochs", 2, "--checkpoint", 1, "--out", small / "run")
         assert r.returncode == 3
         assert "cannot be" in r.stderr.splitlines()[-1] and "No space left" in r.stderr.splitlines()[-1]
-        assert not list((small / "run").rglob("*.tmp"))
+        assert not list((small / "run").rglob("*.ood-tmp"))
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
@@ -555,8 +555,9 @@ def test_a_read_only_folder(data, tmp_path):
 def test_a_run_folder_of_another_version(data, tmp_path):
     out = tmp_path / "run"
     assert run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--out", out).returncode == 0
-    raw = weights(out)
-    (out / "model.safetensors").write_bytes(raw.replace(b'"format_version":"5"', b'"format_version":"9"'))
+    import ood
+    tensors, metadata = ood.runs.read_safetensors(out / "model.safetensors")
+    ood.runs.write_safetensors(out / "model.safetensors", tensors, {**metadata, "format_version": "9"})
     assert "another format" in one_line(run("eval", out), 3)
     assert "another format" in one_line(run("score", out, data / "folder"), 3)
 

@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
 #include "ood/train/run_options.h"
@@ -45,6 +46,50 @@ TEST(Safetensors, TruncationAtAnyByteIsADataError) {
     test::write_bytes(folder.path / "short", bytes.substr(0, n));
     EXPECT_THROW(read_safetensors(folder.path / "short"), DataError) << n;
   }
+}
+
+TEST(Safetensors, AChangedBitIsADataError) {
+  const test::TemporaryFolder folder;
+  TensorFile file;
+  file.tensors.emplace_back("w", torch::randn({3, 3}));
+  file.metadata = {{"who", "me"}};
+  write_safetensors(folder.path / "f", file);
+  std::ifstream in(folder.path / "f", std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  for (std::size_t bit = 0; bit < 8 * bytes.size(); bit += 5) {
+    std::string flipped = bytes;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << bit % 8));
+    test::write_bytes(folder.path / "f", flipped);
+    try {
+      // Either the key of the checksum is none any more, and what the program wrote itself must have
+      // one, or the content is what it was, as where an unused key changes.
+      const TensorFile back = read_safetensors(folder.path / "f");
+      if (!back.checked) continue;
+      EXPECT_EQ(back.metadata, file.metadata) << bit;
+      ASSERT_EQ(back.tensors.size(), 1u) << bit;
+      EXPECT_EQ(back.tensors[0].first, "w") << bit;
+      EXPECT_TRUE(back.tensors[0].second.equal(file.tensors[0].second)) << bit;
+    } catch (const DataError&) {
+    }
+  }
+}
+
+TEST(Safetensors, TensorsFollowOneAnother) {
+  const test::TemporaryFolder folder;
+  const auto with = [&](const std::string& json, std::size_t size) {
+    std::string bytes(8, '\0');
+    bytes[0] = static_cast<char>(json.size());
+    test::write_bytes(folder.path / "f", bytes + json + std::string(size, 'x'));
+    return folder.path / "f";
+  };
+  const std::string a = R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]})";
+  EXPECT_NO_THROW(read_safetensors(with(a + "}", 2)));
+  EXPECT_THROW(read_safetensors(with(a + "}", 3)), DataError);
+  for (const char* offsets : {"[3,5]", "[1,3]", "[0,2]"})
+    EXPECT_THROW(read_safetensors(with(
+                     a + R"(,"b":{"dtype":"U8","shape":[2],"data_offsets":)" + offsets + "}}", 5)),
+                 DataError)
+        << offsets;
 }
 
 TEST(Safetensors, HostileHeaders) {

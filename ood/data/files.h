@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+/// The one way in which files are written, and small ones read.
+namespace ood {
+
+struct Bytes {
+  const void* data;
+  std::size_t size;
+};
+
+/// Writes the parts one after another so that the file is whole or as it was before, also after a
+/// power cut: under a temporary name of its own beside it, made durable, renamed. The file keeps
+/// its mode, a link stays and its target is written; a device or pipe is written as it is. DataError
+/// where that cannot be.
+void write_file(const std::filesystem::path& path, const std::vector<Bytes>& parts);
+void write_file(const std::filesystem::path& path, const std::string& text);
+
+/// Removes what a killed writer left in a folder.
+void remove_temporaries(const std::filesystem::path& folder);
+
+/// The content of a regular file of at most `limit` bytes; DataError.
+std::string read_text(const std::filesystem::path& path, std::uint64_t limit);
+
+/// DataError where a name is not UTF-8, which results and models are written in.
+void check_name(const std::string& what, const std::string& name);
+
+/// The value, or a discarded one where the text is no JSON or is nested deeper than anything that
+/// this program writes.
+nlohmann::ordered_json parse_json(const std::string& text);
+
+}  // namespace ood

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "ood/data/task.h"
+#include "ood/train/run_options.h"
+
+namespace ood {
+
+/// What a run folder holds of a training with these options on this task.
+struct HeldRun {
+  enum State { kNothing, kUnfinished, kFinished, kOther } state = kNothing;
+  std::string difference{};  ///< of kOther: an option with both values, or what else differs
+};
+HeldRun held_run(const std::filesystem::path& out, const RunOptions& options, const Task& task);
+
+/// A run's results.json; DataError where it is none.
+nlohmann::ordered_json read_results(const std::filesystem::path& out);
+
+}  // namespace ood

@@ -1,0 +1,26 @@
+"""A few seeded mutations of every kind of file; ./dev attack runs more."""
+import sys
+
+import pytest
+
+from conftest import BUILD, ROOT
+
+pytest.importorskip("PIL.Image")
+sys.path.insert(0, str(ROOT / "tests"))
+from attack import Arena, attack  # noqa: E402
+
+KINDS = ["model", "scores", "config", "checkpoint", "metrics", "idx", "idx.gz", "labels", "cifar", "npy", "png", "jpg"]
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory):
+    a = Arena(BUILD / "bin" / "ood", tmp_path_factory.mktemp("arena"))
+    assert list(a.kinds) == KINDS
+    return a
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_is_named_or_changes_nothing(arena, kind):
+    findings, counts = attack(arena, kind, 25, seed=1)
+    assert not findings, findings
+    assert sum(counts.values()) == 25
