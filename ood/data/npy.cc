@@ -105,10 +105,13 @@ at::Tensor read_npy(const fs::path& path) {
   if (entry(header, "fortran_order", path).rfind("False", 0) != 0)
     throw DataError(path.string() + ": is in Fortran order; save it with numpy.ascontiguousarray");
   std::vector<std::int64_t> shape;
-  std::uint64_t bytes = c10::elementSize(type->type);
   const auto text = entry(header, "shape", path);
   if (text.find_first_not_of("0123456789(), L") != std::string::npos)
     throw DataError(path.string() + ": expected a shape such as (2, 3), got " + text);
+  // A side of 0 must not hide what the others ask for.
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 40;
+  constexpr std::size_t kDimensions = 8;
+  std::uint64_t bytes = c10::elementSize(type->type), asked = bytes;
   for (std::size_t i = 0; i < text.size();) {
     if (!std::isdigit(static_cast<unsigned char>(text[i]))) {
       ++i;
@@ -116,13 +119,13 @@ at::Tensor read_npy(const fs::path& path) {
     }
     std::uint64_t side = 0;
     for (; i < text.size() && std::isdigit(static_cast<unsigned char>(text[i])); ++i)
-      side = std::min<std::uint64_t>(side * 10 + static_cast<std::uint64_t>(text[i] - '0'),
-                                     std::uint64_t{1} << 40);
+      side = std::min(side * 10 + static_cast<std::uint64_t>(text[i] - '0'), kMost);
     shape.push_back(static_cast<std::int64_t>(side));
-    if (side > 0 && bytes > (std::uint64_t{1} << 40) / side)
-      bytes = std::uint64_t{1} << 40;
-    else
-      bytes *= side;
+    if (shape.size() > kDimensions || asked > kMost / std::max<std::uint64_t>(side, 1))
+      throw DataError(path.string() + ": truncated: the shape " + text +
+                      " asks for more than a file can hold");
+    asked *= std::max<std::uint64_t>(side, 1);
+    bytes *= side;
   }
   if (bytes > size - offset - length)
     throw DataError(path.string() + ": truncated: the header promises " + std::to_string(bytes) +

@@ -124,9 +124,14 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
       const std::vector<std::int64_t> shape = value.at("shape");
       const std::uint64_t begin = value.at("data_offsets").at(0),
                           end = value.at("data_offsets").at(1);
-      std::uint64_t bytes = c10::elementSize(type->type);
+      // A side of 0 must not hide what the others ask for.
+      constexpr std::uint64_t kMost = std::uint64_t{1} << 40;
+      std::uint64_t bytes = c10::elementSize(type->type), asked = bytes;
       for (const auto s : shape) {
-        if (s < 0 || (s > 0 && bytes > data_size / static_cast<std::uint64_t>(s)))
+        const bool fits =
+            s >= 0 && asked <= kMost / static_cast<std::uint64_t>(std::max<std::int64_t>(s, 1));
+        asked *= static_cast<std::uint64_t>(std::max<std::int64_t>(s, 1));
+        if (!fits || (s > 0 && bytes > data_size / static_cast<std::uint64_t>(s)))
           throw DataError(name + ": truncated or damaged at tensor " + key);
         bytes *= static_cast<std::uint64_t>(s);
       }

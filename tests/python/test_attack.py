@@ -1,4 +1,4 @@
-"""A few seeded mutations of every kind of file; ./dev attack runs more."""
+"""A few seeded mutations of every kind of file, and a few signals; ./dev attack and ./dev kills run more."""
 import sys
 
 import pytest
@@ -7,6 +7,7 @@ from conftest import BUILD, ROOT
 
 pytest.importorskip("PIL.Image")
 sys.path.insert(0, str(ROOT / "tests"))
+import kills  # noqa: E402
 from attack import Arena, attack  # noqa: E402
 
 KINDS = ["model", "scores", "config", "checkpoint", "metrics", "idx", "idx.gz", "labels", "cifar", "npy", "png", "jpg"]
@@ -24,3 +25,8 @@ def test_damage_is_named_or_changes_nothing(arena, kind):
     findings, counts = attack(arena, kind, 25, seed=1)
     assert not findings, findings
     assert sum(counts.values()) == 25
+
+
+def test_signals_lose_nothing_and_change_nothing():
+    done, _, _, _, findings = kills.run(str(BUILD / "bin" / "ood"), 20, seed=1)
+    assert done == 20 and not findings, findings

@@ -163,6 +163,7 @@ def npy(shape, descr="<f4", content=b"", version=1, header=None):
     (npy("(1, 1)", content=bytes(4), version=0), "version 1, 2 or 3"),
     (npy("(1, 1)", content=bytes(4), version=9), "version 1, 2 or 3"),
     (npy("(1, 1)", content=bytes(9)), "bytes beyond the 4"),
+    (npy("(0, 3744073751614, 73709551615)"), "asks for more than a file can hold"),
 ])
 def test_arrays_are_what_their_header_says(trained, tmp_path, file, part):
     (tmp_path / "x.npy").write_bytes(file)

@@ -1,0 +1,39 @@
+"""Small whole files of each kind, from which the fuzzers start: corpus.py FOLDER"""
+import gzip
+import io
+import json
+import pathlib
+import struct
+import sys
+
+import numpy as np
+from PIL import Image
+
+folder = pathlib.Path(sys.argv[1])
+
+
+def put(kind, name, content):
+    (folder / kind).mkdir(parents=True, exist_ok=True)
+    (folder / kind / name).write_bytes(content)
+
+
+plain = struct.pack(">BBBBIII", 0, 0, 8, 3, 2, 3, 3) + bytes(range(18))
+put("idx", "plain", plain)
+put("idx", "gz", gzip.compress(plain, mtime=0))
+for a in (np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(18, dtype=np.uint8).reshape(2, 3, 3), np.arange(4, dtype=np.uint16)):
+    b = io.BytesIO()
+    np.save(b, a)
+    put("npy", str(a.dtype), b.getvalue())
+for mode in ("L", "RGB", "CMYK", "I;16", "P", "RGBA"):
+    for end, more in (("png", {}), ("jpeg", {}), ("jpeg", {"progressive": True})):
+        b = io.BytesIO()
+        try:
+            Image.new(mode, (5, 4)).save(b, end, **more)
+        except (OSError, KeyError):
+            continue
+        put("picture", f"{mode.replace(';', '')}{len(more)}.{end}", b.getvalue())
+header = json.dumps({"__metadata__": {"format": "x"}, "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+                     "b": {"dtype": "U8", "shape": [], "data_offsets": [8, 9]}}).encode()
+put("safetensors", "two", struct.pack("<Q", len(header)) + header + bytes(9))
+put("json", "nested", b'{"a": [1, {"b": "c\\"]"}], "d": null}')
+put("class_list", "all", b"0,2-4,boot,red\\, dark")
