@@ -60,9 +60,14 @@ std::string with_suggestion(const std::string& what, const std::string& given,
 
 std::string unknown_command(const CLI::App& app, const std::string& given) {
   std::vector<std::string> names;
-  for (const CLI::App* s : app.get_subcommands([](const CLI::App*) { return true; }))
+  std::string list;
+  for (const CLI::App* s : app.get_subcommands([](const CLI::App*) { return true; })) {
     names.push_back(s->get_name());
-  return with_suggestion("unknown command", given, names);
+    list += (list.empty() ? "" : ", ") + s->get_name();
+  }
+  return ood::nearest(given, {names.begin(), names.end()}).empty()
+             ? "unknown command " + given + "; expected " + list
+             : with_suggestion("unknown command", given, names);
 }
 
 // The first argument that nobody knows, with the flag it may have been meant to be.

@@ -94,6 +94,14 @@ std::vector<Key> keys(const std::vector<std::string>& names) {
 
 bool learned(const json& objective) { return objective.at("failure_signs").empty(); }
 
+// Whether an objective is not shown to be behind the best: by the difference on the same samples
+// where that is known, else by whether the intervals meet.
+bool not_worse(const json& figures, double best) {
+  if (figures.contains("behind_best"))
+    return figures.at("behind_best").at("low").get<double>() <= 0;
+  return figures.at("auroc_high").get<double>() >= best;
+}
+
 std::string title_of(const json& r) { return r.value("name", r.at("data").get<std::string>()); }
 
 std::vector<std::string> sets_of(const json& results) {
@@ -150,7 +158,9 @@ void comparison(std::ostream& out, const json& r) {
          "The joint score is Fisher's sum of the p-values of the scores in brackets on held-out ID "
          "data."
       << (r.at("objectives").size() > 1 ? " Highest AUROC first, what did not learn last; bold "
-                                          "where no other is shown to be better by its interval."
+                                          "where no other is shown to be better: where the 95 % "
+                                          "interval of the difference to the first, on the same "
+                                          "samples, holds 0."
                                         : "")
       << "</p>";
   for (const auto& set : sets_of(r)) {
@@ -189,9 +199,7 @@ void comparison(std::ostream& out, const json& r) {
       cell("AUROC",
            fixed(auroc, 3) + " <span class=\"muted\">(" + fixed(f.at("auroc_low"), 3) + "&#8211;" +
                fixed(f.at("auroc_high"), 3) + ")</span>",
-           r.at("objectives").size() > 1 && learned(o) && f.at("auroc_high").get<double>() >= best
-               ? "best"
-               : "");
+           r.at("objectives").size() > 1 && learned(o) && not_worse(f, best) ? "best" : "");
       cell("own score", escape(o.at("own_score")) + " " +
                             fixed(o.at("scores").at(o.at("own_score")).at(set).at("auroc"), 3));
       cell("AUPR-in", fixed(f.at("aupr_in"), 3));

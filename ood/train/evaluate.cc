@@ -16,6 +16,7 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
+constexpr const char* kTestScoresFile = "test_scores.safetensors";
 constexpr std::int64_t kBatch = 500;
 constexpr int kBins = 40;
 
@@ -130,6 +131,36 @@ HeldOut test_held_out(Classifier& network, const Objective& objective, const Tas
   return h;
 }
 
+void save_test_scores(const std::filesystem::path& folder, const TestScores& scores,
+                      const std::string& run_id) {
+  TensorFile file;
+  file.metadata = {{"format", "ood-test-scores"}, {"run", run_id}};
+  file.tensors.emplace_back("id", torch::tensor(scores.id, torch::kDouble));
+  for (const auto& [set, values] : scores.ood)
+    file.tensors.emplace_back("ood." + set, torch::tensor(values, torch::kDouble));
+  write_safetensors(folder / kTestScoresFile, file);
+}
+
+TestScores load_test_scores(const std::filesystem::path& folder, const std::string& run_id) {
+  const auto path = folder / kTestScoresFile;
+  const TensorFile file = read_safetensors(path);
+  const auto run = file.metadata.find("run");
+  if (!file.checked || run == file.metadata.end() || run->second != run_id)
+    throw DataError(path.string() + ": is of another training");
+  TestScores s;
+  const std::string prefix = "ood.";
+  for (const auto& [name, tensor] : file.tensors) {
+    if (tensor.scalar_type() != torch::kDouble) throw DataError(path.string() + ": is damaged");
+    const std::vector<double> values(tensor.const_data_ptr<double>(),
+                                     tensor.const_data_ptr<double>() + tensor.numel());
+    if (name == "id")
+      s.id = values;
+    else if (name.rfind(prefix, 0) == 0)
+      s.ood[name.substr(prefix.size())] = values;
+  }
+  return s;
+}
+
 NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
                           const std::vector<double>& deviation, const at::Tensor& all) {
   const torch::NoGradGuard no_grad;
@@ -153,7 +184,7 @@ double accuracy(const at::Tensor& evidence, const at::Tensor& labels) {
 
 json evaluate(Classifier& network, const Objective& objective, const Task& task,
               const FittedScores& scores, const HeldOut& held_out, const ThresholdRule& rule,
-              std::uint64_t seed) {
+              std::uint64_t seed, TestScores* test_scores) {
   const torch::NoGradGuard no_grad;
   const std::string default_score = scores.default_score(objective);
   json result;
@@ -191,6 +222,10 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
       const json f = figures(detection(id_scores, ood_scores));
       by_score[score][name] = f;
       if (!is_default) continue;
+      if (test_scores != nullptr) {
+        test_scores->id = id_scores;
+        test_scores->ood[name] = ood_scores;
+      }
       const auto interval =
           auroc_interval(id_scores, ood_scores, random_bits(seed, Purpose::kBootstrap, 0, 0));
       own[name] = f;

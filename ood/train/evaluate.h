@@ -1,5 +1,7 @@
 #pragma once
 
+#include <filesystem>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 
@@ -27,6 +29,17 @@ double accuracy(const at::Tensor& evidence, const at::Tensor& labels);
 HeldOut test_held_out(Classifier& network, const Objective& objective, const Task& task,
                       const FittedScores& scores, std::uint64_t seed);
 
+/// The run's score of every test sample, for comparisons on the same samples.
+struct TestScores {
+  std::vector<double> id;
+  std::map<std::string, std::vector<double>> ood;  ///< by set
+};
+/// In the run folder, whole or not at all; DataError where they are missing, damaged or of another
+/// run.
+void save_test_scores(const std::filesystem::path& folder, const TestScores& scores,
+                      const std::string& run_id);
+TestScores load_test_scores(const std::filesystem::path& folder, const std::string& run_id);
+
 /// Tests the network: accuracy, and for every OOD test set how well each score detects it.
 ///   score (the run's) and its members, own_score (the objective's), accuracy (null for an
 ///   objective that does not classify), class_accuracy [K], threshold of `score` and the false_alarms it
@@ -37,6 +50,7 @@ HeldOut test_held_out(Classifier& network, const Objective& objective, const Tas
 ///   {roc, histogram}} by `score`
 nlohmann::ordered_json evaluate(Classifier& network, const Objective& objective, const Task& task,
                                 const FittedScores& scores, const HeldOut& held_out,
-                                const ThresholdRule& rule, std::uint64_t seed);
+                                const ThresholdRule& rule, std::uint64_t seed,
+                                TestScores* test_scores = nullptr);
 
 }  // namespace ood

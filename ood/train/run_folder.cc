@@ -35,8 +35,9 @@ bool holds_results(const fs::path& out) {
 
 void remove_results(const fs::path& out) {
   // What says that the run is finished goes first.
-  for (const char* name : {"results.json", "model.safetensors", "scores.safetensors",
-                           "threshold.json", "report.html", "eval.json", "eval.html"})
+  for (const char* name :
+       {"results.json", "model.safetensors", "scores.safetensors", "test_scores.safetensors",
+        "threshold.json", "report.html", "eval.json", "eval.html"})
     fs::remove(out / name);
 }
 

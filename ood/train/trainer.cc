@@ -291,8 +291,10 @@ class Training {
     result["seconds"] = seconds;
     result["steps"] = steps;
     if (best) result["best_step"] = at_.best_step;
+    TestScores test_scores;
     result.update(evaluate(*model_.network, *model_.objective, task_, scores, held_out,
-                           threshold_rule(out_, held_out.scores.size()), seed()));
+                           threshold_rule(out_, held_out.scores.size()), seed(), &test_scores));
+    save_test_scores(out_, test_scores, run_id(o_));
     result["failure_signs"] = failure_signs(*model_.network, *model_.objective, task_, scores);
     for (const std::string sign : result["failure_signs"])
       listener().warn(o_.objective + " did not learn: " + sign);
