@@ -7,11 +7,15 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from shapes import shapes  # noqa: E402
+
 ONE_CLASS = ("deep_svdd", "deep_sad")
 
 
@@ -33,19 +37,7 @@ def omniglot(folder, pictures):
 
 
 def drawn(folder, _):
-    """Discs, squares, rings, bars and crosses of any place, size and colour on noise."""
-    random = np.random.default_rng(0)
-    v, u = np.mgrid[:64, :64]
-    x, y = [], []
-    for i in range(300):
-        a, b, r = random.uniform(18, 46), random.uniform(18, 46), random.uniform(8, 17)
-        far, high, wide = np.hypot(u - a, v - b), np.abs(v - b), np.abs(u - a)
-        mask = [far < r, np.maximum(high, wide) < r, (far < r) & (far > .6 * r), (high < .3 * r) & (wide < 1.4 * r),
-                ((high < .3 * r) | (wide < .3 * r)) & (far < 1.2 * r)][i % 5]
-        noise = random.uniform(0, 90, (3, 64, 64))
-        x.append(np.where(mask, random.uniform(120, 255, (3, 1, 1)), noise).astype(np.uint8))
-        y.append(i % 5)
-    return arrays(folder, np.stack(x), np.array(y))
+    return arrays(folder, *shapes(64))
 
 
 def embeddings(classes, rows):

@@ -135,6 +135,17 @@ def test_differences_are_of_the_same_samples(program, dataset, tmp_path):
         assert ('class="best"' in row[:row.index("</tr>")]) == (d["low"] <= 0 and not o["failure_signs"])
 
 
+def test_many_lines_and_a_spike_stay_readable(program, dataset, tmp_path):
+    """Beyond ten objectives lines are dashed; a loss that starts far above the rest does not flatten it."""
+    some = sorted(n for n in REGISTRY if n != "energy_regularized")[:11]
+    r = program("compare", "--data", dataset, *QUICK[:6], "--epochs", 20, "--objectives", ",".join([*some, "energy_regularized"]),
+                "--energy_regularized.margin_out", 30, "--out", tmp_path)
+    assert r.returncode in (0, 4), r.stderr
+    page = (tmp_path / "report.html").read_text()
+    assert 'stroke-dasharray="6 3"' in page and "<h3>OOD set: unknown</h3>" in page
+    assert "(peak " in page
+
+
 def test_objectives_lists_the_registry(program):
     listed = json.loads(program("objectives", "--json").stdout)
     assert {e["name"] for e in listed} == set(REGISTRY)

@@ -1,35 +1,25 @@
 """Defaults that train on little data of any kind, and runs that did not learn."""
 import json
+import sys
 
 import numpy as np
 import pytest
 
 import ood
+from conftest import ROOT
 from test_runs import run
 
+sys.path.insert(0, str(ROOT / "tests"))
+from shapes import shapes  # noqa: E402
+
 ONE_CLASS = ("deep_svdd", "deep_sad")
-
-
-def drawn():
-    """300 discs, squares, rings, bars and crosses of any place, size and colour."""
-    random = np.random.default_rng(0)
-    v, u = np.mgrid[:32, :32]
-    x, y = [], []
-    for i in range(300):
-        a, b, r = random.uniform(9, 23), random.uniform(9, 23), random.uniform(4, 9)
-        far, high, wide = np.hypot(u - a, v - b), np.abs(v - b), np.abs(u - a)
-        mask = [far < r, np.maximum(high, wide) < r, (far < r) & (far > .6 * r), (high < .3 * r) & (wide < 1.4 * r),
-                ((high < .3 * r) | (wide < .3 * r)) & (far < 1.2 * r)][i % 5]
-        x.append(np.where(mask, random.uniform(120, 255, (3, 1, 1)), random.uniform(0, 90, (3, 32, 32))).astype(np.uint8))
-        y.append(i % 5)
-    return np.stack(x), np.array(y)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     where = tmp_path_factory.mktemp("drawn") / "drawn"
     where.mkdir()
-    x, y = drawn()
+    x, y = shapes(32)
     np.save(where / "train.npy", x)
     np.save(where / "train_labels.npy", y)
     return where

@@ -208,7 +208,9 @@ def test_a_picture_that_does_not_decode_is_a_row_with_its_reason(data, tmp_path)
     Image.fromarray(np.zeros((9, 9, 4), np.uint8), "CMYK").save(new / "class1" / "cmyk.jpg")
     (new / "class1" / "gone.jpg").symlink_to(tmp_path / "nowhere")
     (new / "again").symlink_to(new)
+    (new / "class1" / "film.gif").write_bytes(b"GIF89a")
     r = run("score", out, new)
+    assert "1 pictures of formats that are not read are left out (1 .gif)" in r.stderr
     assert r.returncode == 0 and "warning: 4 inputs were not scored" in r.stderr, r.stderr
     rows = dict(l.split(",", 1) for l in r.stdout.splitlines()[1:])
     assert {k: v for k, v in rows.items() if k in good} == good and len(rows) == len(good) + 4

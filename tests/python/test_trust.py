@@ -258,3 +258,11 @@ def test_a_folder_that_goes_away_is_an_error(data, tmp_path):  # noqa: F811
     shutil.rmtree(tmp_path / "gone", ignore_errors=True)
     _, err = p.communicate(timeout=120)
     assert p.returncode == 3 and "cannot be" in err.splitlines()[-1], err
+
+
+def test_memory_that_is_not_there_is_named(data, tmp_path):  # noqa: F811
+    command = f"ulimit -v 1500000; {PROGRAM} train --data {data}/folder --known 0,1 --unknown 3 --image-size 3000 " \
+              f"--threads 1 --out {tmp_path}/run"
+    r = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert r.returncode == 1 and r.stderr.splitlines()[-1] == (
+        "ood train: out of memory; try a smaller --batch-size, --image-size or --limit-train")
