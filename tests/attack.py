@@ -2,7 +2,7 @@
 one of the undamaged file, or status 2 or 3 with one line that says why. Whole: ./dev attack [N]; tests/python/test_attack.py
 runs a few of each.
 
-    python tests/attack.py PROGRAM [--each N] [--seed S]
+    python tests/attack.py PROGRAM [--each N] [--seed S] [--kinds LIST]
 """
 import argparse
 import gzip
@@ -186,11 +186,12 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--each", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", help="some of the kinds, separated by commas")
     a = parser.parse_args()
     found = []
     with tempfile.TemporaryDirectory() as folder:
         arena = Arena(a.program, folder)
-        for kind in arena.kinds:
+        for kind in a.kinds.split(",") if a.kinds else arena.kinds:
             findings, counts = attack(arena, kind, a.each, a.seed)
             by = ", ".join(f"status {s}: {n}" for s, n in sorted(counts.items()))
             print(f"{kind:12} {by}; findings {len(findings)}", flush=True)
