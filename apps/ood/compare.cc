@@ -236,6 +236,7 @@ struct Compare {
       if (seeds == 1) only = std::move(task);
     }
     if (overwrite) drop_all(wanted);
+    shared.seed = options.seed;
     write_file(out + "/config.toml", to_toml(shared));
     for (std::int64_t i = 0; i < seeds; ++i) {
       const Task task = only ? std::move(*only) : task_of(i);
@@ -262,7 +263,8 @@ struct Compare {
     }
     if (results.contains("objectives") && seeds == 1) {
       std::map<std::string, TestScores> scores;
-      for (const auto& [name, unused] : runs) {
+      for (const auto& [name, of_seeds] : runs) {
+        if (of_seeds.empty()) continue;  // diverged
         const std::string run = folder_of(options.seed) + "/" + name;
         scores[name] = load_test_scores(run, run_id(read_config(run + "/config.toml")));
       }

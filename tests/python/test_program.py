@@ -135,6 +135,14 @@ def test_differences_are_of_the_same_samples(program, dataset, tmp_path):
         assert ('class="best"' in row[:row.index("</tr>")]) == (d["low"] <= 0 and not o["failure_signs"])
 
 
+def test_a_comparison_goes_on_without_what_diverges(program, dataset, tmp_path):
+    r = program("compare", "--data", dataset, *QUICK, "--objectives", "outlier_exposure,cross_entropy",
+                "--outlier_exposure.alpha", "1e39", "--out", tmp_path)
+    assert r.returncode == 4 and "going on without it" in r.stderr, r.stderr
+    assert [o["objective"] for o in json.loads((tmp_path / "results.json").read_text())["objectives"]] == ["cross_entropy"]
+    assert "cross_entropy" in r.stdout and "cross_entropy" in (tmp_path / "report.html").read_text()
+
+
 def test_many_lines_and_a_spike_stay_readable(program, dataset, tmp_path):
     """Beyond ten objectives lines are dashed; a loss that starts far above the rest does not flatten it."""
     some = sorted(n for n in REGISTRY if n != "energy_regularized")[:11]
