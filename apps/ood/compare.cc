@@ -24,6 +24,8 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
+bool learned(const json& objective) { return objective.at("failure_signs").empty(); }
+
 // Highest AUROC of the run's score first, of several OOD sets and seeds their mean; what did not
 // learn last.
 void rank(json& objectives) {
@@ -35,8 +37,7 @@ void rank(json& objectives) {
     return sum / static_cast<double>(o.at("ood").size());
   };
   std::stable_sort(objectives.begin(), objectives.end(), [&](const auto& a, const auto& b) {
-    const bool failed_a = !a.at("failure_signs").empty(), failed_b = !b.at("failure_signs").empty();
-    return failed_a != failed_b ? failed_b : auroc(a) > auroc(b);
+    return learned(a) != learned(b) ? learned(a) : auroc(a) > auroc(b);
   });
 }
 
@@ -66,7 +67,6 @@ void add_up_seeds(json& first, const std::vector<json>& runs) {
 // interval of the difference of their AUROCs.
 void add_differences(json& objectives, const std::map<std::string, TestScores>& scores,
                      std::uint64_t seed) {
-  const auto learned = [](const json& o) { return o.at("failure_signs").empty(); };
   if (objectives.empty()) return;
   const json sets = objectives.front().at("ood");  // entries grow in the loop
   for (const auto& [set, unused] : sets.items()) {
@@ -124,11 +124,12 @@ struct Compare {
     return out + (seeds > 1 ? "/seed-" + std::to_string(seed) : "");
   }
 
-  // What is to be done for each objective: an unfinished training goes on, a finished one is taken
+  // What the folder of each objective holds: an unfinished training goes on, a finished one is taken
   // as it is.
-  std::map<std::string, Start> starts(const std::vector<std::string>& wanted,
-                                      const RunOptions& shared, const Task& task) const {
-    std::map<std::string, Start> how;
+  std::map<std::string, HeldRun::State> held_runs(const std::vector<std::string>& wanted,
+                                                  const RunOptions& shared,
+                                                  const Task& task) const {
+    std::map<std::string, HeldRun::State> states;
     for (const auto& name : wanted) {
       RunOptions o = shared;
       o.objective = name;
@@ -139,11 +140,9 @@ struct Compare {
         throw UsageError(run + ": holds a training with other settings or data (" +
                          held.difference +
                          "); choose another folder with --out, or drop it with --overwrite");
-      how[name] = held.state == HeldRun::kFinished     ? Start::kFresh
-                  : held.state == HeldRun::kUnfinished ? Start::kResume
-                                                       : Start::kAnew;
+      states[name] = held.state;
     }
-    return how;
+    return states;
   }
 
   // The folder's own table must not lose what it has.
@@ -174,18 +173,19 @@ struct Compare {
         const std::string run = folder_of(options.seed + i) + "/" + name;
         if (!std::filesystem::exists(run)) continue;
         const RunLock lock(run);
-        remove_results(run);
-        std::filesystem::remove_all(run + "/checkpoints");
+        remove_training(run);
       }
   }
 
-  static json one_run(const RunOptions& o, const Task& task, const std::string& run, Start how) {
-    if (how == Start::kFresh) {
+  static json one_run(const RunOptions& o, const Task& task, const std::string& run,
+                      HeldRun::State held) {
+    if (held == HeldRun::kFinished) {
       std::cerr << o.objective << ": finished before, in " << run << "\n";
       return read_results(run).at("objectives").at(0);
     }
-    if (how != Start::kResume) return train_run(o, task, run, how);
-    return train_run(read_config(run + "/config.toml"), task, run, how);
+    if (held == HeldRun::kUnfinished)
+      return train_run(read_config(run + "/config.toml"), task, run, Start::kResume);
+    return train_run(o, task, run, Start::kAnew);
   }
 
   void run(const CLI::App& command) {
@@ -218,7 +218,7 @@ struct Compare {
     json results;
     std::map<std::string, std::vector<json>> runs;
     std::string diverged;
-    shared.make_absolute();
+    shared.make_absolute(/*outliers_are_path=*/false);
     check_folder(wanted);
     const auto task_of = [&](std::int64_t i) {
       shared.seed = options.seed + i;
@@ -226,12 +226,12 @@ struct Compare {
     };
     // Before the first training, so that nothing is lost by a mistake in the settings.
     std::optional<Task> only;
-    std::vector<std::map<std::string, Start>> how;
+    std::vector<std::map<std::string, HeldRun::State>> held;
     for (std::int64_t i = 0; i < seeds; ++i) {
       Task task = task_of(i);
       if (i == 0 && names == "all" && task.classes() < 2)
         std::erase_if(wanted, [](const auto& n) { return get_objective(n).classifies; });
-      how.push_back(starts(wanted, shared, task));
+      held.push_back(held_runs(wanted, shared, task));
       if (i == 0) results = results_header(shared, task);
       if (seeds == 1) only = std::move(task);
     }
@@ -247,7 +247,7 @@ struct Compare {
         o.objective = name;
         try {
           runs[name].push_back(
-              one_run(o, task, folder + "/" + name, how[static_cast<std::size_t>(i)].at(name)));
+              one_run(o, task, folder + "/" + name, held[static_cast<std::size_t>(i)].at(name)));
         } catch (const DivergedError& e) {
           diverged = with_flags(e.what());
           std::cerr << "ood compare: " << diverged << "; going on without it\n";

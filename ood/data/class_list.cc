@@ -37,7 +37,6 @@ ClassList class_list(const std::string& text, const std::vector<std::string>& na
   // Of a number its classes: by name where names are numbers, else by position. Both ends of a range
   // must be there.
   const auto add = [&](long first, long last) {
-    const auto before = p.classes.size();
     if (numbers) {
       std::map<long, std::int64_t> found;
       for (std::size_t c = 0; c < names.size(); ++c)
@@ -47,11 +46,10 @@ ClassList class_list(const std::string& text, const std::vector<std::string>& na
       if (found.count(first) == 0 || found.count(last) == 0) return false;
       for (const auto& [unused, c] : found) p.classes.push_back(c);
     } else {
-      const long end = names.empty() ? last : std::min(last, static_cast<long>(names.size()) - 1);
-      for (long c = first; c <= end; ++c) p.classes.push_back(c);
-      if (end < last) return false;
+      if (!names.empty() && last >= static_cast<long>(names.size())) return false;
+      for (long c = first; c <= last; ++c) p.classes.push_back(c);
     }
-    return p.classes.size() > before;
+    return true;
   };
   const auto range = [&] {
     if (names.empty()) return std::string("numbers");

@@ -3,57 +3,56 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <set>
 #include <tuple>
 
+#include "ood/data/hash.h"
 #include "ood/registry/listener.h"
 
 namespace ood {
 namespace {
 
 // A number for the content of each sample.
-std::vector<std::uint64_t> content_hashes(const at::Tensor& inputs) {
-  const auto x = inputs.contiguous();
+std::vector<std::uint64_t> content_hashes(const Samples& s) {
+  if (!s.inputs.defined()) return {};
+  const auto x = s.inputs.contiguous();
   const auto n = x.size(0);
   std::vector<std::uint64_t> hashes(static_cast<std::size_t>(n));
   const auto bytes = n == 0 ? 0 : x.nbytes() / static_cast<std::size_t>(n);
   const auto* data = static_cast<const unsigned char*>(x.const_data_ptr());
   at::parallel_for(0, n, 256, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const auto* p = data + static_cast<std::size_t>(i) * bytes;
-      std::uint64_t h = 14695981039346656037u;  // FNV-1a
-      for (std::size_t k = 0; k < bytes; ++k) h = (h ^ p[k]) * 1099511628211u;
-      hashes[static_cast<std::size_t>(i)] = h;
-    }
+    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
+      hashes[i] = fnv1a(data + i * bytes, bytes);
   });
   return hashes;
 }
 
 class Fingerprint {
  public:
-  void add(std::uint64_t v) { h_ = (h_ ^ v) * 1099511628211u + (h_ >> 31); }
-  void add(const Samples& s) {
-    add(s.inputs.defined() ? static_cast<std::uint64_t>(s.size()) : 0);
-    if (!s.inputs.defined()) return;
-    for (const auto v : content_hashes(s.inputs)) add(v);
+  void add(std::uint64_t v) { h_ = (h_ ^ v) * kFnvPrime + (h_ >> 31); }
+  void add(const Samples& s, const std::vector<std::uint64_t>& hashes) {
+    add(hashes.size());
+    for (const auto v : hashes) add(v);
+    if (hashes.empty()) return;
     const auto* labels = s.labels.const_data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < s.size(); ++i) add(static_cast<std::uint64_t>(labels[i]));
   }
-  std::string text() const {
-    char digits[17];
-    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(h_));
-    return digits;
-  }
+  std::string text() const { return hexadecimal(h_); }
 
  private:
-  std::uint64_t h_ = 14695981039346656037u;
+  std::uint64_t h_ = kFnvStart;
 };
+
+std::int64_t count_in(const std::vector<std::uint64_t>& hashes,
+                      const std::set<std::uint64_t>& among) {
+  return std::count_if(hashes.begin(), hashes.end(),
+                       [&](std::uint64_t h) { return among.count(h) > 0; });
+}
 
 }  // namespace
 
 Samples in_order_of_content(const Samples& s) {
-  const auto hashes = content_hashes(s.inputs);
+  const auto hashes = content_hashes(s);
   std::vector<std::int64_t> order(hashes.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
   const auto* labels = s.labels.const_data_ptr<std::int64_t>();
@@ -64,45 +63,45 @@ Samples in_order_of_content(const Samples& s) {
   return s.select(order);
 }
 
-void warn_of_overlap(const Task& t) {
-  const auto hashes_of = [](std::initializer_list<const Samples*> parts) {
-    std::set<std::uint64_t> all;
-    for (const Samples* s : parts)
-      if (s->inputs.defined())
-        for (const auto h : content_hashes(s->inputs)) all.insert(h);
-    return all;
-  };
-  const auto shared = [](const Samples& s, const std::set<std::uint64_t>& with) {
-    std::int64_t n = 0;
-    if (!with.empty())
-      for (const auto h : content_hashes(s.inputs)) n += with.count(h) > 0;
-    return n;
-  };
-  const auto outliers = hashes_of({&t.train_outliers, &t.validation_outliers});
-  for (const auto& [name, samples] : t.ood)
-    if (const auto n = shared(samples, outliers); n > 0)
-      listener().warn(std::to_string(n) + " of " + std::to_string(samples.size()) +
-                      " samples of OOD test set " + name +
+TaskContent::TaskContent(const Task& task) : task_(task) {
+  const auto part = [](const Samples& s) { return Part{&s, content_hashes(s)}; };
+  train_ = part(task.train);
+  train_outliers_ = part(task.train_outliers);
+  validation_ = part(task.validation);
+  validation_outliers_ = part(task.validation_outliers);
+  test_ = part(task.test);
+  for (const auto& [name, samples] : task.ood) ood_.push_back(part(samples));
+}
+
+void TaskContent::warn_of_overlap() const {
+  std::set<std::uint64_t> outliers;
+  for (const Part* p : {&train_outliers_, &validation_outliers_})
+    outliers.insert(p->hashes.begin(), p->hashes.end());
+  for (std::size_t i = 0; i < ood_.size(); ++i)
+    if (const auto n = count_in(ood_[i].hashes, outliers); n > 0)
+      listener().warn(std::to_string(n) + " of " + std::to_string(ood_[i].hashes.size()) +
+                      " samples of OOD test set " + task_.ood[i].first +
                       " are also outliers of the training; its figures say too much");
   // A few are in many published data sets.
-  if (const auto n = shared(t.test, hashes_of({&t.train})); n * 100 > t.test.size())
-    listener().warn(std::to_string(n) + " of " + std::to_string(t.test.size()) +
+  const auto n = count_in(test_.hashes, {train_.hashes.begin(), train_.hashes.end()});
+  if (n * 100 > task_.test.size())
+    listener().warn(std::to_string(n) + " of " + std::to_string(task_.test.size()) +
                     " test samples are also training samples; accuracy and AUROC say too much");
 }
 
-std::string training_fingerprint(const Task& t) {
+std::string TaskContent::training_fingerprint() const {
   Fingerprint f;
-  for (const Samples* s : {&t.train, &t.train_outliers, &t.validation, &t.validation_outliers})
-    f.add(*s);
+  for (const Part* p : {&train_, &train_outliers_, &validation_, &validation_outliers_})
+    f.add(*p->samples, p->hashes);
   return f.text();
 }
 
-std::string test_fingerprint(const Task& t) {
+std::string TaskContent::test_fingerprint() const {
   Fingerprint f;
-  f.add(t.test);
-  for (const auto& [name, samples] : t.ood) {
-    for (const unsigned char c : name) f.add(c);
-    f.add(samples);
+  f.add(*test_.samples, test_.hashes);
+  for (std::size_t i = 0; i < ood_.size(); ++i) {
+    for (const unsigned char c : task_.ood[i].first) f.add(c);
+    f.add(*ood_[i].samples, ood_[i].hashes);
   }
   return f.text();
 }

@@ -8,6 +8,7 @@
 #include "ood/data/idx.h"
 #include "ood/data/npy.h"
 #include "ood/data/picture.h"
+#include "ood/data/picture_files.h"
 #include "ood/data/picture_folder.h"
 #include "ood/errors.h"
 

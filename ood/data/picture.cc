@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "ood/errors.h"
+#include "ood/registry/text.h"
 #include "ood/torch.h"
 
 namespace ood {
@@ -151,9 +152,7 @@ at::Tensor read_jpeg(const fs::path& path, std::FILE* file) {
 }  // namespace
 
 bool is_picture_name(const fs::path& path) {
-  std::string end = path.extension().string();
-  std::transform(end.begin(), end.end(), end.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const std::string end = lower(path.extension().string());
   return end == ".png" || end == ".jpg" || end == ".jpeg";
 }
 

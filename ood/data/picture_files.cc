@@ -1,11 +1,12 @@
 #include "ood/data/picture_files.h"
 
 #include <algorithm>
-#include <cctype>
+#include <limits>
 
 #include "ood/data/picture.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
+#include "ood/registry/text.h"
 
 namespace ood {
 namespace {
@@ -16,16 +17,16 @@ bool is_hidden(const fs::path& path) { return path.filename().string().rfind('.'
 
 // The ending of a picture in a format that is not read, else "".
 std::string other_format(const fs::path& path) {
-  std::string end = path.extension().string();
-  std::transform(end.begin(), end.end(), end.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::string end = lower(path.extension().string());
   for (const char* known : {".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".ppm"})
     if (end == known) return end;
   return "";
 }
 
-// `above`: the folders that this one lies in, as they are without links.
-void walk(const fs::path& folder, std::vector<fs::path> above, PictureFiles& found) {
+// `above`: the folders that this one lies in, as they are without links. Ends once `most` pictures
+// are found.
+void walk(const fs::path& folder, std::vector<fs::path> above, std::size_t most,
+          PictureFiles& found) {
   std::error_code error;
   const auto real = fs::canonical(folder, error);
   auto entries = error ? fs::directory_iterator() : fs::directory_iterator(folder, error);
@@ -38,13 +39,14 @@ void walk(const fs::path& folder, std::vector<fs::path> above, PictureFiles& fou
     return;
   }
   above.push_back(real);
-  for (; entries != fs::directory_iterator(); entries.increment(error)) {
+  for (; entries != fs::directory_iterator() && found.paths.size() < most;
+       entries.increment(error)) {
     const auto& path = entries->path();
     if (is_hidden(path)) continue;
     std::error_code unknown;
     const auto status = entries->status(unknown);
     if (fs::is_directory(status)) {
-      walk(path, above, found);
+      walk(path, above, most, found);
     } else if (is_picture_name(path)) {
       // A link that leads nowhere is a picture that cannot be opened; a device is none.
       if (fs::is_regular_file(status) || entries->is_symlink()) found.paths.push_back(path);
@@ -54,6 +56,7 @@ void walk(const fs::path& folder, std::vector<fs::path> above, PictureFiles& fou
       ++found.other[end];
     }
   }
+  if (error) found.unreadable.push_back(folder.string() + ": " + error.message());
 }
 
 }  // namespace
@@ -66,10 +69,16 @@ void PictureFiles::add(PictureFiles more) {
 
 PictureFiles pictures_below(const fs::path& folder) {
   PictureFiles found;
-  walk(folder, {}, found);
+  walk(folder, {}, std::numeric_limits<std::size_t>::max(), found);
   std::sort(found.paths.begin(), found.paths.end());
   std::sort(found.unreadable.begin(), found.unreadable.end());
   return found;
+}
+
+bool has_pictures(const fs::path& folder) {
+  PictureFiles found;
+  walk(folder, {}, 1, found);
+  return !found.paths.empty();
 }
 
 std::vector<fs::path> folders_in(const fs::path& folder) {

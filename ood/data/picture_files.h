@@ -19,6 +19,9 @@ struct PictureFiles {
 
 PictureFiles pictures_below(const std::filesystem::path& folder);
 
+/// Whether there is one, without a look at the rest.
+bool has_pictures(const std::filesystem::path& folder);
+
 /// The sub-folders of a folder, links to folders among them, sorted by name; hidden ones are left
 /// out. DataError where the folder cannot be read.
 std::vector<std::filesystem::path> folders_in(const std::filesystem::path& folder);

@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cctype>
 #include <map>
 #include <mutex>
 
@@ -11,6 +10,7 @@
 #include "ood/data/picture_files.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
+#include "ood/registry/text.h"
 #include "ood/torch.h"
 
 namespace ood {
@@ -82,18 +82,12 @@ Samples decode(const Listed& list, const fs::path& folder, const PictureOptions&
 // The sub-folder with one of these names, in whatever case.
 fs::path part_of(const std::vector<fs::path>& folders, std::initializer_list<const char*> names) {
   for (const char* name : names)
-    for (const auto& folder : folders) {
-      std::string lower = folder.filename().string();
-      std::transform(lower.begin(), lower.end(), lower.begin(),
-                     [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-      if (lower == name) return folder;
-    }
+    for (const auto& folder : folders)
+      if (lower(folder.filename().string()) == name) return folder;
   return {};
 }
 
 }  // namespace
-
-bool has_pictures(const fs::path& folder) { return !pictures_below(folder).paths.empty(); }
 
 Samples load_pictures(const fs::path& folder, const PictureOptions& options) {
   const auto files = pictures_below(folder);
@@ -130,8 +124,8 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
     throw DataError(folder.string() + ": expected a sub-folder of pictures for each class");
   Listed of_train, of_validation, of_test;
   PictureFiles all;
-  // Every `share`-th of a class goes to `apart`.
-  const auto add = [&](const fs::path& part, Listed& to, std::size_t share, Listed* apart) {
+  // A share of each class goes to `apart`, where that is given.
+  const auto add = [&](const fs::path& part, Listed& to, Listed* apart) {
     for (const auto& c : folders_in(part)) {
       const auto label = number.find(c.filename().string());
       if (label == number.end())
@@ -140,7 +134,7 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
       if (files.paths.empty() && files.unreadable.empty())
         throw DataError(c.string() + ": a class folder without pictures");
       for (std::size_t i = 0; i < files.paths.size(); ++i) {
-        Listed& list = apart != nullptr && i % share == share - 1 ? *apart : to;
+        Listed& list = apart != nullptr && i % kTestShare == kTestShare - 1 ? *apart : to;
         list.paths.push_back(files.paths[i]);
         list.labels.push_back(label->second);
       }
@@ -151,11 +145,11 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
     listener().tell("note: " + folder.string() + ": " + validation.filename().string() +
                     "/ is held out; `validation` plays no part");
   if (divided) {
-    add(train, of_train, 1, nullptr);
-    add(test, of_test, 1, nullptr);
-    if (has_validation) add(validation, of_validation, 1, nullptr);
+    add(train, of_train, nullptr);
+    add(test, of_test, nullptr);
+    if (has_validation) add(validation, of_validation, nullptr);
   } else {
-    add(folder, of_train, kTestShare, &of_test);
+    add(folder, of_train, &of_test);
     listener().tell("note: " + folder.string() + ": has no folder test/; every " +
                     std::to_string(kTestShare) +
                     "th picture of a class by name is test data. Where neighbours are nearly the "

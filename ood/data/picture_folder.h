@@ -6,9 +6,6 @@
 
 namespace ood {
 
-/// Whether a folder holds pictures, directly or in folders below it.
-bool has_pictures(const std::filesystem::path& folder);
-
 /// A folder of pictures, class = sub-folder: FOLDER/CLASS/*.png, or FOLDER/train/CLASS/* with
 /// FOLDER/test/CLASS/* and, held out of the training, FOLDER/val/CLASS/* (also valid, validation;
 /// in any case). Without test/, val/ is the test data; without both every fifth picture of a class

@@ -259,11 +259,11 @@ Task make_task(const TaskOptions& o) {
     t.train_outliers = without_labels(made);
     t.outlier_names.push_back("synthetic " + o.synthetic_outliers);
   }
-  warn_of_overlap(t);
-
   measure(t);
-  t.fingerprint = training_fingerprint(t);
-  t.test_fingerprint = test_fingerprint(t);
+  const TaskContent content(t);
+  content.warn_of_overlap();
+  t.fingerprint = content.training_fingerprint();
+  t.test_fingerprint = content.test_fingerprint();
   return t;
 }
 

@@ -31,10 +31,28 @@ Forward forward_meta(OOD_ROW_ARGS) {
           at::empty_symint({StatisticsLayout(entry.row).count, target.sym_numel()}, options)};
 }
 
+// Of a call by hand; what autograd gives is right.
+void check_backward(const ObjectiveEntry& entry, const Tensor& upstream, const RowTermsArguments& a,
+                    const Tensor& statistics) {
+  check_inputs(entry, a.logits, a.target, a.extras, a.weight);
+  check_parameters(entry.name, entry.parameters, a.parameters);
+  const auto rows = a.target.numel(), terms = static_cast<std::int64_t>(entry.terms.size());
+  const auto type = computing_type(a.logits);
+  const auto has = [&](const at::Tensor& t, std::int64_t numbers, const char* what) {
+    TORCH_CHECK_VALUE(t.numel() == numbers && t.scalar_type() == type, entry.name, ": expected ",
+                      numbers, " ", what, " of ", type, ", got ", t.numel(), " of ",
+                      t.scalar_type());
+  };
+  has(upstream, terms * (a.per_row ? rows : 2), "upstream gradients");
+  has(statistics, StatisticsLayout(entry.row).count * rows, "statistics");
+}
+
 Backward backward_cpu(const Tensor& upstream, const Tensor& statistics, OOD_ROW_ARGS,
                       bool want_extras, bool want_weight) {
-  const auto parts = row_terms_backward_cpu(get_objective(objective), upstream, OOD_ROW_CALL,
-                                            statistics, want_extras, want_weight);
+  const ObjectiveEntry& entry = get_objective(objective);
+  check_backward(entry, upstream, OOD_ROW_CALL, statistics);
+  const auto parts =
+      row_terms_backward_cpu(entry, upstream, OOD_ROW_CALL, statistics, want_extras, want_weight);
   return {parts.logits, or_empty(parts.extras, upstream), or_empty(parts.weight, upstream)};
 }
 

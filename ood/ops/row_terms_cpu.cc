@@ -90,17 +90,6 @@ ForwardParts row_terms_cpu(const ObjectiveEntry& entry, const RowTermsArguments&
 BackwardParts row_terms_backward_cpu(const ObjectiveEntry& entry, const at::Tensor& upstream,
                                      const RowTermsArguments& a, const at::Tensor& statistics,
                                      bool want_extras, bool want_weight) {
-  check_inputs(entry, a.logits, a.target, a.extras, a.weight);
-  check_parameters(entry.name, entry.parameters, a.parameters);
-  const auto rows = a.target.numel(), terms = static_cast<std::int64_t>(entry.terms.size());
-  const auto type = computing_type(a.logits);
-  const auto has = [&](const at::Tensor& t, std::int64_t numbers, const char* what) {
-    TORCH_CHECK_VALUE(t.numel() == numbers && t.scalar_type() == type, entry.name, ": expected ",
-                      numbers, " ", what, " of ", type, ", got ", t.numel(), " of ",
-                      t.scalar_type());
-  };
-  has(upstream, terms * (a.per_row ? rows : 2), "upstream gradients");
-  has(statistics, StatisticsLayout(entry.row).count * rows, "statistics");
   return by_logits_type(a.logits, [&](auto s) {
     return backward<decltype(s)>(upstream, entry, a, statistics, want_extras, want_weight);
   });

@@ -24,6 +24,18 @@ namespace {
 namespace ag = torch::autograd;
 using at::Tensor;
 
+std::int64_t checked_label(const std::int64_t* y, std::int64_t i, std::int64_t classes,
+                           const char* op) {
+  TORCH_CHECK_INDEX(y[i] < classes, op, ": expected labels below the number of classes ", classes,
+                    ", got ", y[i], " in row ", i);
+  return y[i];
+}
+
+void check_labels(const Tensor& target, std::int64_t classes, const char* op) {
+  const auto* y = target.const_data_ptr<std::int64_t>();
+  for (std::int64_t i = 0; i < target.numel(); ++i) checked_label(y, i, classes, op);
+}
+
 // The rows of each class in their order: rows[start[j]] .. rows[start[j + 1]].
 struct ByClass {
   std::vector<std::int64_t> start, rows;
@@ -32,11 +44,9 @@ struct ByClass {
       : start(static_cast<std::size_t>(classes) + 1, 0) {
     const auto n = target.numel();
     const auto* y = target.const_data_ptr<std::int64_t>();
-    for (std::int64_t i = 0; i < n; ++i) {
-      TORCH_CHECK_INDEX(y[i] < classes, op, ": expected labels below the number of classes ",
-                        classes, ", got ", y[i], " in row ", i);
-      if (y[i] >= 0) ++start[static_cast<std::size_t>(y[i]) + 1];
-    }
+    for (std::int64_t i = 0; i < n; ++i)
+      if (const auto label = checked_label(y, i, classes, op); label >= 0)
+        ++start[static_cast<std::size_t>(label) + 1];
     for (std::size_t j = 1; j < start.size(); ++j) start[j] += start[j - 1];
     rows.resize(static_cast<std::size_t>(start.back()));
     auto next = start;
@@ -144,7 +154,7 @@ void check_centers(const Tensor& x, const Tensor& centers, const Tensor& target)
 Tensor own_forward_cpu(const Tensor& x_in, const Tensor& c_in, const Tensor& target_in) {
   check_centers(x_in, c_in, target_in);
   const auto x = x_in.contiguous(), c = c_in.contiguous(), target = target_in.contiguous();
-  const ByClass by(target, c.size(0), "own_center_distances");  // checks the labels
+  check_labels(target, c.size(0), "own_center_distances");
   const auto d = x.size(1);
   auto out = at::zeros({x.size(0)}, x.options());
   ops::by_type(x, "own_center_distances", [&](auto zero) {
@@ -182,7 +192,7 @@ std::tuple<Tensor, Tensor> own_backward_cpu(const Tensor& upstream_in, const Ten
                     x_in.scalar_type(), ", got ", upstream_in.sizes(), " of ",
                     upstream_in.scalar_type());
   const auto x = x_in.contiguous(), c = c_in.contiguous(), target = target_in.contiguous();
-  const ByClass by(target, c.size(0), "own_center_distances");  // checks the labels
+  check_labels(target, c.size(0), "own_center_distances");
   const auto weight = (2.0 * upstream_in).contiguous();
   const auto d = x.size(1);
   auto to_x = at::empty_like(x);
@@ -201,6 +211,7 @@ std::tuple<Tensor, Tensor> own_backward_cpu(const Tensor& upstream_in, const Ten
           std::fill(gx + i * d, gx + (i + 1) * d, F{0});
     });
     if (!want_centers) return;
+    const ByClass by(target, c.size(0), "own_center_distances");
     F* gc = to_c.mutable_data_ptr<F>();
     at::parallel_for(0, c.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
       for (auto j = begin; j < end; ++j)

@@ -9,6 +9,9 @@ namespace ood {
 /// The candidate nearest to `name` by edit distance, for "did you mean"; empty if none is near.
 std::string_view nearest(std::string_view name, const std::vector<std::string_view>& candidates);
 
+/// With small ASCII letters.
+std::string lower(std::string text);
+
 /// With three digits, for messages.
 std::string short_number(double value);
 

@@ -8,6 +8,9 @@
 namespace ood::report {
 namespace {
 
+constexpr const char* kColors[] = {"#0060a8", "#c2410c", "#00735c", "#a03070", "#7a5c00",
+                                   "#3b3b9e", "#4d4d4d", "#8b1a1a", "#2f6f8f", "#5a7d00"};
+
 constexpr double kWidth = 340, kHeight = 230;
 constexpr double kLeft = 48, kRight = 12, kTop = 28, kBottom = 40;
 
@@ -77,15 +80,11 @@ std::string number(double value, int digits) {
   return s == "-0" ? "0" : s;
 }
 
-std::string color(std::size_t i) {
-  static const char* const kColors[] = {"#0060a8", "#c2410c", "#00735c", "#a03070", "#7a5c00",
-                                        "#3b3b9e", "#4d4d4d", "#8b1a1a", "#2f6f8f", "#5a7d00"};
-  return kColors[i % std::size(kColors)];
-}
+std::string color(std::size_t i) { return kColors[i % std::size(kColors)]; }
 
 std::string dash(std::size_t i) {
   static const char* const kDashes[] = {"", "6 3", "2 2"};
-  return kDashes[i / 10 % std::size(kDashes)];
+  return kDashes[i / std::size(kColors) % std::size(kDashes)];
 }
 
 std::string svg(const LineChart& c) {

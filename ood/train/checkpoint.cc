@@ -94,14 +94,10 @@ void Checkpoints::save(const Position& position, const Model& model,
 
 TensorFile Checkpoints::read(std::int64_t step) const {
   TensorFile file = read_safetensors(path(step));
-  const auto about = [&](const char* key) {
-    const auto it = file.metadata.find(key);
-    return it == file.metadata.end() ? std::string() : it->second;
-  };
-  if (about("format") != "ood-checkpoint")
+  if (file.text("format") != "ood-checkpoint")
     throw DataError(path(step).string() + ": expected a checkpoint, got another file");
   if (!file.checked) throw DataError(path(step).string() + ": damaged: it has no checksum");
-  if (about("run") != run_id_)
+  if (!file.belongs_to(run_id_))
     throw DataError(path(step).string() + ": is of a training with other settings or data");
   return file;
 }
@@ -113,7 +109,7 @@ std::optional<Position> Checkpoints::restore_newest(const Model& model, Optimize
     std::string why;
     try {
       const TensorFile file = read(*it);
-      const Position p = position_of(parse_json(file.metadata.at("position")));
+      const Position p = position_of(parse_json(file.text("position")));
       if (p.step != *it || p.step < 1 || p.step > total || p.best_step < 0 || p.best_step > p.step)
         throw DataError(path(*it).string() + ": expected the position of step " +
                         std::to_string(*it) + " of " + std::to_string(total));

@@ -49,18 +49,6 @@ std::vector<std::uint8_t> correct_rows(const at::Tensor& evidence, const at::Ten
           right.const_data_ptr<std::uint8_t>() + right.numel()};
 }
 
-// Null for a class without samples.
-json class_accuracy(const at::Tensor& evidence, const at::Tensor& labels, std::int64_t classes) {
-  const auto right = evidence.argmax(-1).eq(labels);
-  json list = json::array();
-  for (std::int64_t c = 0; c < classes; ++c) {
-    const auto of_class = right.masked_select(labels.eq(c));
-    list.push_back(of_class.numel() == 0 ? json(nullptr)
-                                         : json(of_class.to(torch::kDouble).mean().item<double>()));
-  }
-  return list;
-}
-
 json calibration_of(const at::Tensor& logits, const at::Tensor& labels) {
   const auto log_p = logits.to(torch::kDouble).log_softmax(-1).contiguous();
   const auto c = calibration(
@@ -144,9 +132,7 @@ void save_test_scores(const std::filesystem::path& folder, const TestScores& sco
 TestScores load_test_scores(const std::filesystem::path& folder, const std::string& run_id) {
   const auto path = folder / kTestScoresFile;
   const TensorFile file = read_safetensors(path);
-  const auto run = file.metadata.find("run");
-  if (!file.checked || run == file.metadata.end() || run->second != run_id)
-    throw DataError(path.string() + ": is of another training");
+  if (!file.belongs_to(run_id)) throw DataError(path.string() + ": is of another training");
   TestScores s;
   const std::string prefix = "ood.";
   for (const auto& [name, tensor] : file.tensors) {
@@ -182,6 +168,19 @@ double accuracy(const at::Tensor& evidence, const at::Tensor& labels) {
   return evidence.argmax(-1).eq(labels).to(torch::kDouble).mean().item<double>();
 }
 
+std::vector<std::optional<double>> class_accuracy(const at::Tensor& evidence,
+                                                  const at::Tensor& labels, std::int64_t classes) {
+  const auto right = evidence.argmax(-1).eq(labels);
+  std::vector<std::optional<double>> each;
+  for (std::int64_t c = 0; c < classes; ++c) {
+    const auto of_class = right.masked_select(labels.eq(c));
+    each.push_back(of_class.numel() == 0
+                       ? std::nullopt
+                       : std::optional(of_class.to(torch::kDouble).mean().item<double>()));
+  }
+  return each;
+}
+
 json evaluate(Classifier& network, const Objective& objective, const Task& task,
               const FittedScores& scores, const HeldOut& held_out, const ThresholdRule& rule,
               std::uint64_t seed, TestScores* test_scores) {
@@ -199,7 +198,8 @@ json evaluate(Classifier& network, const Objective& objective, const Task& task,
   const auto readout = objective.readout(id);
   result["accuracy"] = or_null(accuracy_of(readout, task.test));
   if (readout.evidence.defined())
-    result["class_accuracy"] = class_accuracy(readout.evidence, task.test.labels, task.classes());
+    for (const auto& a : class_accuracy(readout.evidence, task.test.labels, task.classes()))
+      result["class_accuracy"].push_back(or_null(a));
   if (readout.logits.defined())
     result["calibration"] = calibration_of(readout.logits, task.test.labels);
   const auto correct = readout.evidence.defined() ? correct_rows(readout.evidence, task.test.labels)

@@ -25,6 +25,10 @@ std::vector<double> score_numbers(const at::Tensor& scores, const std::string& w
 /// Share of rows whose largest evidence is that of the label; evidence must be defined.
 double accuracy(const at::Tensor& evidence, const at::Tensor& labels);
 
+/// The same of the rows of each class; nothing for a class without rows.
+std::vector<std::optional<double>> class_accuracy(const at::Tensor& evidence,
+                                                  const at::Tensor& labels, std::int64_t classes);
+
 /// What a network says of the held-out ID data; `seed` is the run's.
 HeldOut test_held_out(Classifier& network, const Objective& objective, const Task& task,
                       const FittedScores& scores, std::uint64_t seed);
@@ -42,8 +46,8 @@ TestScores load_test_scores(const std::filesystem::path& folder, const std::stri
 
 /// Tests the network: accuracy, and for every OOD test set how well each score detects it.
 ///   score (the run's) and its members, own_score (the objective's), accuracy (null for an
-///   objective that does not classify), class_accuracy [K], threshold of `score` and the false_alarms it
-///   promises, calibration (nll, brier, ece of the classes' logits), ood: {set: {auroc, auroc_low,
+///   objective that does not classify), class_accuracy [K], threshold of `score` and the
+///   false_alarms it promises, calibration (nll, brier, ece of the classes' logits), ood: {set: {auroc, auroc_low,
 ///   auroc_high, aupr_in, aupr_out, fpr95, fpr95_ood, detection_error, oscr, ccr_at_fpr, aurc,
 ///   augrc}} by `score`, scores: {score: {set: {auroc, ..., detection_error}}}, groups: {score:
 ///   {group: unweighted means over its sets}}, unavailable_scores: {score: reason}, curves: {set:

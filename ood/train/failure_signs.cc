@@ -20,16 +20,12 @@ std::vector<std::int64_t> counts_of(const Samples& s, std::int64_t classes) {
 
 double balanced_accuracy(const at::Tensor& evidence, const at::Tensor& labels,
                          std::int64_t classes) {
-  const auto right = evidence.argmax(-1).eq(labels).to(torch::kDouble);
-  double sum = 0;
-  std::int64_t seen = 0;
-  for (std::int64_t c = 0; c < classes; ++c) {
-    const auto of_class = right.masked_select(labels.eq(c));
-    if (of_class.numel() == 0) continue;
-    sum += of_class.mean().item<double>();
-    ++seen;
+  double sum = 0, seen = 0;
+  for (const auto& a : class_accuracy(evidence, labels, classes)) {
+    sum += a.value_or(0);
+    seen += a.has_value();
   }
-  return sum / static_cast<double>(seen);
+  return sum / seen;
 }
 
 std::string percent(double share) { return short_number(100 * share) + " %"; }

@@ -180,8 +180,7 @@ void FittedScores::write(TensorFile& file, bool all) const {
 
 FittedScores FittedScores::read(const TensorFile& file, const std::filesystem::path& path) {
   FittedScores s;
-  const auto text = file.metadata.find(kMetadata);
-  const auto about = text == file.metadata.end() ? json() : parse_json(text->second);
+  const auto about = parse_json(file.text(kMetadata));
   const auto tensor = [&](const std::string& name) {
     const auto t = file.find(name);
     if (!t.defined())

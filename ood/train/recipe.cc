@@ -119,10 +119,7 @@ void check_objective(const RunOptions& options, const Task& task) {
 RunOptions completed(const RunOptions& given, const Task& task, const RunOptions* measured) {
   RunOptions options = given;
   options.resolve();
-  options.make_absolute();
-  if (!options.outliers.empty() && !task.outliers_are_classes &&
-      std::filesystem::exists(options.outliers))
-    options.outliers = std::filesystem::absolute(options.outliers).lexically_normal().string();
+  options.make_absolute(/*outliers_are_path=*/!task.outliers_are_classes);
   check_objective(options, task);
   if (options.patience > 0 && task.validation.size() == 0)
     throw UsageError("`patience`: expected held-out data to stop by, got none; set `validation`");

@@ -33,12 +33,13 @@ bool holds_results(const fs::path& out) {
   return fs::exists(out / "results.json") || fs::exists(out / "model.safetensors");
 }
 
-void remove_results(const fs::path& out) {
+void remove_training(const fs::path& out) {
   // What says that the run is finished goes first.
   for (const char* name :
        {"results.json", "model.safetensors", "scores.safetensors", "test_scores.safetensors",
         "threshold.json", "report.html", "eval.json", "eval.html"})
     fs::remove(out / name);
+  fs::remove_all(out / "checkpoints");
 }
 
 RunLock::RunLock(const fs::path& folder) {

@@ -12,8 +12,8 @@ void make_run_folder(const std::filesystem::path& out);
 
 /// Whether the folder holds results or a model of a training.
 bool holds_results(const std::filesystem::path& out);
-/// Removes them, and everything that was made of them.
-void remove_results(const std::filesystem::path& out);
+/// Removes them, everything that was made of them, and checkpoints.
+void remove_training(const std::filesystem::path& out);
 
 /// Keeps a second program out of a run folder for as long as it lives; the lock goes with the
 /// process, however that ends.

@@ -5,12 +5,12 @@
 
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <set>
 #include <sstream>
 
 #include "ood/data/augment.h"
 #include "ood/data/files.h"
+#include "ood/data/hash.h"
 #include "ood/errors.h"
 #include "ood/models/classifier.h"
 #include "ood/registry/registry.h"
@@ -130,13 +130,14 @@ void RunOptions::resolve() {
   parameters = {{objective, all}};
 }
 
-void RunOptions::make_absolute() {
+void RunOptions::make_absolute(bool outliers_are_path) {
   const auto absolute = [](std::string& path) {
     if (!path.empty() && path != "fashion-mnist" && std::filesystem::exists(path))
       path = std::filesystem::absolute(path).lexically_normal().string();
   };
   absolute(data);
   absolute(init);
+  if (outliers_are_path) absolute(outliers);
   for (auto& item : ood_data)
     if (const auto equals = item.find('='); equals != std::string::npos) {
       auto path = item.substr(equals + 1);
@@ -213,11 +214,8 @@ std::string run_id(const RunOptions& options) {
   o.data = o.init = o.test_fingerprint = "";
   o.ood_data.clear();
   o.limit_test = o.threads = 0;
-  std::uint64_t h = 14695981039346656037u;  // FNV-1a
-  for (const unsigned char c : to_toml(o)) h = (h ^ c) * 1099511628211u;
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(h));
-  return text;
+  const std::string text = to_toml(o);
+  return hexadecimal(fnv1a(text.data(), text.size()));
 }
 
 namespace {

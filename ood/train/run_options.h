@@ -58,8 +58,8 @@ struct RunOptions {
   std::vector<double> objective_parameters() const;
   /// Fills in the objective's defaults, and checks every value; UsageError.
   void resolve();
-  /// Paths as they are found from any folder.
-  void make_absolute();
+  /// Paths as they are found from any folder; `outliers` is one, or names classes.
+  void make_absolute(bool outliers_are_path);
 };
 
 template <class Visitor>

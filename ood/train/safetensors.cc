@@ -68,6 +68,11 @@ at::Tensor TensorFile::find(const std::string& name) const {
   return {};
 }
 
+std::string TensorFile::text(const std::string& key) const {
+  const auto it = metadata.find(key);
+  return it == metadata.end() ? "" : it->second;
+}
+
 void write_safetensors(const std::filesystem::path& path, const TensorFile& file) {
   json header;
   auto metadata = file.metadata;

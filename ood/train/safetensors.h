@@ -19,6 +19,10 @@ struct TensorFile {
 
   /// The tensor of that name, or an undefined one.
   at::Tensor find(const std::string& name) const;
+  /// The metadata of that key, or "".
+  std::string text(const std::string& key) const;
+  /// Whether it is whole and of the run of that name, which stands in its metadata.
+  bool belongs_to(const std::string& run_id) const { return checked && text("run") == run_id; }
 };
 
 /// Writes as write_file does, with a checksum of the content in the metadata.

@@ -31,19 +31,15 @@ void save_trained(const std::filesystem::path& path, const Trained& trained) {
 
 Trained load_trained(const std::filesystem::path& path) {
   const TensorFile file = read_safetensors(path);
-  const auto text = [&](const char* key) -> std::string {
-    const auto it = file.metadata.find(key);
-    return it == file.metadata.end() ? "" : it->second;
-  };
-  if (text("format") != "ood-run")
+  if (file.text("format") != "ood-run")
     throw DataError(path.string() + ": expected a model of `ood train`, got other tensors");
-  if (text("format_version") != std::to_string(kRunFormat))
-    throw DataError(path.string() + ": was written by ood " + text("version") +
+  if (file.text("format_version") != std::to_string(kRunFormat))
+    throw DataError(path.string() + ": was written by ood " + file.text("version") +
                     " in another format; this is ood " + kVersion + ", train again");
   if (!file.checked) throw DataError(path.string() + ": damaged: it has no checksum");
   Trained t;
-  t.run_id = text("run");
-  const auto json = parse_json(text("description"));
+  t.run_id = file.text("run");
+  const auto json = parse_json(file.text("description"));
   if (!json.is_object()) throw DataError(path.string() + ": its description is damaged");
   t.description = description_of(json);
   std::int64_t numbers = 0;
@@ -75,8 +71,7 @@ void save_scores(const std::filesystem::path& folder, const FittedScores& scores
 FittedScores load_scores(const std::filesystem::path& folder, const std::string& run_id) {
   const auto path = folder / kScoresFile;
   const TensorFile file = read_safetensors(path);
-  const auto run = file.metadata.find("run");
-  if (!file.checked || run == file.metadata.end() || run->second != run_id)
+  if (!file.belongs_to(run_id))
     throw DataError(path.string() +
                     ": belongs to another training than the model; fit them again with `ood fit`");
   return FittedScores::read(file, path);
@@ -86,9 +81,7 @@ void initialise_network(Classifier& network, const ModelDescription& description
                         const std::filesystem::path& run) {
   const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
   const TensorFile file = read_safetensors(path);
-  const auto text = file.metadata.find("description");
-  const auto json =
-      text == file.metadata.end() ? nlohmann::ordered_json() : parse_json(text->second);
+  const auto json = parse_json(file.text("description"));
   const std::string model = json.is_object() ? json.value("model", "") : "";
   if (model != description.model)
     throw DataError("`init`: expected a run with `model` " + description.model + ", " +

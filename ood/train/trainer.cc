@@ -87,7 +87,8 @@ class Training {
         description_(describe(options, task)),
         model_(initial_model(description_, start == Start::kResume ? "" : options.init)),
         inputs_(o_, task, outliers_per_step(options, task)),
-        checkpoints_(out, run_id(options)),
+        id_(run_id(options)),
+        checkpoints_(out, id_),
         optimizer_(o_, trainable(model_)),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
@@ -97,9 +98,9 @@ class Training {
       throw UsageError("`accumulate`: expected at most the " + std::to_string(micro_steps_) +
                        " batches of the training, got " + std::to_string(o_.accumulate));
     if (start == Start::kResume) {
-      const auto position = checkpoints_.restore_newest(model_, optimizer_, total_);
-      if (position) at_ = *position;
-      if (!position) {  // what was tried may have left parts
+      if (const auto position = checkpoints_.restore_newest(model_, optimizer_, total_)) {
+        at_ = *position;
+      } else {  // what was tried may have left parts
         fill_model(model_, tensors_of(initial_model(description_, options.init)), out_);
         optimizer_.restore({});
       }
@@ -282,9 +283,8 @@ class Training {
         FittedScores::fit(*model_.network, *model_.objective, task_, seed(), o_.bank);
     const HeldOut held_out =
         test_held_out(*model_.network, *model_.objective, task_, scores, seed());
-    save_scores(out_, scores, run_id(o_));
-    save_trained(out_ / "model.safetensors",
-                 {description_, model_, scores, held_out.scores, run_id(o_)});
+    save_scores(out_, scores, id_);
+    save_trained(out_ / "model.safetensors", {description_, model_, scores, held_out.scores, id_});
     json result;
     result["objective"] = o_.objective;
     result["parameters"] = o_.parameters.at(o_.objective);
@@ -294,7 +294,7 @@ class Training {
     TestScores test_scores;
     result.update(evaluate(*model_.network, *model_.objective, task_, scores, held_out,
                            threshold_rule(out_, held_out.scores.size()), seed(), &test_scores));
-    save_test_scores(out_, test_scores, run_id(o_));
+    save_test_scores(out_, test_scores, id_);
     result["failure_signs"] = failure_signs(*model_.network, *model_.objective, task_, scores);
     for (const std::string sign : result["failure_signs"])
       listener().warn(o_.objective + " did not learn: " + sign);
@@ -312,6 +312,7 @@ class Training {
   ModelDescription description_;
   Model model_;
   StepInputs inputs_;
+  std::string id_;
   Checkpoints checkpoints_;
   Optimizer optimizer_;
   std::int64_t micro_steps_, total_;
@@ -361,6 +362,18 @@ json results_header(const RunOptions& options, const Task& task) {
   return h;
 }
 
+namespace {
+
+// The content that a configuration names, where it names one, is that of the task.
+void check_data(const fs::path& folder, const RunOptions& options, const Task& task,
+                const std::string& what) {
+  if (!options.data_fingerprint.empty() && options.data_fingerprint != task.fingerprint)
+    throw DataError(folder.string() + ": the data in " + options.data + " are not those that " +
+                    what + " with");
+}
+
+}  // namespace
+
 json train_run(const RunOptions& given, const Task& task, const fs::path& out, Start start) {
   make_run_folder(out);
   const RunLock lock(out);
@@ -371,19 +384,14 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out, S
     throw UsageError(out.string() +
                      ": holds a finished training; choose another folder with `out`, or drop it "
                      "with `overwrite`");
-  if (start == Start::kResume) {
-    if (!given.data_fingerprint.empty() && given.data_fingerprint != task.fingerprint)
-      throw DataError(out.string() + ": the data in " + given.data +
-                      " are not those that the training was begun with");
-  }
+  if (start == Start::kResume) check_data(out, given, task, "the training was begun");
   const RunOptions options = completed(given, task);
   if (start != Start::kResume) {
     // Nothing of a training before may be taken for this one's.
-    remove_results(out);
-    Checkpoints(out).remove_all();
+    remove_training(out);
     write_file(out / "config.toml", to_toml(options));
+    warn_of_imbalance(task);
   }
-  if (start != Start::kResume) warn_of_imbalance(task);
   if (task.validation.size() == 0)
     listener().warn(
         "nothing is held out, so that the run will have no threshold: `ood score` and the detector "
@@ -404,9 +412,7 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
     throw DataError(folder.string() +
                     ": model.safetensors is of another training than config.toml; train again");
   run.task = make_task(task_options(run.options));
-  if (!run.options.data_fingerprint.empty() && run.options.data_fingerprint != run.task.fingerprint)
-    throw DataError(folder.string() + ": the data in " + run.options.data +
-                    " are not those that the run was trained with");
+  check_data(folder, run.options, run.task, "the run was trained");
   return run;
 }
 
