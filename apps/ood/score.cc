@@ -13,6 +13,7 @@
 
 #include "apps/ood/commands.h"
 #include "apps/ood/rule_flags.h"
+#include "apps/ood/terminal.h"
 #include "ood/data/dataset.h"
 #include "ood/data/picture.h"
 #include "ood/data/picture_files.h"
@@ -61,6 +62,7 @@ class Csv {
 struct ScoreCommand {
   std::string run, data, out;
   RuleFlags flags;
+  PictureOptions pictures;
   std::int64_t threads = 0;
 
   void run_command() {
@@ -70,11 +72,11 @@ struct ScoreCommand {
     const auto files = picture_files();
     if (!files.paths.empty() && shape.size() != 3)
       throw DataError(data + ": the run takes embeddings, got pictures");
-    const bool pictures = !files.paths.empty() || !files.unreadable.empty();
-    const auto x = pictures ? at::Tensor() : inputs_as(shape);
+    const bool are_pictures = !files.paths.empty() || !files.unreadable.empty();
+    const auto x = are_pictures ? at::Tensor() : inputs_as(shape);
     Csv csv(out);
     csv.write("input,class,score,p_value,accepted,error\n");
-    if (pictures)
+    if (are_pictures)
       score_pictures(detector, files, csv);
     else
       score_rows(detector, x, csv);
@@ -113,7 +115,7 @@ struct ScoreCommand {
 
   std::string failed(const std::string& name, const std::string& why) {
     ++failed_;
-    return field(name) + ",,,,," + field(why) + "\n";
+    return field(name) + ",,,,," + field(with_flags(why)) + "\n";
   }
 
   struct Scored {
@@ -121,7 +123,7 @@ struct ScoreCommand {
     Detector::Answer answer;          // of those that decode
   };
 
-  static Scored decode_and_score(const Detector& detector, c10::ArrayRef<fs::path> paths) {
+  Scored decode_and_score(const Detector& detector, c10::ArrayRef<fs::path> paths) const {
     const auto shape = detector.input_shape();
     Scored s;
     std::vector<at::Tensor> good;
@@ -129,7 +131,8 @@ struct ScoreCommand {
       s.errors.emplace_back();
       try {
         good.push_back(
-            resized(with_channels(read_picture(path).unsqueeze(0), shape[0]), shape[1], shape[2]));
+            resized(with_channels(read_picture(path, pictures.max_pixels).unsqueeze(0), shape[0]),
+                    shape[1], shape[2]));
       } catch (const DataError& e) {
         const std::string what = e.what(), prefix = path.string() + ": ";
         s.errors.back() = what.rfind(prefix, 0) == 0 ? what.substr(prefix.size()) : what;
@@ -189,7 +192,7 @@ struct ScoreCommand {
   }
 
   at::Tensor inputs_as(const std::vector<std::int64_t>& shape) const {
-    const auto x = load_inputs(data).inputs;
+    const auto x = load_inputs(data, pictures).inputs;
     if (x.size(0) == 0) throw DataError(data + ": expected inputs, got none");
     const bool embeddings = shape.size() == 1;
     const auto width = x.size(1);
@@ -233,6 +236,11 @@ void add_score(CLI::App& app) {
       ->type_name("FILE")
       ->capture_default_str();
   state->flags.add(*command);
+  command
+      ->add_option("--max-pixels", state->pictures.max_pixels, "a picture of more does not decode")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 30))
+      ->capture_default_str();
   add_threads(*command, state->threads);
   command->footer(
       "Columns: input (file, or index), class, score (higher: rather OOD), its p-value among "

@@ -173,7 +173,7 @@ Samples load_inputs(const std::string& what, const PictureOptions& options) {
     if (path.extension() == ".npy")
       s = load_npy_inputs(path);
     else if (is_picture_name(path))
-      s.inputs = read_picture(path).unsqueeze(0);
+      s.inputs = read_picture(path, options.max_pixels).unsqueeze(0);
     else
       s.inputs = pictures(path);
   } else {

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "ood/data/picture.h"
+
 namespace ood {
 
 /// Samples in memory: pictures as uint8 [N, channels, height, width] or embeddings as float32
@@ -37,6 +39,7 @@ inline constexpr std::int64_t kTestShare = 5;
 struct PictureOptions {
   std::int64_t image_size = 0;  ///< height and width all pictures are brought to; 0: as they are
   bool strict = false;          ///< a picture that does not decode is an error, not left out
+  std::int64_t max_pixels = kMaxPixels;  ///< a picture of more does not decode
 };
 
 /// `what` is "fashion-mnist" (Debian's package dataset-fashion-mnist) or a folder, whose format is

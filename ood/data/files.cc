@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -147,6 +148,14 @@ nlohmann::ordered_json parse_json(const std::string& text) {
     if (depth > kDeepest) return nlohmann::ordered_json(nlohmann::ordered_json::value_t::discarded);
   }
   return nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+}
+
+std::int64_t whole_number(const nlohmann::ordered_json& value, const std::string& what) {
+  constexpr std::uint64_t kLargest = std::numeric_limits<std::int64_t>::max();
+  if (!value.is_number_integer() ||
+      (value.is_number_unsigned() && value.get<std::uint64_t>() > kLargest))
+    throw DataError(what + ": expected a whole number, got " + value.dump().substr(0, 40));
+  return value.get<std::int64_t>();
 }
 
 }  // namespace ood

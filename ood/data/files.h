@@ -34,4 +34,8 @@ void check_name(const std::string& what, const std::string& name);
 /// this program writes.
 nlohmann::ordered_json parse_json(const std::string& text);
 
+/// A number of a file that counts something, which `what` names; DataError where it has a fraction
+/// or does not fit, which the JSON library would convert all the same.
+std::int64_t whole_number(const nlohmann::ordered_json& value, const std::string& what);
+
 }  // namespace ood

@@ -22,9 +22,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Pictures beyond this are a damaged header, or made to fill the memory.
+// A side beyond this is a damaged header.
 constexpr std::int64_t kMaxSide = 1 << 16;
-constexpr std::int64_t kMaxPixels = 100'000'000;
 // A progressive picture has about ten; each is a pass over all pixels.
 constexpr int kMaxScans = 64;
 
@@ -33,12 +32,15 @@ struct CloseFile {
 };
 using File = std::unique_ptr<std::FILE, CloseFile>;
 
-void check_size(const fs::path& path, std::int64_t height, std::int64_t width) {
-  if (height < 1 || width < 1 || height > kMaxSide || width > kMaxSide ||
-      height * width > kMaxPixels)
-    throw DataError(path.string() + ": a picture of " + std::to_string(width) + "x" +
-                    std::to_string(height) + " pixels; expected at most " +
-                    std::to_string(kMaxPixels));
+// Nothing here may have a destructor: JPEG's errors leave by a jump.
+bool fits(std::int64_t height, std::int64_t width, std::int64_t max_pixels,
+          char (&why)[JMSG_LENGTH_MAX]) {
+  if (height >= 1 && width >= 1 && height <= kMaxSide && width <= kMaxSide &&
+      height * width <= max_pixels)
+    return true;
+  std::snprintf(why, sizeof why, "a picture of %ldx%ld pixels; expected at most %ld (`max-pixels`)",
+                static_cast<long>(width), static_cast<long>(height), static_cast<long>(max_pixels));
+  return false;
 }
 
 at::Tensor channels_first(const std::vector<unsigned char>& pixels, std::int64_t height,
@@ -48,7 +50,7 @@ at::Tensor channels_first(const std::vector<unsigned char>& pixels, std::int64_t
   return t.permute({2, 0, 1}).contiguous();
 }
 
-at::Tensor read_png(const fs::path& path, std::FILE* file) {
+at::Tensor read_png(const fs::path& path, std::FILE* file, std::int64_t max_pixels) {
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
   const auto fail = [&]() -> at::Tensor {
@@ -57,7 +59,11 @@ at::Tensor read_png(const fs::path& path, std::FILE* file) {
     throw DataError(path.string() + ": does not decode as PNG: " + reason);
   };
   if (png_image_begin_read_from_stdio(&image, file) == 0) return fail();
-  check_size(path, image.height, image.width);
+  char why[JMSG_LENGTH_MAX];
+  if (!fits(image.height, image.width, max_pixels, why)) {
+    png_image_free(&image);
+    throw DataError(path.string() + ": " + why);
+  }
   // Without a gAMA chunk libpng takes 16 bits for linear light; cameras and scanners mean sRGB.
   image.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;
   const bool colour = (image.format & PNG_FORMAT_FLAG_COLOR) != 0;
@@ -65,7 +71,7 @@ at::Tensor read_png(const fs::path& path, std::FILE* file) {
   std::vector<unsigned char> pixels(PNG_IMAGE_SIZE(image));
   const png_color black{0, 0, 0};
   if (png_image_finish_read(&image, &black, pixels.data(), 0, nullptr) == 0) return fail();
-  const at::Tensor out = channels_first(pixels, image.height, image.width, colour ? 3 : 1);
+  at::Tensor out = channels_first(pixels, image.height, image.width, colour ? 3 : 1);
   png_image_free(&image);
   return out;
 }
@@ -93,8 +99,9 @@ void jpeg_scans(j_common_ptr info) {
 }
 
 // Plain data only between setjmp and its jump: the jump runs no destructors.
-bool decode_jpeg(std::FILE* file, JpegErrors& errors, std::vector<unsigned char>& pixels,
-                 std::int64_t& height, std::int64_t& width, std::int64_t& channels) {
+bool decode_jpeg(std::FILE* file, std::int64_t max_pixels, JpegErrors& errors,
+                 std::vector<unsigned char>& pixels, std::int64_t& height, std::int64_t& width,
+                 std::int64_t& channels) {
   jpeg_decompress_struct info{};
   info.err = jpeg_std_error(&errors.base);
   errors.base.error_exit = jpeg_failed;
@@ -113,10 +120,7 @@ bool decode_jpeg(std::FILE* file, JpegErrors& errors, std::vector<unsigned char>
   }
   height = info.image_height;
   width = info.image_width;
-  if (height > kMaxSide || width > kMaxSide || height * width > kMaxPixels) {
-    std::snprintf(errors.text, sizeof errors.text, "%ldx%ld pixels; expected at most %ld",
-                  static_cast<long>(width), static_cast<long>(height),
-                  static_cast<long>(kMaxPixels));
+  if (!fits(height, width, max_pixels, errors.text)) {
     jpeg_destroy_decompress(&info);
     return false;
   }
@@ -140,11 +144,11 @@ bool decode_jpeg(std::FILE* file, JpegErrors& errors, std::vector<unsigned char>
   return warnings == 0;
 }
 
-at::Tensor read_jpeg(const fs::path& path, std::FILE* file) {
+at::Tensor read_jpeg(const fs::path& path, std::FILE* file, std::int64_t max_pixels) {
   JpegErrors errors{};
   std::vector<unsigned char> pixels;
   std::int64_t height = 0, width = 0, channels = 0;
-  if (!decode_jpeg(file, errors, pixels, height, width, channels))
+  if (!decode_jpeg(file, max_pixels, errors, pixels, height, width, channels))
     throw DataError(path.string() + ": does not decode as JPEG: " + errors.text);
   return channels_first(pixels, height, width, channels);
 }
@@ -156,16 +160,16 @@ bool is_picture_name(const fs::path& path) {
   return end == ".png" || end == ".jpg" || end == ".jpeg";
 }
 
-at::Tensor read_picture(const fs::path& path) {
+at::Tensor read_picture(const fs::path& path, std::int64_t max_pixels) {
   const File file(std::fopen(path.c_str(), "rb"));
   if (!file) throw DataError(path.string() + ": cannot be opened");
   unsigned char start[8] = {};
   const auto n = std::fread(start, 1, sizeof start, file.get());
   std::rewind(file.get());
   // By content: a wrong ending is a common mistake and harmless.
-  if (n >= 8 && png_sig_cmp(start, 0, 8) == 0) return read_png(path, file.get());
+  if (n >= 8 && png_sig_cmp(start, 0, 8) == 0) return read_png(path, file.get(), max_pixels);
   if (n >= 3 && start[0] == 0xff && start[1] == 0xd8 && start[2] == 0xff)
-    return read_jpeg(path, file.get());
+    return read_jpeg(path, file.get(), max_pixels);
   throw DataError(path.string() + ": expected a PNG or JPEG picture, got something else");
 }
 

@@ -6,9 +6,14 @@
 
 namespace ood {
 
+/// Pixels of a picture at most, where nothing else is asked for.
+inline constexpr std::int64_t kMaxPixels = 100'000'000;
+
 /// Reads a PNG or JPEG file as uint8 [1 or 3, height, width], grey or RGB. 16-bit PNG is reduced to
-/// 8 bits, transparency is put on black. DataError says why a file does not decode.
-at::Tensor read_picture(const std::filesystem::path& path);
+/// 8 bits, transparency is put on black. DataError says why a file does not decode, or that it has
+/// more than `max_pixels`: a small file may promise more than the memory holds, so its header is
+/// looked at before anything is allocated.
+at::Tensor read_picture(const std::filesystem::path& path, std::int64_t max_pixels = kMaxPixels);
 
 /// Whether the file's name ends like that of a picture: .png, .jpg or .jpeg.
 bool is_picture_name(const std::filesystem::path& path);

@@ -37,7 +37,7 @@ Samples decode(const Listed& list, const fs::path& folder, const PictureOptions&
     for (std::int64_t i = begin; i < end; ++i) {
       const auto at = static_cast<std::size_t>(i);
       try {
-        auto picture = read_picture(list.paths[at]);
+        auto picture = read_picture(list.paths[at], options.max_pixels);
         if (options.image_size > 0)
           picture = resized(picture.unsqueeze(0), options.image_size, options.image_size)[0];
         pictures[at] = picture;

@@ -32,13 +32,13 @@ json to_json(const Position& p) {
 
 Position position_of(const json& j) {
   Position p;
-  p.step = j.at("step");
+  p.step = whole_number(j.at("step"), "step");
   p.seconds = j.at("seconds");
   p.epoch_loss = j.at("epoch_loss");
-  p.epoch_steps = j.at("epoch_steps");
+  p.epoch_steps = whole_number(j.at("epoch_steps"), "epoch_steps");
   p.best_accuracy = j.at("best_accuracy");
-  p.best_step = j.at("best_step");
-  p.epochs_without_gain = j.at("epochs_without_gain");
+  p.best_step = whole_number(j.at("best_step"), "best_step");
+  p.epochs_without_gain = whole_number(j.at("epochs_without_gain"), "epochs_without_gain");
   return p;
 }
 

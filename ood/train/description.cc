@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
 
@@ -60,7 +61,12 @@ json to_json(const ModelDescription& description) {
 ModelDescription description_of(const json& j) {
   ModelDescription d;
   try {
-    visit_fields(d, [&](const char* key, auto& v) { j.at(key).get_to(v); });
+    visit_fields(d, [&](const char* key, auto& v) {
+      if constexpr (std::is_same_v<decltype(v), std::int64_t&>)
+        v = whole_number(j.at(key), std::string("the model's description is damaged: ") + key);
+      else
+        j.at(key).get_to(v);
+    });
   } catch (const json::exception& e) {
     throw DataError(std::string("the model's description is damaged: ") + e.what());
   }

@@ -84,6 +84,7 @@ void RunOptions::resolve() {
   check_range("mixup", mixup, 0, 1e6, "at least 0");
   check_range("cutmix", cutmix, 0, 1e6, "at least 0");
   check_range("image-size", static_cast<double>(image_size), 0, 4096, "0 to 4096");
+  check_range("max-pixels", static_cast<double>(max_pixels), 1, 1 << 30, "1 to 1073741824");
   check_range("clip", clip, 0, 1e38, "at least 0");
   check_range("accumulate", static_cast<double>(accumulate), 1, 1e6, "at least 1");
   check_range("patience", static_cast<double>(patience), 0, 1e6, "at least 0");
@@ -214,6 +215,7 @@ std::string run_id(const RunOptions& options) {
   o.data = o.init = o.test_fingerprint = "";
   o.ood_data.clear();
   o.limit_test = o.threads = 0;
+  o.max_pixels = kMaxPixels;
   const std::string text = to_toml(o);
   return hexadecimal(fnv1a(text.data(), text.size()));
 }
@@ -265,8 +267,9 @@ RunOptions read_config(const std::filesystem::path& path) {
     void operator()(const char* key, std::int64_t& v, const char*) const {
       known.insert(key);
       if (const auto node = table[key])
-        v = node.value<std::int64_t>() ? *node.value<std::int64_t>()
-                                       : (fail(key, "a whole number"), 0);
+        // value() would cast a real number of any size.
+        v = node.value_exact<std::int64_t>() ? *node.value_exact<std::int64_t>()
+                                             : (fail(key, "a whole number"), 0);
     }
     void operator()(const char* key, bool& v, const char*) const {
       known.insert(key);
@@ -290,13 +293,15 @@ RunOptions read_config(const std::filesystem::path& path) {
     }
   };
   const std::string file = path.string();
-  if (const auto format = table["format"].value<std::int64_t>(); format && *format > kFormat)
-    throw DataError(file + ": is of format " + std::to_string(*format) +
+  const Reader read{table, known, file};
+  std::int64_t format = kFormat;
+  read("format", format, "");
+  if (format > kFormat)
+    throw DataError(file + ": is of format " + std::to_string(format) +
                     ", this ood reads formats up to " + std::to_string(kFormat) +
                     "; use a newer ood");
-  known.insert("format");
-  visit_additions(o, Reader{table, known, file});
-  visit_options(o, Reader{table, known, file});
+  visit_additions(o, read);
+  visit_options(o, read);
   for (const auto& [key, node] : table) {
     const std::string name(key.str());
     if (known.count(name) > 0) continue;

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "ood/data/picture.h"
+
 namespace ood {
 
 /// Everything that determines a training. visit_options() is the one list of its fields: command
@@ -19,6 +21,7 @@ struct RunOptions {
   std::int64_t limit_train = 0, limit_test = 0;
   std::int64_t image_size = 0;
   bool strict = false;
+  std::int64_t max_pixels = kMaxPixels;
   std::string synthetic_outliers;
 
   std::string model = "auto";
@@ -75,6 +78,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("limit-test", o.limit_test, "at most N samples a test set; 0: all");
   v("image-size", o.image_size, "bring pictures to N x N; 0: as they are");
   v("strict", o.strict, "refuse a picture that does not decode instead of leaving it out");
+  v("max-pixels", o.max_pixels, "a picture of more does not decode");
   v("model", o.model, "network: small-cnn, mlp, linear, resnet-18, wrn-40-2; auto: by the data");
   v("init", o.init, "start from the weights of this run (fine-tuning)");
   v("objective", o.objective, "training objective, see `ood objectives`");

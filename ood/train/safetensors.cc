@@ -126,9 +126,12 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
       const auto* type = std::find_if(std::begin(kTypes), std::end(kTypes),
                                       [&](const TypeName& t) { return dtype == t.name; });
       if (type == std::end(kTypes)) throw DataError(name + ": unsupported type " + dtype);
-      const std::vector<std::int64_t> shape = value.at("shape");
-      const std::uint64_t begin = value.at("data_offsets").at(0),
-                          end = value.at("data_offsets").at(1);
+      std::vector<std::int64_t> shape;
+      for (const auto& side : value.at("shape"))
+        shape.push_back(whole_number(side, name + ": " + key));
+      const auto& offsets = value.at("data_offsets");
+      const auto begin = static_cast<std::uint64_t>(whole_number(offsets.at(0), name + ": " + key)),
+                 end = static_cast<std::uint64_t>(whole_number(offsets.at(1), name + ": " + key));
       // A side of 0 must not hide what the others ask for.
       constexpr std::uint64_t kMost = std::uint64_t{1} << 40;
       std::uint64_t bytes = c10::elementSize(type->type), asked = bytes;

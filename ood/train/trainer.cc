@@ -340,7 +340,7 @@ TaskOptions task_options(const RunOptions& o) {
   t.limit_train = o.limit_train;
   t.limit_test = o.limit_test;
   t.seed = static_cast<std::uint64_t>(o.seed);
-  t.pictures = {o.image_size, o.strict};
+  t.pictures = {o.image_size, o.strict, o.max_pixels};
   t.synthetic_outliers = o.synthetic_outliers;
   return t;
 }

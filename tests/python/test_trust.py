@@ -127,7 +127,7 @@ def test_pictures_that_are_too_large_are_named(trained, tmp_path):
     (tmp_path / "bomb.png").write_bytes(bomb_png(11000))
     start = time.time()
     r = run("score", trained, tmp_path / "bomb.png")
-    assert r.returncode == 3 and "11000x11000 pixels; expected at most 100000000" in r.stdout
+    assert r.returncode == 3 and "11000x11000 pixels; expected at most 100000000 (--max-pixels)" in r.stdout
     Image = pytest.importorskip("PIL.Image")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "small.jpg", progressive=True)
     b = bytearray((tmp_path / "small.jpg").read_bytes())
@@ -136,6 +136,7 @@ def test_pictures_that_are_too_large_are_named(trained, tmp_path):
     (tmp_path / "bomb.jpg").write_bytes(b)
     r = run("score", trained, tmp_path / "bomb.jpg")
     assert r.returncode == 3 and "40000x40000 pixels" in r.stdout and time.time() - start < 5
+    assert run("score", trained, tmp_path / "bomb.png", "--max-pixels", 121000000).returncode == 0
 
 
 @pytest.mark.parametrize("content,part", [

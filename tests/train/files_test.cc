@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "ood/data/files.h"
 #include "ood/errors.h"
@@ -133,6 +134,19 @@ TEST(Config, RoundTrip) {
   EXPECT_EQ(to_toml(back), to_toml(o));
 }
 
+TEST(Json, ANumberThatCountsIsWhole) {
+  EXPECT_EQ(whole_number(parse_json("3"), "x"), 3);
+  for (const char* text : {"3.5", "1e80", "18446744073709551615", "\"3\"", "null"}) {
+    try {
+      whole_number(parse_json(text), "channels");
+      ADD_FAILURE() << "accepted " << text;
+    } catch (const DataError& e) {
+      EXPECT_EQ(std::string(e.what()),
+                std::string("channels: expected a whole number, got ") + text);
+    }
+  }
+}
+
 TEST(Config, MistakesAreNamed) {
   const test::TemporaryFolder folder;
   const auto refused = [&](const std::string& text, const std::string& part) {
@@ -147,6 +161,9 @@ TEST(Config, MistakesAreNamed) {
   };
   refused("epoch = 3\n", "did you mean epochs");
   refused("epochs = 'three'\n", "expected a whole number");
+  refused("epochs = 1e80\n", "expected a whole number");
+  refused("format = 6666666666e66\n", "format: expected a whole number");
+  refused("max-pixels = 0\n", "`max-pixels`: expected 1 to");
   refused("epochs = \n", "c.toml:1");
   refused("lr = -1.0\n", "`lr`: expected at least 0");
   refused("objective = 'cross_entrpy'\n", "did you mean \"cross_entropy\"");
