@@ -2,6 +2,8 @@
 import inspect
 import pathlib
 
+from torch.distributed import ProcessGroup
+
 from ood.nn import criterion
 from ood.registry import objectives
 
@@ -9,6 +11,7 @@ HEADER = '''"""Made by `./dev python -m ood._stubs`; a test compares it with the
 from typing import Callable, List, Optional
 
 import torch
+from torch.distributed import ProcessGroup
 
 class Criterion(torch.nn.Module):
     reduction: str
@@ -30,6 +33,7 @@ def _text(signature: inspect.Signature, own: bool) -> str:
             keywords = True
         kind = getattr(p.annotation, "__name__", "") if isinstance(p.annotation, type) else str(p.annotation)
         kind = {"Tensor": "torch.Tensor"}.get(kind, kind).replace("typing.", "")
+        kind = kind.replace(f"{ProcessGroup.__module__}.", "")
         parts.append(p.name if p.name == "self" else
                      f"{p.name}: {kind}" + ("" if p.default is p.empty else " = ..."))
     return ", ".join(parts)

@@ -22,7 +22,10 @@ class _Cac:
 class _Center:
     def wen_update(self, embedding: torch.Tensor, target: torch.Tensor, alpha: float = 0.5) -> None:
         """The paper's update of the centers, instead of training them."""
-        ops.center_update_(self.centers.centers.data, embedding.detach(), target, alpha)
+        rows = [embedding.detach(), target]
+        if ranks := self._ranks():
+            rows = ranks.rows(rows)
+        ops.center_update_(self.centers.centers.data, *rows, alpha)
 
 
 class _Mchad:
@@ -57,6 +60,8 @@ class _Sphere:
 class _Svdd(_Sphere):
     def update_radius(self, distances: torch.Tensor) -> None:
         """After warm-up: the (1 - nu) quantile of the distances of a batch."""
+        if ranks := self._ranks():
+            distances, = ranks.rows([distances.detach()])
         self.radius.copy_(ops.svdd_radius(distances, self.nu))
 
     def __call__(self, embedding, target=None, **options):
@@ -78,7 +83,7 @@ class _EnergyMargin:
         """Multipliers and penalties after the violations over ID batches; the model's mode stays as it was."""
         w = self.phi.weight.clamp(max=-1 / max(self.margin, 1.0))
         inside, ce = mean_constraints(model, batches, lambda z, y: ops.energy_margin_means(
-            z, y, w, self.phi.bias, self.margin))
+            z, y, w, self.phi.bias, self.margin), self._ranks())
         ops.energy_margin_update_(self.state, inside - self.false_alarm, ce - self.tau * float(self.state[4]),
                                   self.rate, self.growth, self.tolerance, self.shared_multiplier)
 
@@ -100,14 +105,18 @@ def evaluating(model: Callable):
             model.train()
 
 
-def mean_constraints(model: Callable, batches, means_of) -> Tuple[float, float]:
+def mean_constraints(model: Callable, batches, means_of, ranks=None) -> Tuple[float, float]:
     """Means of sigmoid(phi) and cross-entropy over ID rows of all batches, the model in evaluation mode."""
     inside = ce = rows = 0.0
+    device = torch.device("cpu")
     with evaluating(model):
         for x, y in batches:
             n = int((y >= 0).sum())
             m = means_of(model(x), y)
             inside, ce, rows = inside + float(m[0]) * n, ce + float(m[2]) * n, rows + n
+            device = y.device
+    if ranks:
+        inside, ce, rows = ranks.sum([inside, ce, rows], device)
     if rows == 0:
         raise ValueError("update_hyperparameters: expected batches with ID rows, got none")
     return inside / rows, ce / rows

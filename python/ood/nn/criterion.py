@@ -1,13 +1,16 @@
 """The classes of all objectives, made from the registry: signature, docstring, state."""
+import contextlib
 import inspect
 from typing import Callable, Iterable, List, Optional
 
 import torch
+from torch.distributed import ProcessGroup
 
 from ood._library import ops
 from ood.nn import functional
 from ood.nn.centers import ClassCenters, RunningCenters
 from ood.nn._methods import METHODS
+from ood.nn._ranks import Ranks
 from ood.registry import Objective, objectives
 
 _P = inspect.Parameter
@@ -20,6 +23,9 @@ class Criterion(torch.nn.Module):
     :param balance: what a mean divides by: "per_population" (ID rows by their number, OOD rows by theirs),
         "whole_batch", or "default", which is what the paper does
     :param ignore_index: label of rows that take no part
+    :param process_group: of torch.distributed: the loss and the state are those of the rows of all its ranks, the same on
+        each; gradients are right once they are averaged over the ranks, as DistributedDataParallel does. Every rank makes
+        the module and calls it equally often.
     """
 
     objective: Objective
@@ -38,6 +44,8 @@ class Criterion(torch.nn.Module):
         sizes = [getattr(self, size, 0) for size in ("classes", "dimension")]
         if self.objective.state:
             self._keep(ops.objective_start(self.objective.name, self.parameter_list(), *sizes))
+        if ranks := self._ranks():
+            ranks.take_from_first(self._state())
 
     def _declared(self):
         return [s for s in self.objective.state if not s.training_only]
@@ -112,6 +120,11 @@ class Criterion(torch.nn.Module):
             tensors, head, weight = self._bind(tensors, named, weight)
         else:
             head = None
+        ranks = self._ranks()
+        if ranks:
+            if self._value("reduction", "mean") not in ("mean", "sum"):
+                raise ValueError(f"{o.class_name}: process_group: expected reduction mean or sum, got {self.reduction}")
+            *tensors, weight = ranks.rows([*tensors, weight]) if weight is not None else (*ranks.rows(tensors), None)
         if o.logits_alone:
             return functional.loss(o.name, self.parameter_list(), *tensors, weight=weight, reduction=self.reduction,
                                    balance=self._value("balance", "default"),
@@ -124,16 +137,17 @@ class Criterion(torch.nn.Module):
             step = [t[step[-1] != ignored] for t in step]
         updates = self.training and o.updates_each_step
         if updates and o.updates_first:
-            self.update_state("step", step)
+            self._update("step", step)
         inputs = [*tensors, *self._state_of_loss()]
         if self.training and o.draws != "nothing":
-            drawn = ops.objective_draw(o.name, parameters, [*step, *(t.detach() for t in self._state())])
+            with ranks.random_numbers_of_first() if ranks else contextlib.nullcontext():
+                drawn = ops.objective_draw(o.name, parameters, [*step, *(t.detach() for t in self._state())])
             if drawn.numel():
                 inputs.append(head(drawn) if o.draws == "outliers" else drawn)
         value, _ = ops.objective_loss(o.name, parameters, inputs, self._value("reduction", "mean") or "none",
                                       self._balance(), ignored, weight)
         if updates and not o.updates_first:
-            self.update_state("step", step)
+            self._update("step", step)
         return value
 
     def _balance(self) -> str:
@@ -149,10 +163,21 @@ class Criterion(torch.nn.Module):
         head = values.get("last")
         return [values[n] for n in (*self.objective.inputs, self.objective.target)], head, values["weight"]
 
+    def _ranks(self) -> Optional[Ranks]:
+        return Ranks.of(self._value("process_group", None))
+
     @torch.no_grad()
     def update_state(self, event: str, inputs: List[torch.Tensor]) -> None:
         """Updates the state as the training loop of the program does: "step" after a step, of its inputs and target;
-        "begin", "epoch" or "finish" of inputs and target of all ID data, batch after batch."""
+        "begin", "epoch" or "finish" of inputs and target of all ID data, batch after batch, with a process_group those of
+        this rank."""
+        if inputs and (ranks := self._ranks()):
+            width = len(self.objective.inputs) + 1
+            inputs = ranks.rows([torch.cat(inputs[i::width]) for i in range(width)])
+        self._update(event, inputs)
+
+    @torch.no_grad()
+    def _update(self, event: str, inputs: List[torch.Tensor]) -> None:
         ops.objective_update_(self.objective.name, self.parameter_list(), inputs, [t.detach() for t in self._state()],
                               event)
 
@@ -181,6 +206,7 @@ def signature(o: Objective) -> inspect.Signature:
     if "balance" not in [p.name for p in o.arguments]:
         own.append(_P("balance", _P.KEYWORD_ONLY, default="default", annotation=str))
     own.append(_P("ignore_index", _P.KEYWORD_ONLY, default=None, annotation=Optional[int]))
+    own.append(_P("process_group", _P.KEYWORD_ONLY, default=None, annotation=Optional[ProcessGroup]))
     return inspect.Signature(own)
 
 
