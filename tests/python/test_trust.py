@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import stat
 import struct
@@ -12,6 +13,7 @@ import zlib
 import numpy as np
 import pytest
 
+from conftest import ROOT
 from test_runs import PROGRAM, data, one_line, run, write_idx  # noqa: F401  (data is a fixture)
 
 TASK = ["--known", "0,1", "--unknown", "3"]
@@ -267,3 +269,19 @@ def test_memory_that_is_not_there_is_named(data, tmp_path):  # noqa: F811
     r = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert r.returncode == 1 and r.stderr.splitlines()[-1] == (
         "ood train: out of memory; try a smaller --batch-size, --image-size or --limit-train")
+
+
+def test_the_environments_are_made_of_what_is_pinned_by_content():
+    """Each package of the two environments stands in tests/requirements with its version and a hash."""
+    from importlib import metadata
+    pinned = {}
+    for path in (ROOT / "tests" / "requirements").glob("*.txt"):
+        for block in re.split(r"\n(?=[\w#])", path.read_text()):
+            if not block.startswith("#"):
+                name, version = re.match(r"([\w.-]+)==(\S+)", block).groups()
+                assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), name
+                pinned[re.sub(r"[-_.]+", "-", name).lower()] = version
+    there = {re.sub(r"[-_.]+", "-", d.name).lower(): d.version for d in metadata.distributions()}
+    there.pop("pip"), there.pop("ood", None)
+    assert there.pop("setuptools")  # each environment has one of its own
+    assert {n: pinned.get(n) for n in there} == there
