@@ -1,5 +1,6 @@
 """The classes of all objectives, made from the registry: signature, docstring, state."""
 import contextlib
+import copy
 import inspect
 from typing import Callable, Iterable, List, Optional
 
@@ -162,6 +163,14 @@ class Criterion(torch.nn.Module):
         values = bound.arguments
         head = values.get("last")
         return [values[n] for n in (*self.objective.inputs, self.objective.target)], head, values["weight"]
+
+    def __deepcopy__(self, memo):
+        group = self._value("process_group", None)
+        memo[id(group)] = group  # a copy talks to the same ranks
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return new
 
     def _ranks(self) -> Optional[Ranks]:
         return Ranks.of(self._value("process_group", None))
