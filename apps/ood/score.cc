@@ -239,7 +239,7 @@ void add_score(CLI::App& app) {
   command
       ->add_option("--max-pixels", state->pictures.max_pixels, "a picture of more does not decode")
       ->type_name("N")
-      ->check(CLI::Range(1, 1 << 30))
+      ->check(CLI::Range(1, 1 << 30).description(""))
       ->capture_default_str();
   add_threads(*command, state->threads);
   command->footer(
