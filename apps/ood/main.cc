@@ -78,7 +78,7 @@ std::string unknown_argument(const CLI::App& app) {
   if (extra.empty()) extra = app.remaining(true);
   if (extra.empty()) return "unexpected argument";
   const std::string given = extra.front().substr(0, extra.front().find('='));
-  if (given.front() != '-')
+  if (!given.starts_with('-'))
     return used.empty() ? unknown_command(app, given) : "unexpected argument " + given;
   std::vector<std::string> names;
   for (const CLI::Option* o : command->get_options())

@@ -31,14 +31,15 @@ json to_json(const Position& p) {
 }
 
 Position position_of(const json& j) {
+  const auto whole = [&](const char* key) { return whole_number(j.at(key), key); };
   Position p;
-  p.step = whole_number(j.at("step"), "step");
+  p.step = whole("step");
   p.seconds = j.at("seconds");
   p.epoch_loss = j.at("epoch_loss");
-  p.epoch_steps = whole_number(j.at("epoch_steps"), "epoch_steps");
+  p.epoch_steps = whole("epoch_steps");
   p.best_accuracy = j.at("best_accuracy");
-  p.best_step = whole_number(j.at("best_step"), "best_step");
-  p.epochs_without_gain = whole_number(j.at("epochs_without_gain"), "epochs_without_gain");
+  p.best_step = whole("best_step");
+  p.epochs_without_gain = whole("epochs_without_gain");
   return p;
 }
 

@@ -72,7 +72,8 @@ MetricsLog::MetricsLog(const fs::path& folder, std::int64_t steps) : path_(folde
   if (steps > 0) {
     bool later = false;
     for (const json& line : read_metrics(folder)) {
-      later = later || (line.contains("step") && whole_number(line["step"], "step") > steps);
+      later = later || (line.contains("step") &&
+                        whole_number(line["step"], path_.string() + ": step") > steps);
       if (!later) kept += line.dump() + "\n";
     }
   }
