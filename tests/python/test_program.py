@@ -322,6 +322,7 @@ MISTAKES = [
     (["train", "--known", "0,1", "--ood-data", "x=/nowhere"], 3, ["/nowhere", "no such file"]),
     (["compare", "--objectives", "cross_entropy,nothing", *QUICK], 2, ["nothing"]),
     (["compare", "--objectives", "cross_entropy", "--logit_norm.tau", "1", *QUICK], 2, ["logit_norm", "not among"]),
+    (["train", ""], 2, ["unexpected argument"]),
     (["eval", "/nowhere"], 3, ["/nowhere", "config.toml"]),
     (["--plugin", "/nowhere.so", "objectives"], 2, ["--plugin", "/nowhere.so"]),
 ]
