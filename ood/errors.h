@@ -27,4 +27,9 @@ struct Interrupted : Error {
   using Error::Error;
 };
 
+/// The processes of a training did not find one another, or one of them ended or hangs.
+struct DistributedError : Error {
+  using Error::Error;
+};
+
 }  // namespace ood

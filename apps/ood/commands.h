@@ -10,6 +10,11 @@
 /// callback; it throws ood::Error for what a user can mend.
 namespace ood::app {
 
+/// A command that ends with a status and has said why.
+struct ExitStatus {
+  int status;
+};
+
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_compare(CLI::App& app);
@@ -20,6 +25,7 @@ void add_fit(CLI::App& app);
 void add_threshold(CLI::App& app);
 void add_margins(CLI::App& app);
 void add_doctor(CLI::App& app);
+void add_launch(CLI::App& app);
 
 /// Flags for the fields of `options`, but for those named in `without`.
 void add_run_options(CLI::App& command, RunOptions& options,

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "apps/ood/commands.h"
+#include "ood/distributed/ranks.h"
 #include "ood/kernels/simd_level.h"
 #include "ood/ops/row_terms.h"
 #include "ood/registry/registry.h"
@@ -47,6 +48,8 @@ void diagnose() {
   line("allocator", preload != nullptr && *preload != 0
                         ? std::string("LD_PRELOAD=") + preload
                         : "glibc, large buffers kept by the program");
+  line("ranks", can_connect() ? "Gloo over TCP, see docs/distributed.md"
+                              : "one process: built without Gloo's headers (libgloo-dev)");
   line("objectives", std::to_string(objectives().size()));
   line("self-test", computes() ? "passed" : "FAILED: the loss of uniform logits is not log C");
 }

@@ -8,12 +8,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
+#include <fstream>
 #include <iostream>
 #include <new>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "apps/ood/commands.h"
 #include "apps/ood/terminal.h"
+#include "ood/distributed/ranks.h"
 #include "ood/errors.h"
 #include "ood/kernels/simd_level.h"
 #include "ood/registry/registry.h"
@@ -110,11 +114,32 @@ bool out_of_memory(const std::string& what) {
 constexpr const char* kOutOfMemory =
     "out of memory; try a smaller --batch-size, --image-size or --limit-train";
 
+// torchrun shows what a worker leaves there.
+void leave_for_launcher(const std::string& message) {
+  const char* path = std::getenv("TORCHELASTIC_ERROR_FILE");
+  if (path == nullptr || *path == 0) return;
+  const nlohmann::json report = {
+      {"message",
+       {{"message", message}, {"extraInfo", {{"timestamp", std::to_string(std::time(nullptr))}}}}}};
+  std::ofstream(path) << report.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 int fail(const std::string& command, const std::string& message, int status) {
-  std::cerr << "ood" << (command.empty() ? "" : " " + command) << ": "
-            << ood::app::printable(ood::app::with_flags(message.substr(0, message.find('\n'))))
-            << "\n";
+  const std::string line =
+      ood::app::printable(ood::app::with_flags(message.substr(0, message.find('\n'))));
+  const auto& ranks = ood::ranks();
+  const std::string who = ranks.alone() ? "" : "rank " + std::to_string(ranks.rank()) + ": ";
+  std::cerr << "ood" + (command.empty() ? "" : " " + command) + ": " + who + line + "\n";
+  leave_for_launcher(line);
   return status;
+}
+
+// Other commands do nothing that several processes could share.
+void check_ranks(const std::string& command) {
+  if (command == "train" || command == "launch") return;
+  if (const auto size = ood::environment().size; size > 1)
+    throw ood::UsageError("expected to be one process, WORLD_SIZE is " + std::to_string(size) +
+                          "; of the commands only `ood train` is spread over several");
 }
 
 // A file that is opened while 0, 1 or 2 is free would get what is printed.
@@ -123,9 +148,7 @@ void open_standard_streams() {
     if (::fcntl(fd, F_GETFD) < 0) (void)::open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   open_standard_streams();
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is a failed write
   keep_large_buffers();
@@ -142,7 +165,7 @@ int main(int argc, char** argv) {
       ->allow_extra_args(false);
   app.require_subcommand(1);
   app.footer(
-      "Exit status: 0 done, 2 usage, 3 data, 4 diverged, 130 interrupted.\n"
+      "Exit status: 0 done, 2 usage, 3 data, 4 diverged, 5 processes lost one another, 130 interrupted.\n"
       "Environment: OOD_SIMD=scalar|sse4|avx2|avx512, OOD_PLUGINS=FILE:FILE");
   std::string command;
   try {
@@ -159,8 +182,12 @@ int main(int argc, char** argv) {
     ood::app::add_fit(app);
     ood::app::add_margins(app);
     ood::app::add_doctor(app);
+    ood::app::add_launch(app);
     for (CLI::App* s : app.get_subcommands([](CLI::App*) { return true; }))
-      s->preparse_callback([&command, s](std::size_t) { command = s->get_name(); });
+      s->preparse_callback([&command, s](std::size_t) {
+        command = s->get_name();
+        check_ranks(command);
+      });
     app.parse(argc, argv);
     if (!std::cout.flush() || std::fflush(stdout) != 0)
       throw ood::DataError("standard output: cannot be written: " +
@@ -176,12 +203,16 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
     return fail(command, wrong_value(app, e.what()), 2);
+  } catch (const ood::app::ExitStatus& e) {
+    return e.status;
   } catch (const ood::UsageError& e) {
     return fail(command, e.what(), 2);
   } catch (const ood::DataError& e) {
     return fail(command, e.what(), 3);
   } catch (const ood::DivergedError& e) {
     return fail(command, e.what(), 4);
+  } catch (const ood::DistributedError& e) {
+    return fail(command, e.what(), 5);
   } catch (const ood::Interrupted& e) {
     return fail(command, e.what(), 130);
   } catch (const c10::Error& e) {
@@ -193,4 +224,15 @@ int main(int argc, char** argv) {
     return fail(command, e.what(), 1);
   }
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int status = run(argc, argv);
+  if (ood::ranks().alone()) return status;
+  // Gloo's threads may still wait for ranks that have ended.
+  std::cout.flush();
+  std::fflush(nullptr);
+  std::_Exit(status);
 }

@@ -4,7 +4,9 @@
 
 #include "apps/ood/commands.h"
 #include "ood/data/files.h"
+#include "ood/distributed/ranks.h"
 #include "ood/errors.h"
+#include "ood/registry/listener.h"
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
 #include "ood/train/held_run.h"
@@ -18,39 +20,84 @@ struct Train {
   std::map<std::string, double> parameters;  // of --objective.NAME
   std::string out, config, resume;
   bool overwrite = false;
+  std::int64_t rank_timeout = 60;
 
   void run(const CLI::App& command) {
+    const bool restarted = join_ranks();
     Start start = overwrite ? Start::kAnew : Start::kFresh;
     if (!resume.empty()) {
-      check_resume(command);
       out = resume;
-      options = read_config(resume + "/config.toml");
       start = Start::kResume;
+      read_run(command, restarted);
     } else {
       apply_config(command, config, options);
       for (const auto& [name, value] : parameters)
         options.parameters[options.objective][name] = value;
     }
     RunOptions(options).resolve();  // says what is wrong with it before any data is read
+    ranks().agree("the configuration", comparable(options));
     set_threads(options.threads);
-    make_run_folder(out);
+    on_first(ranks(), [&] { make_run_folder(out); });
     const Task task = make_task(task_options(options));
-    train_run(options, task, out, start);
+    ranks().agree("the data", task.fingerprint + ", tested on " + task.test_fingerprint);
+    if (!(restarted && finished_before(task, start))) train_run(options, task, out, start);
+    if (!ranks().first()) return;
     const auto results = read_results(out);
     write_file(out + "/report.html", report::html(results));
     std::cout << report::table(results) << "report: " << out << "/report.html\n";
   }
 
  private:
-  void check_resume(const CLI::App& command) const {
+  // Returns whether a launcher started the ranks again.
+  bool join_ranks() const {
+    const Environment e = environment();
+    if (e.size == 1) return e.restarts > 0;
+    if (rank_timeout < 1)
+      throw UsageError("--rank-timeout: expected at least 1 second, got " +
+                       std::to_string(rank_timeout));
+    set_ranks(connected(e, std::chrono::seconds(rank_timeout)));
+    if (!ranks().first()) set_listener(nullptr);
+    return ranks().any(e.restarts > 0);
+  }
+
+  // The run folder is the first rank's; others need not see it.
+  void read_run(const CLI::App& command, bool restarted) {
+    std::string text;
+    on_first(ranks(), [&] {
+      check_resume(command, restarted);
+      text = to_toml(read_config(resume + "/config.toml"));
+    });
+    options = parse_config(ranks().share(text), resume + "/config.toml");
+  }
+
+  // Whether the training that a launcher started again was over; else `start` and `options` become
+  // those of going on with what there is of it.
+  bool finished_before(const Task& task, Start& start) {
+    std::string state, text;
+    on_first(ranks(), [&] {
+      const HeldRun held = held_run(out, options, task);
+      if (held.state == HeldRun::kFinished) state = "finished";
+      if (held.state != HeldRun::kUnfinished) return;
+      state = "unfinished";
+      text = to_toml(read_config(out + "/config.toml"));
+    });
+    state = ranks().share(state);
+    if (state == "unfinished") {
+      start = Start::kResume;
+      options = parse_config(ranks().share(text), out + "/config.toml");
+    }
+    return state == "finished";
+  }
+
+  void check_resume(const CLI::App& command, bool restarted) const {
     for (const CLI::Option* o : command.get_options())
-      if (o->count() > 0 && o->get_name() != "--resume")
+      if (o->count() > 0 && o->get_name() != "--resume" && o->get_name() != "--rank-timeout")
         throw UsageError(o->get_name() +
                          ": expected no other flag beside --resume, which goes on exactly as the "
                          "run began");
     if (!std::filesystem::exists(resume + "/config.toml"))
       throw DataError(resume + ": expected a run folder with config.toml, found none");
-    if (std::filesystem::exists(resume + "/results.json"))
+    if (!restarted && std::filesystem::exists(resume + "/results.json"))
       throw UsageError(resume + ": is finished, there is nothing to resume");
   }
 };
@@ -68,6 +115,11 @@ void add_train(CLI::App& app) {
   command->add_option("--resume", state->resume, "go on with an interrupted run, exactly")
       ->type_name("RUN");
   command->add_flag("--overwrite", state->overwrite, "drop the training that the folder holds");
+  command
+      ->add_option("--rank-timeout", state->rank_timeout,
+                   "of several processes: seconds until one that does not answer ends the others")
+      ->type_name("N")
+      ->capture_default_str();
   add_run_options(*command, state->options);
   std::map<std::string, std::string> users;  // the objectives with a parameter, and its range
   for (const ObjectiveEntry* e : objectives())
@@ -84,7 +136,8 @@ void add_train(CLI::App& app) {
   command->footer(
       "Example:\n  ood train --objective outlier_exposure --objective.alpha 0.5 \\\n"
       "    --data fashion-mnist --known 0,1,2,3,4,8 --outliers 5,6 --unknown 7,9 --out runs/oe\n"
-      "  ood train --resume runs/oe");
+      "  ood train --resume runs/oe\n"
+      "  ood launch -n 2 train --out runs/two        two processes; see docs/distributed.md");
   command->callback([state, command] { state->run(*command); });
 }
 

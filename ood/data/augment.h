@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace ood {
 
@@ -18,8 +19,8 @@ struct Augmentation {
 /// "flip,crop" or ""; UsageError names what is known.
 Augmentation parse_augmentation(const std::string& text);
 
-/// Augments pictures [N, C, H, W]; the numbers of picture i are those of (seed, first + i).
+/// Augments pictures [N, C, H, W]; the numbers of picture i are those of (seed, samples[i]).
 at::Tensor augmented(const at::Tensor& pictures, const Augmentation& how, std::uint64_t seed,
-                     std::uint64_t first);
+                     const std::vector<std::uint64_t>& samples);
 
 }  // namespace ood

@@ -1,3 +1,4 @@
+#include "ood/models/batch_norm.h"
 #include "ood/models/networks.h"
 
 namespace ood {
@@ -14,7 +15,7 @@ class Mlp : public Classifier {
     first_ =
         register_module("hidden1", linear(shape.channels * shape.height * shape.width, kHidden));
     norm_ = register_module(
-        "norm1", torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(kHidden).affine(shape.bias)));
+        "norm1", BatchNorm1d(torch::nn::BatchNorm1dOptions(kHidden).affine(shape.bias)));
     second_ = register_module("hidden2", linear(kHidden, kFeatures));
     make_head(kFeatures, shape);
   }
@@ -26,7 +27,7 @@ class Mlp : public Classifier {
   }
 
   torch::nn::Linear first_{nullptr}, second_{nullptr};
-  torch::nn::BatchNorm1d norm_{nullptr};
+  BatchNorm1d norm_{nullptr};
 };
 
 }  // namespace

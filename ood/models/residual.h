@@ -1,12 +1,13 @@
 #pragma once
 
+#include "ood/models/batch_norm.h"
 #include "ood/models/classifier.h"
 
 /// What the residual networks share.
 namespace ood::residual {
 
-inline torch::nn::BatchNorm2d norm(std::int64_t channels, bool affine) {
-  return torch::nn::BatchNorm2d(torch::nn::BatchNorm2dOptions(channels).affine(affine));
+inline BatchNorm2d norm(std::int64_t channels, bool affine) {
+  return BatchNorm2d(torch::nn::BatchNorm2dOptions(channels).affine(affine));
 }
 
 /// A convolution without bias, initialised after He et al. 2015, its weights channels-last.

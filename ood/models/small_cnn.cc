@@ -1,4 +1,5 @@
 #include "ood/errors.h"
+#include "ood/models/batch_norm.h"
 #include "ood/models/networks.h"
 
 namespace ood {
@@ -17,7 +18,7 @@ class SmallCnn : public Classifier {
       convs_.push_back(register_module("conv" + name, torch::nn::Conv2d(options)));
       norms_.push_back(register_module(
           "norm" + name,
-          torch::nn::BatchNorm2d(torch::nn::BatchNorm2dOptions(out).affine(shape.bias))));
+          BatchNorm2d(torch::nn::BatchNorm2dOptions(out).affine(shape.bias))));
     };
     const auto linear = [&](std::int64_t in, std::int64_t out) {
       return torch::nn::LinearOptions(in, out).bias(shape.bias);
@@ -48,7 +49,7 @@ class SmallCnn : public Classifier {
   }
 
   std::vector<torch::nn::Conv2d> convs_;
-  std::vector<torch::nn::BatchNorm2d> norms_;
+  std::vector<BatchNorm2d> norms_;
   torch::nn::Linear hidden_{nullptr};
 };
 

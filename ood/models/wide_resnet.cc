@@ -27,7 +27,7 @@ class PreactBlock : public torch::nn::Module {
   }
 
  private:
-  torch::nn::BatchNorm2d norm1_{nullptr}, norm2_{nullptr};
+  BatchNorm2d norm1_{nullptr}, norm2_{nullptr};
   torch::nn::Conv2d conv1_{nullptr}, conv2_{nullptr}, shortcut_{nullptr};
 };
 
@@ -57,7 +57,7 @@ class WideResNet : public Classifier {
 
   torch::nn::Conv2d conv_{nullptr};
   std::vector<std::shared_ptr<PreactBlock>> blocks_;
-  torch::nn::BatchNorm2d norm_{nullptr};
+  BatchNorm2d norm_{nullptr};
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <numeric>
+#include <sstream>
 
 namespace ood {
 namespace {
@@ -44,6 +45,16 @@ std::string short_number(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.3g", value);
   return text;
+}
+
+std::pair<std::string, std::string> first_difference(const std::string& a, const std::string& b) {
+  std::istringstream of_a(a), of_b(b);
+  for (std::string x, y;;) {
+    const bool more_a = static_cast<bool>(std::getline(of_a, x)),
+               more_b = static_cast<bool>(std::getline(of_b, y));
+    if (!more_a && !more_b) return {"nothing", "nothing"};
+    if (x != y || more_a != more_b) return {more_a ? x : "nothing", more_b ? y : "nothing"};
+  }
 }
 
 }  // namespace ood

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace ood {
@@ -14,5 +15,8 @@ std::string lower(std::string text);
 
 /// With three digits, for messages.
 std::string short_number(double value);
+
+/// The first line in which two texts differ, of each; "nothing" where it has ended.
+std::pair<std::string, std::string> first_difference(const std::string& a, const std::string& b);
 
 }  // namespace ood

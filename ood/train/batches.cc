@@ -23,7 +23,7 @@ std::int64_t Batches::position(Stream& s, std::int64_t epoch, std::int64_t i) {
   return s.order[static_cast<std::size_t>(i)];
 }
 
-Batches::Batch Batches::at_step(std::int64_t step) {
+Batches::Batch Batches::at_step(std::int64_t step, const std::vector<std::int64_t>& rows) {
   std::vector<std::int64_t> id, outlier;
   const std::int64_t first = step % steps_per_epoch_ * batch_size_;
   for (std::int64_t i = 0; i < batch_size_; ++i)
@@ -33,16 +33,22 @@ Batches::Batch Batches::at_step(std::int64_t step) {
     const std::int64_t at = step * outliers_ + i;
     outlier.push_back(position(outlier_stream_, at / n, at % n));
   }
-  Samples batch = task_.train.select(id);
-  if (outliers_ > 0) {
-    const Samples more = task_.train_outliers.select(outlier);
-    batch.inputs = torch::cat({batch.inputs, more.inputs});
-    batch.labels = torch::cat({batch.labels, more.labels});
+  std::vector<std::int64_t> own_id, own_outlier;
+  std::vector<std::uint64_t> samples;
+  for (const auto row : rows) {
+    if (row < batch_size_)
+      own_id.push_back(id[static_cast<std::size_t>(row)]);
+    else
+      own_outlier.push_back(outlier[static_cast<std::size_t>(row - batch_size_)]);
+    samples.push_back(static_cast<std::uint64_t>(step * (batch_size_ + outliers_) + row));
   }
-  if (augmentation_.any())
-    batch.inputs = augmented(batch.inputs, augmentation_, seed_,
-                             static_cast<std::uint64_t>(step * (batch_size_ + outliers_)));
-  return {normalised(task_, batch.inputs), batch.labels};
+  at::Tensor inputs = task_.train.select(own_id).inputs;
+  if (!own_outlier.empty())
+    inputs = torch::cat({inputs, task_.train_outliers.select(own_outlier).inputs});
+  if (augmentation_.any()) inputs = augmented(inputs, augmentation_, seed_, samples);
+  const auto labels = task_.train.labels.index_select(0, torch::tensor(id, torch::kLong));
+  return {normalised(task_, inputs),
+          torch::cat({labels, torch::full({outliers_}, -1, torch::kLong)})};
 }
 
 }  // namespace ood

@@ -7,7 +7,7 @@
 namespace ood {
 
 /// The batches of a training: ID samples in a new order each epoch, and outliers from an endless
-/// stream of orders of their own. A function of seed and step.
+/// stream of orders of their own. A function of seed and step, whoever makes which rows of it.
 class Batches {
  public:
   /// outliers_per_step may be 0.
@@ -16,12 +16,14 @@ class Batches {
 
   std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
 
-  /// Network inputs and targets of a step counted from the start of the training: first the ID
-  /// samples, then the outliers (target -1).
+  std::int64_t id_per_step() const { return batch_size_; }
+
+  /// Of a step counted from the start of the training: first the ID samples, then the outliers
+  /// (target -1). Network inputs of the rows that are asked for, ascending; all targets.
   struct Batch {
     at::Tensor inputs, target;
   };
-  Batch at_step(std::int64_t step);
+  Batch at_step(std::int64_t step, const std::vector<std::int64_t>& rows);
 
  private:
   struct Stream {

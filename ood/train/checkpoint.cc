@@ -20,6 +20,8 @@ constexpr const char* kStart = "step-";
 constexpr const char* kOptimizer = "optimizer.";
 constexpr std::size_t kNewest = 2;
 
+}  // namespace
+
 json to_json(const Position& p) {
   return {{"step", p.step},
           {"seconds", p.seconds},
@@ -42,8 +44,6 @@ Position position_of(const json& j) {
   p.epochs_without_gain = whole("epochs_without_gain");
   return p;
 }
-
-}  // namespace
 
 fs::path Checkpoints::path(std::int64_t step) const {
   char name[48];

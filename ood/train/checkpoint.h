@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 
 #include "ood/train/model_file.h"
@@ -19,6 +20,10 @@ struct Position {
   std::int64_t best_step = 0;
   std::int64_t epochs_without_gain = 0;
 };
+
+nlohmann::ordered_json to_json(const Position& position);
+/// An exception of json, or DataError, where it is damaged.
+Position position_of(const nlohmann::ordered_json& json);
 
 /// The checkpoints of a run folder, checkpoints/step-N.safetensors: written under a temporary name,
 /// made durable and renamed. The last two and the best one are kept.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ood/data/random.h"
+#include "ood/distributed/ranks.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
 #include "ood/metrics/open_set.h"
@@ -147,21 +148,68 @@ TestScores load_test_scores(const std::filesystem::path& folder, const std::stri
   return s;
 }
 
-NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
-                          const std::vector<double>& deviation, const at::Tensor& all) {
+namespace {
+
+// What the network says of inputs, part by part; the ranks take turns.
+void in_parts(Classifier& network, const std::vector<double>& mean,
+              const std::vector<double>& deviation, const at::Tensor& all, const Ranks& ranks,
+              const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit) {
   const torch::NoGradGuard no_grad;
   // Threads may share a network that is in evaluation mode.
   const bool was_training = network.is_training();
   if (was_training) network.eval();
-  std::vector<at::Tensor> logits, features;
-  for (std::int64_t i = 0; i < std::max<std::int64_t>(all.size(0), 1); i += kBatch) {
-    const auto inputs = all.slice(0, i, std::min(i + kBatch, all.size(0)));
-    const auto out = network.forward(normalised(inputs, mean, deviation));
-    logits.push_back(out.logits.to(torch::kFloat));
-    features.push_back(out.features.to(torch::kFloat));
+  const auto type = network.parameters().front().scalar_type();
+  const auto part = [&](std::int64_t begin) {
+    const auto inputs = all.slice(0, begin, std::min(begin + kBatch, all.size(0)));
+    return network.forward(normalised(inputs, mean, deviation).to(type));
+  };
+  // Parts are the same for any number of ranks, so that their numbers are, too.
+  const std::int64_t count = std::max<std::int64_t>((all.size(0) + kBatch - 1) / kBatch, 1);
+  for (std::int64_t i = 0; i < count; i += ranks.size()) {
+    // A rank without a part of its own does another's, for the shape.
+    const auto own = part(std::min(i + ranks.rank(), count - 1) * kBatch);
+    if (ranks.alone()) {
+      visit(own, i * kBatch);
+      continue;
+    }
+    const auto classes = own.logits.size(1), features = own.features.size(1);
+    auto sent = torch::zeros({kBatch, classes + features}, own.logits.options());
+    sent.narrow(0, 0, own.logits.size(0)).copy_(torch::cat({own.logits, own.features}, 1));
+    const auto received = ranks.gather(sent);
+    for (std::int64_t r = 0; r < ranks.size() && i + r < count; ++r) {
+      const std::int64_t begin = (i + r) * kBatch;
+      const auto rows = received[r].slice(0, 0, std::min(kBatch, all.size(0) - begin));
+      visit({rows.narrow(1, 0, classes), rows.narrow(1, classes, features)}, begin);
+    }
   }
   if (was_training) network.train();
+}
+
+NetworkOutput joined(Classifier& network, const std::vector<double>& mean,
+                     const std::vector<double>& deviation, const at::Tensor& all,
+                     const Ranks& ranks) {
+  std::vector<at::Tensor> logits, features;
+  in_parts(network, mean, deviation, all, ranks, [&](const NetworkOutput& out, std::int64_t) {
+    logits.push_back(out.logits);
+    features.push_back(out.features);
+  });
   return {torch::cat(logits), torch::cat(features)};
+}
+
+}  // namespace
+
+NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
+                          const std::vector<double>& deviation, const at::Tensor& inputs) {
+  return joined(network, mean, deviation, inputs, one_process());
+}
+
+NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples) {
+  return joined(network, task.mean, task.deviation, samples.inputs, ranks());
+}
+
+void run_in_parts(Classifier& network, const Task& task, const Samples& samples,
+                  const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit) {
+  in_parts(network, task.mean, task.deviation, samples.inputs, ranks(), visit);
 }
 
 double accuracy(const at::Tensor& evidence, const at::Tensor& labels) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -15,9 +16,12 @@ namespace ood {
 /// What a network says of all inputs, in evaluation mode and without gradients.
 NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
                           const std::vector<double>& deviation, const at::Tensor& inputs);
-inline NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples) {
-  return run_network(network, task.mean, task.deviation, samples.inputs);
-}
+/// The same of a task's samples; ranks() share the work, and each gets all.
+NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples);
+
+/// The same in parts, of the rows from `begin` on, in order.
+void run_in_parts(Classifier& network, const Task& task, const Samples& samples,
+                  const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit);
 
 /// Scores as numbers; DivergedError where there is a NaN among them.
 std::vector<double> score_numbers(const at::Tensor& scores, const std::string& what);

@@ -1,16 +1,14 @@
 #include "ood/train/held_run.h"
 
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "ood/data/files.h"
 #include "ood/errors.h"
+#include "ood/registry/text.h"
 #include "ood/train/checkpoint.h"
 #include "ood/train/recipe.h"
 
 namespace ood {
-namespace {
-
 namespace fs = std::filesystem;
 
 // Where the data is and how its classes were named says nothing once its content is the same.
@@ -20,20 +18,6 @@ std::string comparable(RunOptions o) {
   o.threads = 0;
   return to_toml(o);
 }
-
-// The first lines that differ.
-std::string difference(const std::string& there, const std::string& asked) {
-  std::istringstream a(there), b(asked);
-  for (std::string x, y;;) {
-    const bool more_a = static_cast<bool>(std::getline(a, x)),
-               more_b = static_cast<bool>(std::getline(b, y));
-    if (!more_a && !more_b) return "";
-    if (x != y || more_a != more_b)
-      return (more_a ? x : "nothing") + ", asked for " + (more_b ? y : "nothing");
-  }
-}
-
-}  // namespace
 
 HeldRun held_run(const fs::path& out, const RunOptions& options, const Task& task) {
   const bool finished = fs::exists(out / "results.json");
@@ -45,8 +29,10 @@ HeldRun held_run(const fs::path& out, const RunOptions& options, const Task& tas
     return {HeldRun::kOther, e.what()};
   }
   const auto asked = completed(options, task, &there);
-  if (const auto text = difference(comparable(there), comparable(asked)); !text.empty())
-    return {HeldRun::kOther, text};
+  if (const auto a = comparable(there), b = comparable(asked); a != b) {
+    const auto [has, wants] = first_difference(a, b);
+    return {HeldRun::kOther, has + ", asked for " + wants};
+  }
   return {finished ? HeldRun::kFinished : HeldRun::kUnfinished};
 }
 

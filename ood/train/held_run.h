@@ -9,6 +9,9 @@
 
 namespace ood {
 
+/// What the options of two runs of one training have in common, as text.
+std::string comparable(RunOptions options);
+
 /// What a run folder holds of a training with these options on this task.
 struct HeldRun {
   enum State { kNothing, kUnfinished, kFinished, kOther } state = kNothing;

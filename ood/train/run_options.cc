@@ -90,7 +90,7 @@ void RunOptions::resolve() {
   check_range("patience", static_cast<double>(patience), 0, 1e6, "at least 0");
   check_range("checkpoint", static_cast<double>(checkpoint), 0, 1e12, "at least 0");
   check_word("optimizer", optimizer, {"sgd", "adamw"});
-  check_word("precision", precision, {"float32", "bf16"});
+  check_word("precision", precision, {"float32", "float64", "bf16"});
   parse_augmentation(augment);
   if (model != "auto") check_network(model);
   if ((mixup > 0 || cutmix > 0) && !entry.classifies)
@@ -216,7 +216,10 @@ std::string run_id(const RunOptions& options) {
   o.ood_data.clear();
   o.limit_test = o.threads = 0;
   o.max_pixels = kMaxPixels;
-  const std::string text = to_toml(o);
+  std::string text = to_toml(o);
+  // Off, it is no part of the name: older runs keep theirs.
+  const std::string off = "sync-batchnorm = false\n";
+  if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
   return hexadecimal(fnv1a(text.data(), text.size()));
 }
 
@@ -237,7 +240,10 @@ void check_depth(const std::string& text, const std::string& file) {
 
 RunOptions read_config(const std::filesystem::path& path) {
   constexpr std::uint64_t kLargest = 1 << 20;
-  const std::string text = read_text(path, kLargest);
+  return parse_config(read_text(path, kLargest), path);
+}
+
+RunOptions parse_config(const std::string& text, const std::filesystem::path& path) {
   check_depth(text, path.string());
   toml::table table;
   try {

@@ -39,6 +39,7 @@ struct RunOptions {
   std::int64_t accumulate = 1;
   std::int64_t patience = 0;
   std::string precision = "float32";
+  bool sync_batchnorm = false;
   std::string augment;
   double mixup = 0, cutmix = 0;
   std::int64_t checkpoint = 0;
@@ -93,7 +94,8 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("clip", o.clip, "largest norm of the gradient; 0: any");
   v("accumulate", o.accumulate, "batches whose gradients are averaged for a step");
   v("patience", o.patience, "stop after N epochs without gain on validation data; 0: never");
-  v("precision", o.precision, "of the network: float32 or bf16");
+  v("precision", o.precision, "of the network in training: float32, float64 or bf16");
+  v("sync-batchnorm", o.sync_batchnorm, "batch normalisation over the rows of all processes");
   v("augment", o.augment, "of training pictures: flip,crop");
   v("mixup", o.mixup, "mix ID samples, lambda ~ Beta(X, X); 0: off");
   v("cutmix", o.cutmix, "exchange rectangles of ID pictures, area ~ Beta(X, X); 0: off");
@@ -114,5 +116,6 @@ std::string run_id(const RunOptions& options);
 /// UsageError where a key or the type of a value is wrong.
 std::string to_toml(const RunOptions& options);
 RunOptions read_config(const std::filesystem::path& path);
+RunOptions parse_config(const std::string& text, const std::filesystem::path& path);
 
 }  // namespace ood

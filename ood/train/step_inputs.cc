@@ -1,5 +1,7 @@
 #include "ood/train/step_inputs.h"
 
+#include <numeric>
+
 #include "ood/augment/mixing.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
@@ -18,20 +20,30 @@ NamedLosses between(const NamedLosses& a, const NamedLosses& b, double lambda) {
 
 }  // namespace
 
-StepInputs::StepInputs(const RunOptions& options, const Task& task, std::int64_t outliers_per_step)
+StepInputs::StepInputs(const RunOptions& options, const Task& task, std::int64_t outliers_per_step,
+                       const Ranks& ranks)
     : options_(options),
       outliers_(outliers_per_step),
       augmentation_(parse_augmentation(options.augment)),
       batches_(task, options.batch_size, outliers_per_step,
-               static_cast<std::uint64_t>(options.seed), augmentation_) {
+               static_cast<std::uint64_t>(options.seed), augmentation_),
+      split_(batches_.id_per_step(), outliers_per_step, ranks),
+      all_rows_(static_cast<std::size_t>(batches_.id_per_step() + outliers_per_step)) {
   if (augmentation_.any() && task.embeddings)
     throw UsageError("`augment`: expected pictures, got embeddings");
+  if (batches_.id_per_step() < ranks.size())
+    throw UsageError("`batch-size`: expected at least a sample for each of " +
+                     std::to_string(ranks.size()) + " ranks, got " +
+                     std::to_string(batches_.id_per_step()));
+  std::iota(all_rows_.begin(), all_rows_.end(), std::int64_t{0});
 }
 
 StepInputs::Step StepInputs::at_step(std::int64_t step) {
-  const auto batch = batches_.at_step(step);
-  Step s{batch.inputs, batch.target, outliers_, std::nullopt, 1};
-  if (options_.mixup <= 0 && options_.cutmix <= 0) return s;
+  const bool mixes = options_.mixup > 0 || options_.cutmix > 0;
+  // Partners may be rows of other ranks.
+  const auto batch = batches_.at_step(step, mixes ? all_rows_ : split_.own());
+  Step s{batch.inputs, batch.target, std::nullopt, 1};
+  if (!mixes) return s;
   // ID samples are mixed among themselves; outliers stay outliers.
   RandomStream random(
       static_cast<std::uint64_t>(options_.seed),
@@ -40,11 +52,19 @@ StepInputs::Step StepInputs::at_step(std::int64_t step) {
   const auto x = s.inputs.slice(0, 0, id), y = s.target.slice(0, 0, id);
   const Mixed mixed = options_.mixup > 0 ? mixup_data(x, y, options_.mixup, random)
                                          : cutmix(x, y, options_.cutmix, 1, random);
-  s.inputs =
-      torch::cat({mixed.inputs, s.inputs.slice(0, id)}).contiguous(at::MemoryFormat::ChannelsLast);
+  s.inputs = torch::cat({mixed.inputs, s.inputs.slice(0, id)});
+  if (split_.own().size() < all_rows_.size())
+    s.inputs = s.inputs.index_select(0, torch::tensor(split_.own(), torch::kLong));
+  s.inputs = s.inputs.contiguous(at::MemoryFormat::ChannelsLast);
   s.other_target = torch::cat({mixed.target_b, s.target.slice(0, id)});
   s.lambda = mixed.lambda;
   return s;
+}
+
+NetworkOutput StepInputs::gathered(const NetworkOutput& own) const {
+  const auto classes = own.logits.size(1);
+  const auto all = split_.gathered(torch::cat({own.logits, own.features}, 1));
+  return {all.narrow(1, 0, classes), all.narrow(1, classes, own.features.size(1))};
 }
 
 NamedLosses StepInputs::losses(Objective& objective, const NetworkOutput& output,

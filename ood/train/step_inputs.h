@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "ood/data/augment.h"
+#include "ood/distributed/row_split.h"
 #include "ood/train/batches.h"
 #include "ood/train/objective.h"
 #include "ood/train/run_options.h"
@@ -10,18 +11,21 @@
 namespace ood {
 
 /// The inputs of a step as the network takes them: drawn, augmented, mixed. A function of seed and
-/// step.
+/// step; each rank has its rows of them, and all targets.
 class StepInputs {
  public:
-  StepInputs(const RunOptions& options, const Task& task, std::int64_t outliers_per_step);
+  StepInputs(const RunOptions& options, const Task& task, std::int64_t outliers_per_step,
+             const Ranks& ranks = one_process());
 
   struct Step {
     at::Tensor inputs, target;
-    std::int64_t outliers;
     std::optional<at::Tensor> other_target;  ///< of mixed samples
     double lambda = 1;                       ///< share of the first target
   };
   Step at_step(std::int64_t step);
+
+  /// The rows of all ranks from those of this one, in the order of the targets.
+  NetworkOutput gathered(const NetworkOutput& own) const;
 
   std::int64_t steps_per_epoch() const { return batches_.steps_per_epoch(); }
 
@@ -33,6 +37,8 @@ class StepInputs {
   std::int64_t outliers_;
   Augmentation augmentation_;
   Batches batches_;
+  RowSplit split_;
+  std::vector<std::int64_t> all_rows_;
 };
 
 }  // namespace ood

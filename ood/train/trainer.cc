@@ -8,7 +8,9 @@
 
 #include "ood/data/files.h"
 #include "ood/data/random.h"
+#include "ood/distributed/gradient_average.h"
 #include "ood/errors.h"
+#include "ood/models/batch_norm.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/text.h"
 #include "ood/torch.h"
@@ -20,6 +22,7 @@
 #include "ood/train/recipe.h"
 #include "ood/train/schedule.h"
 #include "ood/train/setup_warnings.h"
+#include "ood/train/shared_state.h"
 #include "ood/train/step_inputs.h"
 #include "ood/train/threshold_rule.h"
 #include "ood/version.h"
@@ -85,11 +88,13 @@ class Training {
         task_(task),
         out_(out),
         description_(describe(options, task)),
-        model_(initial_model(description_, start == Start::kResume ? "" : options.init)),
-        inputs_(o_, task, outliers_per_step(options, task)),
+        model_(start_model(start == Start::kResume ? "" : options.init)),
+        ranks_(ranks()),
+        inputs_(o_, task, outliers_per_step(options, task), ranks_),
         id_(run_id(options)),
         checkpoints_(out, id_),
         optimizer_(o_, trainable(model_)),
+        gradients_(ranks_, trainable(model_)),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
         selection_(selection_of(options, task)),
@@ -97,17 +102,19 @@ class Training {
     if (total_ == 0)
       throw UsageError("`accumulate`: expected at most the " + std::to_string(micro_steps_) +
                        " batches of the training, got " + std::to_string(o_.accumulate));
-    if (start == Start::kResume) {
+    if (start == Start::kResume && ranks_.first()) {
       if (const auto position = checkpoints_.restore_newest(model_, optimizer_, total_)) {
         at_ = *position;
       } else {  // what was tried may have left parts
-        fill_model(model_, tensors_of(initial_model(description_, options.init)), out_);
+        fill_model(model_, tensors_of(start_model(options.init)), out_);
         optimizer_.restore({});
       }
       listener().tell("resuming at step " + std::to_string(at_.step) + " of " +
                       std::to_string(total_));
     }
-    log_ = std::make_unique<MetricsLog>(out, at_.step);
+    at_ = share_state(ranks_, at_, model_, optimizer_);
+    if (o_.sync_batchnorm) spread_batch_norms(*model_.network, ranks_);
+    if (ranks_.first()) log_ = std::make_unique<MetricsLog>(out, at_.step);
     warn(setup_warnings(get_objective(o_.objective), *model_.network, *model_.objective,
                         trainable(model_)));
     model_.objective->set_epoch(epochs_done());
@@ -120,11 +127,13 @@ class Training {
     model_.objective->train();
     bool stop = false;
     while (at_.step < total_ && !stop) {
-      one_step();
+      const bool asked = one_step(interrupt.interrupted());
+      // All ranks stop at the same step.
+      const bool interrupted = ranks_.alone() ? interrupt.interrupted() : asked;
       const bool epoch_ends = epoch_of(at_.step) > epoch_of(at_.step - 1);
       if (epoch_ends) stop = end_epoch();
       const bool due = o_.checkpoint > 0 ? at_.step % o_.checkpoint == 0 : epoch_ends;
-      if (interrupt.interrupted()) {
+      if (interrupted) {
         save();
         throw Interrupted("interrupted at step " + std::to_string(at_.step) + " of " +
                           std::to_string(total_) + "; go on with: ood train --resume " +
@@ -135,7 +144,7 @@ class Training {
       if ((due && at_.step < total_) || best) save();
     }
     json result = finish();
-    if (interrupt.interrupted())
+    if (ranks_.any(interrupt.interrupted()))
       throw Interrupted("interrupted; the training itself is finished, its results are in " +
                         out_.string());
     return result;
@@ -159,16 +168,27 @@ class Training {
   // All ID training data through the network as it is, for objectives with centers.
   TrainingPass pass() const {
     return [this](const auto& visit) {
-      const torch::NoGradGuard no_grad;
-      auto& network = *model_.network;
-      network.eval();
-      for (std::int64_t i = 0; i < task_.train.size(); i += 500) {
-        const std::int64_t end = std::min<std::int64_t>(i + 500, task_.train.size());
-        visit(network.forward(normalised(task_, task_.train.inputs.slice(0, i, end))),
-              task_.train.labels.slice(0, i, end));
-      }
-      network.train();
+      run_in_parts(*model_.network, task_, task_.train,
+                   [&](const NetworkOutput& output, std::int64_t begin) {
+                     visit(output, task_.train.labels.slice(0, begin, begin + output.logits.size(0)));
+                   });
     };
+  }
+
+  Model start_model(const std::string& init) const {
+    Model model = initial_model(description_, init);
+    if (o_.precision == "float64") convert(model, torch::kDouble);
+    return model;
+  }
+
+  static void convert(const Model& model, torch::Dtype type) {
+    // Module::to() would convert counters, too.
+    const auto each = [&](at::Tensor t) {
+      if (t.is_floating_point()) t.set_data(t.to(type));
+    };
+    for (const auto& p : model.network->parameters()) each(p);
+    for (const auto& b : model.network->buffers()) each(b);
+    model.objective->to(type);
   }
 
   static void warn(const std::vector<std::string>& lines) {
@@ -178,13 +198,16 @@ class Training {
   NetworkOutput forward(const at::Tensor& x) const {
     // ID samples and outliers in one forward: batch normalisation must see the mixture.
     const Precision precision(o_.precision == "bf16");
-    auto out = model_.network->forward(x);
-    out.logits = out.logits.to(torch::kFloat);
-    out.features = out.features.to(torch::kFloat);
-    return out;
+    const auto type = o_.precision == "float64" ? torch::kDouble : torch::kFloat;
+    auto out = model_.network->forward(x.to(type));
+    out.logits = out.logits.to(type);
+    out.features = out.features.to(type);
+    // Every rank computes the loss of the whole batch.
+    return ranks_.alone() ? out : inputs_.gathered(out);
   }
 
-  void one_step() {
+  // `wish`: to stop. Returns whether any rank has one.
+  bool one_step(bool wish) {
     // Whatever draws from torch's own stream draws the same after a resume.
     torch::manual_seed(
         random_bits(seed(), Purpose::kWeights, 1, static_cast<std::uint64_t>(at_.step)));
@@ -213,19 +236,21 @@ class Training {
         terms[t].second += losses.terms[t].second.item<double>() * share;
       }
       if (!std::isfinite(loss)) break;
+      if (i + 1 == o_.accumulate) gradients_.begin(wish);
       (o_.accumulate > 1 ? losses.total * share : losses.total).backward();
     }
     json line = {{"step", at_.step + 1}, {"epoch", epoch_of(at_.step) + 1}, {"loss", nullptr}};
     if (std::isfinite(loss)) line["loss"] = loss;
     for (const auto& [name, value] : terms) line[name] = value;
     line["lr"] = lr;
-    log_->write(line);
+    write(line);
     if (!std::isfinite(loss))
       throw DivergedError(o_.objective + ": the loss is " +
                           (std::isnan(loss) ? "NaN" : "infinite") + " at step " +
                           std::to_string(at_.step + 1) + " of " + std::to_string(total_) +
                           "; expected a number; try a smaller `lr` (now " + std::to_string(o_.lr) +
                           "). The run so far is in " + out_.string());
+    const bool asked = gradients_.finish();
     if (o_.clip > 0) torch::nn::utils::clip_grad_norm_(trainable(model_), o_.clip);
     optimizer_.step(lr);
     ++at_.step;
@@ -235,6 +260,11 @@ class Training {
     char note[48];
     std::snprintf(note, sizeof note, "loss %.3f", loss);
     listener().progress(o_.objective, at_.step, total_, note);
+    return asked;
+  }
+
+  void write(const json& line) {
+    if (log_) log_->write(line);
   }
 
   // Returns whether the training should stop early.
@@ -243,6 +273,7 @@ class Training {
                 {"train_loss", at_.epoch_loss / static_cast<double>(at_.epoch_steps)}};
     at_.epoch_loss = 0;
     at_.epoch_steps = 0;
+    settle_buffers(ranks_, model_);
     model_.objective->at_event(Event::kEpoch, pass());
     bool stop = false;
     if (task_.validation.size() > 0) {
@@ -261,30 +292,41 @@ class Training {
       }
     }
     end["seconds"] = elapsed();
-    log_->write(end);
+    write(end);
     return stop;
   }
 
   void save() {
-    log_->make_durable();
+    settle_buffers(ranks_, model_);
     Position p = at_;
     p.seconds = elapsed();
-    checkpoints_.save(p, model_, optimizer_);
+    on_first(ranks_, [&] {
+      log_->make_durable();
+      checkpoints_.save(p, model_, optimizer_);
+    });
   }
 
   json finish() {
     const std::int64_t steps = at_.step;
     const bool best = o_.patience > 0 && at_.best_step > 0;
-    if (best) checkpoints_.restore_weights(at_.best_step, model_);
+    if (best) {
+      on_first(ranks_, [&] { checkpoints_.restore_weights(at_.best_step, model_); });
+      share_model(ranks_, model_);
+    }
+    settle_buffers(ranks_, model_);
     model_.objective->at_event(Event::kFinish, pass());
     model_.objective->eval();
+    convert(model_, torch::kFloat);
     const double seconds = elapsed();
     const auto scores =
         FittedScores::fit(*model_.network, *model_.objective, task_, seed(), o_.bank);
     const HeldOut held_out =
         test_held_out(*model_.network, *model_.objective, task_, scores, seed());
-    save_scores(out_, scores, id_);
-    save_trained(out_ / "model.safetensors", {description_, model_, scores, held_out.scores, id_});
+    on_first(ranks_, [&] {
+      save_scores(out_, scores, id_);
+      save_trained(out_ / "model.safetensors",
+                   {description_, model_, scores, held_out.scores, id_});
+    });
     json result;
     result["objective"] = o_.objective;
     result["parameters"] = o_.parameters.at(o_.objective);
@@ -294,15 +336,17 @@ class Training {
     TestScores test_scores;
     result.update(evaluate(*model_.network, *model_.objective, task_, scores, held_out,
                            threshold_rule(out_, held_out.scores.size()), seed(), &test_scores));
-    save_test_scores(out_, test_scores, id_);
     result["failure_signs"] = failure_signs(*model_.network, *model_.objective, task_, scores);
     for (const std::string sign : result["failure_signs"])
       listener().warn(o_.objective + " did not learn: " + sign);
-    result["training"] = training_curves(read_metrics(out_));
-    json file = results_header(o_, task_);
-    file["objectives"] = {result};
-    write_file(out_ / "results.json", file.dump(1) + "\n");
-    checkpoints_.remove_all();
+    on_first(ranks_, [&] {
+      save_test_scores(out_, test_scores, id_);
+      result["training"] = training_curves(read_metrics(out_));
+      json file = results_header(o_, task_);
+      file["objectives"] = {result};
+      write_file(out_ / "results.json", file.dump(1) + "\n");
+      checkpoints_.remove_all();
+    });
     return result;
   }
 
@@ -311,14 +355,16 @@ class Training {
   fs::path out_;
   ModelDescription description_;
   Model model_;
+  const Ranks& ranks_;
   StepInputs inputs_;
   std::string id_;
   Checkpoints checkpoints_;
   Optimizer optimizer_;
+  GradientAverage gradients_;
   std::int64_t micro_steps_, total_;
   Position at_;
   Samples selection_;  // the held-out data that an epoch is judged by
-  std::unique_ptr<MetricsLog> log_;
+  std::unique_ptr<MetricsLog> log_;  // of the first rank
   std::chrono::steady_clock::time_point started_;
 };
 
@@ -372,24 +418,43 @@ void check_data(const fs::path& folder, const RunOptions& options, const Task& t
                     what + " with");
 }
 
-}  // namespace
-
-json train_run(const RunOptions& given, const Task& task, const fs::path& out, Start start) {
-  make_run_folder(out);
-  const RunLock lock(out);
-  if (start == Start::kFresh && !fs::exists(out / "results.json") && Checkpoints(out).any())
+// UsageError where the folder holds a training, finished or not.
+void check_free(const fs::path& out) {
+  if (!fs::exists(out / "results.json") && Checkpoints(out).any())
     throw UsageError(out.string() + ": holds an unfinished training; go on with `resume` " +
                      out.string() + ", or drop it with `overwrite`");
-  if (start == Start::kFresh && holds_results(out))
+  if (holds_results(out))
     throw UsageError(out.string() +
                      ": holds a finished training; choose another folder with `out`, or drop it "
                      "with `overwrite`");
+}
+
+}  // namespace
+
+json train_run(const RunOptions& given, const Task& task, const fs::path& out, Start start) {
+  std::optional<RunLock> lock;
+  on_first(ranks(), [&] {
+    make_run_folder(out);
+    lock.emplace(out);
+    if (start == Start::kFresh) check_free(out);
+  });
   if (start == Start::kResume) check_data(out, given, task, "the training was begun");
-  const RunOptions options = completed(given, task);
+  RunOptions options = completed(given, task);
+  // What was measured has the same value on all ranks.
+  if (!ranks().alone()) {
+    const auto paths = options;
+    options = parse_config(ranks().share(to_toml(options)), "rank 0");
+    options.data = paths.data;
+    options.init = paths.init;
+    options.ood_data = paths.ood_data;
+    options.resolve();
+  }
   if (start != Start::kResume) {
-    // Nothing of a training before may be taken for this one's.
-    remove_training(out);
-    write_file(out / "config.toml", to_toml(options));
+    on_first(ranks(), [&] {
+      // Nothing of a training before may be taken for this one's.
+      remove_training(out);
+      write_file(out / "config.toml", to_toml(options));
+    });
     warn_of_imbalance(task);
   }
   if (task.validation.size() == 0)

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <numeric>
 #include <set>
 
 #include "ood/data/class_list.h"
@@ -123,10 +124,12 @@ TEST_F(TaskTest, EveryEpochSeesEverySampleOnceInANewOrder) {
   Batches batches(t, 16, 5, 3), again(t, 16, 5, 3);
   ASSERT_EQ(batches.steps_per_epoch(), 9);
   std::vector<std::set<std::string>> seen(2);
+  std::vector<std::int64_t> rows(21);
+  std::iota(rows.begin(), rows.end(), std::int64_t{0});
   at::Tensor first[2];
   for (int epoch = 0; epoch < 2; ++epoch)
     for (int s = 0; s < 9; ++s) {
-      const auto b = batches.at_step(epoch * 9 + s);
+      const auto b = batches.at_step(epoch * 9 + s, rows);
       EXPECT_EQ(b.inputs.size(0), 21);
       EXPECT_EQ(b.target.slice(0, 16).max().item<int>(), -1);
       EXPECT_GE(b.target.slice(0, 0, 16).min().item<int>(), 0);
@@ -134,7 +137,12 @@ TEST_F(TaskTest, EveryEpochSeesEverySampleOnceInANewOrder) {
     }
   EXPECT_FALSE(first[0].equal(first[1]));
   // A later step does not depend on the steps before it.
-  EXPECT_TRUE(again.at_step(13).inputs.equal(batches.at_step(13).inputs));
+  const auto whole = batches.at_step(13, rows);
+  EXPECT_TRUE(again.at_step(13, rows).inputs.equal(whole.inputs));
+  // Nor do rows depend on who makes the others; targets are everybody's.
+  const auto some = again.at_step(13, {3, 15, 16, 20});
+  EXPECT_TRUE(some.inputs.equal(whole.inputs.index_select(0, torch::tensor({3, 15, 16, 20}))));
+  EXPECT_TRUE(some.target.equal(whole.target));
 }
 
 TEST(Permutation, IsOneAndChangesWithItsArguments) {

@@ -18,6 +18,7 @@ FLOORS = [
     ("ood/scores", "one score = one file, what they are fitted to, neighbours, p-values and the joint score"),
     ("ood/metrics", "detection, open set, calibration, intervals, thresholds with a promise"),
     ("ood/augment", "mixup, CutMix, from one random stream"),
+    ("ood/distributed", "processes that train together: meeting, rows of a batch, gradients, batch normalisation"),
     ("ood/data", "readers of each format, open-set task"),
     ("ood/models", "networks with logits and features"),
     ("ood/train", "the loop, run folders, evaluation, detector"),

@@ -1,0 +1,244 @@
+// The one file that knows c10d's process groups; the build gives it Gloo's headers where they are.
+#include "ood/distributed/ranks.h"
+#include "ood/errors.h"
+
+#ifdef OOD_GLOO
+
+#include <c10/util/Logging.h>
+
+#include <random>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include "ood/distributed/pulse.h"
+#include "ood/version.h"
+
+C10_DECLARE_int(caffe2_log_level);
+
+namespace ood {
+namespace {
+
+using Milliseconds = std::chrono::milliseconds;
+using Store = c10::intrusive_ptr<c10d::Store>;
+
+constexpr Milliseconds kArrival(25000);
+
+std::string text(const std::vector<std::uint8_t>& bytes) { return {bytes.begin(), bytes.end()}; }
+std::vector<std::uint8_t> bytes(const std::string& text) { return {text.begin(), text.end()}; }
+
+std::string name(const Environment& e) { return e.address + ":" + std::to_string(e.port); }
+
+Store tcp_store(const Environment& e) {
+  c10d::TCPStoreOptions o;
+  o.port = e.port;
+  o.isServer = e.rank == 0 && !e.launcher_has_store;
+  o.numWorkers = static_cast<std::size_t>(e.size);
+  o.waitWorkers = false;
+  o.timeout = kArrival;
+  try {
+    return c10::make_intrusive<c10d::TCPStore>(e.address, o);
+  } catch (const std::exception& error) {
+    const std::string why = error.what();
+    if (o.isServer && why.find("EADDRINUSE") != std::string::npos)
+      throw DistributedError("MASTER_PORT: " + std::to_string(e.port) +
+                             " is in use by another program; expected a free port");
+    throw DistributedError(
+        o.isServer ? "MASTER_ADDR, MASTER_PORT: rank 0 cannot listen at " + name(e)
+                   : "MASTER_ADDR, MASTER_PORT: nobody answers at " + name(e) + " within " +
+                         std::to_string(kArrival.count() / 1000) + " s; expected rank 0 there");
+  }
+}
+
+// A name for this round of workers. torchrun's store outlives a restart, and its count of restarts
+// may differ from host to host, so keys of an earlier round must not be read: rank 0 answers only
+// to numbers that the others have just drawn.
+class Arrival {
+ public:
+  Arrival(const Environment& e, c10d::Store& store) : e_(e), store_(store) {
+    std::random_device random;
+    nonce_ = std::to_string((std::uint64_t{random()} << 32) | random());
+  }
+
+  std::string round() const { return e_.rank == 0 ? welcome() : arrive(); }
+
+ private:
+  // What a worker says of itself after its number.
+  std::string about() const {
+    return "WORLD_SIZE " + std::to_string(e_.size) + ", ood " + kVersion;
+  }
+
+  std::string arrive() const {
+    const std::string rank = std::to_string(e_.rank);
+    store_.set("ood/hello/" + rank, bytes(nonce_ + " " + about()));
+    std::string round;
+    try {
+      round = text(store_.get("ood/reply/" + nonce_));
+    } catch (const std::exception&) {
+      throw DistributedError("rank 0 does not answer at " + name(e_) + " within " +
+                             std::to_string(kArrival.count() / 1000) + " s");
+    }
+    if (round.starts_with("!")) throw UsageError(round.substr(1));
+    if (store_.add("ood/claim/" + round + "/" + rank, 1) > 1)
+      throw UsageError("RANK: " + rank + " is that of another process, too; expected one of each");
+    store_.set("ood/here/" + round + "/" + rank, bytes("1"));
+    return round;
+  }
+
+  std::string welcome() const {
+    const auto end = std::chrono::steady_clock::now() + kArrival;
+    std::vector<std::string> answered(static_cast<std::size_t>(e_.size));
+    for (;;) {
+      std::string missing;
+      for (int r = 1; r < e_.size; ++r) {
+        const std::string rank = std::to_string(r);
+        if (store_.check({"ood/here/" + nonce_ + "/" + rank})) continue;
+        missing += (missing.empty() ? "" : ", ") + rank;
+        if (!store_.check({"ood/hello/" + rank})) continue;
+        const auto hello = text(store_.get("ood/hello/" + rank));
+        if (hello != answered[static_cast<std::size_t>(r)]) answer(r, hello);
+        answered[static_cast<std::size_t>(r)] = hello;
+      }
+      if (missing.empty()) return nonce_;
+      if (std::chrono::steady_clock::now() > end)
+        throw DistributedError("WORLD_SIZE: " + std::to_string(e_.size) +
+                               " ranks are expected; within " +
+                               std::to_string(kArrival.count() / 1000) +
+                               " s there did not come: rank " + missing);
+      std::this_thread::sleep_for(Milliseconds(5));
+    }
+  }
+
+  void answer(int rank, const std::string& hello) const {
+    const auto space = hello.find(' ');
+    const std::string reply = "ood/reply/" + hello.substr(0, space),
+                      theirs = hello.substr(space + 1);
+    if (theirs == about()) return store_.set(reply, bytes(nonce_));
+    const std::string what = "ranks differ: rank " + std::to_string(rank) + " has " + theirs +
+                             "; rank 0 has " + about();
+    // One of an earlier round that was not restarted yet is none of ours; a new one comes.
+    store_.set(reply, bytes("!" + what));
+    if (!e_.launcher_has_store) throw UsageError(what);
+  }
+
+  const Environment& e_;
+  c10d::Store& store_;
+  std::string nonce_;
+};
+
+class GlooRanks : public Ranks {
+ public:
+  GlooRanks(const Environment& e, std::chrono::seconds timeout) : timeout_(timeout) {
+    rank_ = e.rank;
+    size_ = e.size;
+    // What goes wrong is said by our own errors.
+    FLAGS_caffe2_log_level = c10::GLOG_FATAL;
+    const Store tcp = tcp_store(e);
+    const std::string prefix = "ood/" + Arrival(e, *tcp).round();
+    try {
+      const auto options = c10d::ProcessGroupGloo::Options::create(kArrival);
+      options->devices.push_back(
+          e.interface.empty() ? c10d::ProcessGroupGloo::createDefaultDevice()
+                              : c10d::ProcessGroupGloo::createDeviceForInterface(e.interface));
+      group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(
+          c10::make_intrusive<c10d::PrefixStore>(prefix, tcp), rank_, size_, options);
+    } catch (const std::exception& error) {
+      const std::string why = error.what();
+      throw DistributedError("the ranks do not reach one another (" + why.substr(0, why.find('\n')) +
+                             "); GLOO_SOCKET_IFNAME names the network interface to use");
+    }
+    group_->setTimeout(std::chrono::duration_cast<Milliseconds>(timeout));
+    const auto hosts = Ranks::gather(host_name());
+    pulse_ = std::make_unique<Pulse>(
+        c10::make_intrusive<c10d::PrefixStore>(prefix, tcp->clone()), rank_, size_, hosts);
+  }
+
+  std::function<void()> start_sum(at::Tensor t) const override {
+    return begin([&] {
+      std::vector<at::Tensor> list{t};
+      return group_->allreduce(list);
+    });
+  }
+
+  at::Tensor gather(const at::Tensor& t) const override {
+    std::vector<std::int64_t> shape{size_};
+    shape.insert(shape.end(), t.sizes().begin(), t.sizes().end());
+    auto all = at::empty(shape, t.options());
+    begin([&] {
+      std::vector<std::vector<at::Tensor>> parts{all.unbind(0)};
+      std::vector<at::Tensor> own{t};
+      return group_->allgather(parts, own);
+    })();
+    return all;
+  }
+
+  void share(at::Tensor t) const override {
+    begin([&] {
+      std::vector<at::Tensor> list{t};
+      return group_->broadcast(list);
+    })();
+  }
+
+  using Ranks::gather;
+  using Ranks::share;
+
+ private:
+  // What a rank that is gone or slow does to an operation, in words.
+  template <class Operation>
+  std::function<void()> begin(Operation&& operation) const {
+    if (pulse_) pulse_->count();
+    const auto started = std::chrono::steady_clock::now();
+    const auto failed = [this, started](const std::exception&) {
+      const double seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+      const bool late = seconds >= 0.9 * static_cast<double>(timeout_.count());
+      throw DistributedError(
+          (pulse_ ? pulse_->suspects() : "the ranks lost one another as they met") +
+          (late ? "; no answer for " + std::to_string(timeout_.count()) + " s" : ""));
+    };
+    c10::intrusive_ptr<c10d::Work> work;
+    try {
+      work = operation();
+    } catch (const std::exception& e) {
+      failed(e);
+    }
+    return [work, failed] {
+      try {
+        work->wait();
+      } catch (const std::exception& e) {
+        failed(e);
+      }
+    };
+  }
+
+  std::chrono::seconds timeout_;
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
+  std::unique_ptr<Pulse> pulse_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ranks> connected(const Environment& environment, std::chrono::seconds timeout) {
+  if (environment.size == 1) return std::make_unique<Ranks>();
+  return std::make_unique<GlooRanks>(environment, timeout);
+}
+
+bool can_connect() { return true; }
+
+}  // namespace ood
+
+#else
+
+namespace ood {
+
+std::unique_ptr<Ranks> connected(const Environment& environment, std::chrono::seconds) {
+  if (environment.size == 1) return std::make_unique<Ranks>();
+  throw UsageError("WORLD_SIZE is " + std::to_string(environment.size) +
+                   ", and this program was built without Gloo's headers: it trains in one process");
+}
+
+bool can_connect() { return false; }
+
+}  // namespace ood
+
+#endif
