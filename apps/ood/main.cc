@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -34,9 +35,17 @@ void keep_large_buffers() {
   mallopt(M_TOP_PAD, 64 << 20);
 }
 
-void load_plugin(const std::string& path) {
+void open_plugin(const std::string& path) {
   if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr)
     throw ood::UsageError("--plugin: " + std::string(dlerror()));
+}
+
+void load_plugin(const std::string& path) {
+  open_plugin(path);
+  // `ood launch` starts others that need it, too.
+  const char* before = std::getenv("OOD_PLUGINS");
+  const std::string all = before == nullptr ? path : path + ":" + before;
+  ::setenv("OOD_PLUGINS", all.c_str(), 1);
 }
 
 // Plug-ins add objectives, and objectives add flags: they are loaded before the command line is
@@ -45,7 +54,7 @@ void load_plugins(int argc, char** argv) {
   if (const char* list = std::getenv("OOD_PLUGINS")) {
     std::stringstream stream(list);
     for (std::string path; std::getline(stream, path, ':');)
-      if (!path.empty()) load_plugin(path);
+      if (!path.empty()) open_plugin(path);
   }
   const std::string flag = "--plugin";
   for (int i = 1; i < argc; ++i) {
@@ -134,9 +143,10 @@ int fail(const std::string& command, const std::string& message, int status) {
   return status;
 }
 
-// Other commands do nothing that several processes could share.
+// What several processes would do over each other.
 void check_ranks(const std::string& command) {
-  if (command == "train" || command == "launch") return;
+  for (const char* harmless : {"train", "doctor", "objectives", "scores"})
+    if (command == harmless) return;
   if (const auto size = ood::environment().size; size > 1)
     throw ood::UsageError("expected to be one process, WORLD_SIZE is " + std::to_string(size) +
                           "; of the commands only `ood train` is spread over several");
@@ -165,7 +175,8 @@ int run(int argc, char** argv) {
       ->allow_extra_args(false);
   app.require_subcommand(1);
   app.footer(
-      "Exit status: 0 done, 2 usage, 3 data, 4 diverged, 5 processes lost one another, 130 interrupted.\n"
+      "Exit status: 0 done, 2 usage, 3 data, 4 diverged, 5 processes lost one another, 130 "
+      "interrupted.\n"
       "Environment: OOD_SIMD=scalar|sse4|avx2|avx512, OOD_PLUGINS=FILE:FILE");
   std::string command;
   try {
@@ -183,10 +194,12 @@ int run(int argc, char** argv) {
     ood::app::add_margins(app);
     ood::app::add_doctor(app);
     ood::app::add_launch(app);
+    const bool asks_for_help = std::any_of(
+        argv, argv + argc, [](const std::string& a) { return a == "--help" || a == "-h"; });
     for (CLI::App* s : app.get_subcommands([](CLI::App*) { return true; }))
-      s->preparse_callback([&command, s](std::size_t) {
+      s->preparse_callback([&command, s, asks_for_help](std::size_t) {
         command = s->get_name();
-        check_ranks(command);
+        if (!asks_for_help) check_ranks(command);
       });
     app.parse(argc, argv);
     if (!std::cout.flush() || std::fflush(stdout) != 0)
@@ -205,6 +218,8 @@ int run(int argc, char** argv) {
     return fail(command, wrong_value(app, e.what()), 2);
   } catch (const ood::app::ExitStatus& e) {
     return e.status;
+  } catch (const ood::SaidElsewhere& e) {
+    return e.kind == ood::SaidElsewhere::kUsage ? 2 : e.kind == ood::SaidElsewhere::kData ? 3 : 1;
   } catch (const ood::UsageError& e) {
     return fail(command, e.what(), 2);
   } catch (const ood::DataError& e) {

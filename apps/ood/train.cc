@@ -20,7 +20,7 @@ struct Train {
   std::map<std::string, double> parameters;  // of --objective.NAME
   std::string out, config, resume;
   bool overwrite = false;
-  std::int64_t rank_timeout = 60;
+  std::int64_t rank_timeout = 300;
 
   void run(const CLI::App& command) {
     const bool restarted = join_ranks();
@@ -35,12 +35,12 @@ struct Train {
         options.parameters[options.objective][name] = value;
     }
     RunOptions(options).resolve();  // says what is wrong with it before any data is read
-    ranks().agree("the configuration", comparable(options));
+    ranks().agree("the configuration", comparable_between_hosts());
     set_threads(options.threads);
     on_first(ranks(), [&] { make_run_folder(out); });
     const Task task = make_task(task_options(options));
     ranks().agree("the data", task.fingerprint + ", tested on " + task.test_fingerprint);
-    if (!(restarted && finished_before(task, start))) train_run(options, task, out, start);
+    if (!finished_before(task, start)) train_run(options, task, out, start);
     if (!ranks().first()) return;
     const auto results = read_results(out);
     write_file(out + "/report.html", report::html(results));
@@ -70,18 +70,34 @@ struct Train {
     options = parse_config(ranks().share(text), resume + "/config.toml");
   }
 
-  // Whether the training that a launcher started again was over; else `start` and `options` become
-  // those of going on with what there is of it.
+  std::string comparable_between_hosts() const {
+    RunOptions o = options;
+    o.init = "";  // where it lies may differ
+    return comparable(o);
+  }
+
+  // Whether the folder holds this training, of this launch, and all of it: a launcher has started
+  // the ranks again. Where it holds a part, `start` and `options` become those of going on.
   bool finished_before(const Task& task, Start& start) {
+    options.launch = environment().launch;
     std::string state, text;
     on_first(ranks(), [&] {
-      const HeldRun held = held_run(out, options, task);
-      if (held.state == HeldRun::kFinished) state = "finished";
-      if (held.state != HeldRun::kUnfinished) return;
-      state = "unfinished";
-      text = to_toml(read_config(out + "/config.toml"));
+      const auto config = out + "/config.toml";
+      if (options.launch.empty() || !std::filesystem::exists(config)) return;
+      const RunOptions there = read_config(config);
+      if (there.launch == options.launch) {
+        const auto held = held_run(out, options, task).state;
+        state = held == HeldRun::kFinished     ? "finished"
+                : held == HeldRun::kUnfinished ? "unfinished"
+                : held == HeldRun::kNothing    ? "begun"
+                                               : "";
+        text = to_toml(there);
+      } else if (!resume.empty() && std::filesystem::exists(resume + "/results.json")) {
+        state = "finished";
+      }
     });
     state = ranks().share(state);
+    if (state == "begun") start = Start::kAnew;
     if (state == "unfinished") {
       start = Start::kResume;
       options = parse_config(ranks().share(text), out + "/config.toml");
@@ -117,7 +133,7 @@ void add_train(CLI::App& app) {
   command->add_flag("--overwrite", state->overwrite, "drop the training that the folder holds");
   command
       ->add_option("--rank-timeout", state->rank_timeout,
-                   "of several processes: seconds until one that does not answer ends the others")
+                   "of several processes: seconds until one that hangs ends the others")
       ->type_name("N")
       ->capture_default_str();
   add_run_options(*command, state->options);

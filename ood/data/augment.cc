@@ -28,8 +28,7 @@ at::Tensor augmented(const at::Tensor& pictures, const Augmentation& how, std::u
   auto out = pictures.clone();
   const std::int64_t h = pictures.size(2), w = pictures.size(3);
   for (std::int64_t i = 0; i < pictures.size(0); ++i) {
-    const auto bits =
-        random_bits(seed, Purpose::kAugment, samples[static_cast<std::size_t>(i)], 0);
+    const auto bits = random_bits(seed, Purpose::kAugment, samples[static_cast<std::size_t>(i)], 0);
     auto x = pictures[i];
     if (how.flip && (bits & 1) != 0) x = x.flip({2});
     if (!how.crop) {

@@ -12,6 +12,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "ood/distributed/pulse.h"
+#include "ood/distributed/store_text.h"
 #include "ood/version.h"
 
 C10_DECLARE_int(caffe2_log_level);
@@ -23,30 +24,36 @@ using Milliseconds = std::chrono::milliseconds;
 using Store = c10::intrusive_ptr<c10d::Store>;
 
 constexpr Milliseconds kArrival(25000);
+// TCPStore tries a last time many seconds after its timeout.
+constexpr Milliseconds kConnect(12000);
 
-std::string text(const std::vector<std::uint8_t>& bytes) { return {bytes.begin(), bytes.end()}; }
-std::vector<std::uint8_t> bytes(const std::string& text) { return {text.begin(), text.end()}; }
+std::string seconds(Milliseconds time) { return std::to_string(time.count() / 1000) + " s"; }
 
 std::string name(const Environment& e) { return e.address + ":" + std::to_string(e.port); }
+
+bool holds_store(const Environment& e) { return e.rank == 0 && !e.launcher_has_store; }
 
 Store tcp_store(const Environment& e) {
   c10d::TCPStoreOptions o;
   o.port = e.port;
-  o.isServer = e.rank == 0 && !e.launcher_has_store;
+  o.isServer = holds_store(e);
+  if (o.isServer && e.store_fd >= 0) o.masterListenFd = e.store_fd;
   o.numWorkers = static_cast<std::size_t>(e.size);
   o.waitWorkers = false;
-  o.timeout = kArrival;
+  o.timeout = kConnect;
   try {
-    return c10::make_intrusive<c10d::TCPStore>(e.address, o);
+    auto store = c10::make_intrusive<c10d::TCPStore>(e.address, o);
+    store->setTimeout(kArrival);
+    return store;
   } catch (const std::exception& error) {
     const std::string why = error.what();
     if (o.isServer && why.find("EADDRINUSE") != std::string::npos)
       throw DistributedError("MASTER_PORT: " + std::to_string(e.port) +
                              " is in use by another program; expected a free port");
-    throw DistributedError(
-        o.isServer ? "MASTER_ADDR, MASTER_PORT: rank 0 cannot listen at " + name(e)
-                   : "MASTER_ADDR, MASTER_PORT: nobody answers at " + name(e) + " within " +
-                         std::to_string(kArrival.count() / 1000) + " s; expected rank 0 there");
+    throw DistributedError(o.isServer
+                               ? "MASTER_ADDR, MASTER_PORT: rank 0 cannot listen at " + name(e)
+                               : "MASTER_ADDR, MASTER_PORT: nobody answers at " + name(e) +
+                                     " within " + seconds(kConnect) + "; expected rank 0 there");
   }
 }
 
@@ -60,7 +67,13 @@ class Arrival {
     nonce_ = std::to_string((std::uint64_t{random()} << 32) | random());
   }
 
-  std::string round() const { return e_.rank == 0 ? welcome() : arrive(); }
+  std::string round() const {
+    try {
+      return e_.rank == 0 ? welcome() : arrive();
+    } catch (const c10::Error&) {
+      throw DistributedError("rank 0 at " + name(e_) + " went away while the ranks met");
+    }
+  }
 
  private:
   // What a worker says of itself after its number.
@@ -70,23 +83,26 @@ class Arrival {
 
   std::string arrive() const {
     const std::string rank = std::to_string(e_.rank);
-    store_.set("ood/hello/" + rank, bytes(nonce_ + " " + about()));
+    store_.set("ood/hello/" + rank, bytes_of(nonce_ + " " + about()));
     std::string round;
     try {
-      round = text(store_.get("ood/reply/" + nonce_));
+      round = text_of(store_.get("ood/reply/" + nonce_));
     } catch (const std::exception&) {
       throw DistributedError("rank 0 does not answer at " + name(e_) + " within " +
-                             std::to_string(kArrival.count() / 1000) + " s");
+                             seconds(kArrival));
     }
     if (round.starts_with("!")) throw UsageError(round.substr(1));
     if (store_.add("ood/claim/" + round + "/" + rank, 1) > 1)
       throw UsageError("RANK: " + rank + " is that of another process, too; expected one of each");
-    store_.set("ood/here/" + round + "/" + rank, bytes("1"));
+    store_.set("ood/here/" + round + "/" + rank, bytes_of("1"));
     return round;
   }
 
   std::string welcome() const {
-    const auto end = std::chrono::steady_clock::now() + kArrival;
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + kArrival;
+    std::string refusal;  // of all, once one does not fit
+    Clock::time_point refused;
     std::vector<std::string> answered(static_cast<std::size_t>(e_.size));
     for (;;) {
       std::string missing;
@@ -95,30 +111,36 @@ class Arrival {
         if (store_.check({"ood/here/" + nonce_ + "/" + rank})) continue;
         missing += (missing.empty() ? "" : ", ") + rank;
         if (!store_.check({"ood/hello/" + rank})) continue;
-        const auto hello = text(store_.get("ood/hello/" + rank));
-        if (hello != answered[static_cast<std::size_t>(r)]) answer(r, hello);
+        const auto hello = text_of(store_.get("ood/hello/" + rank));
+        if (refusal.empty()) {
+          refusal = why_not(r, hello);
+          if (!refusal.empty()) refused = Clock::now();
+          // They have read nothing of it yet.
+          if (!refusal.empty()) answered.assign(answered.size(), "");
+        }
+        if (hello != answered[static_cast<std::size_t>(r)])
+          store_.set("ood/reply/" + hello.substr(0, hello.find(' ')),
+                     bytes_of(refusal.empty() ? nonce_ : "!" + refusal));
         answered[static_cast<std::size_t>(r)] = hello;
       }
       if (missing.empty()) return nonce_;
-      if (std::chrono::steady_clock::now() > end)
+      // Late ones are told as well, and the store lives until all have read it.
+      constexpr Milliseconds kLinger(2000);
+      if (!refusal.empty() && Clock::now() > refused + kLinger) throw UsageError(refusal);
+      if (Clock::now() > end)
         throw DistributedError("WORLD_SIZE: " + std::to_string(e_.size) +
-                               " ranks are expected; within " +
-                               std::to_string(kArrival.count() / 1000) +
-                               " s there did not come: rank " + missing);
+                               " ranks are expected; within " + seconds(kArrival) +
+                               " there did not come: rank " + missing);
       std::this_thread::sleep_for(Milliseconds(5));
     }
   }
 
-  void answer(int rank, const std::string& hello) const {
-    const auto space = hello.find(' ');
-    const std::string reply = "ood/reply/" + hello.substr(0, space),
-                      theirs = hello.substr(space + 1);
-    if (theirs == about()) return store_.set(reply, bytes(nonce_));
-    const std::string what = "ranks differ: rank " + std::to_string(rank) + " has " + theirs +
-                             "; rank 0 has " + about();
-    // One of an earlier round that was not restarted yet is none of ours; a new one comes.
-    store_.set(reply, bytes("!" + what));
-    if (!e_.launcher_has_store) throw UsageError(what);
+  // Why a worker does not fit; "": it does.
+  std::string why_not(int rank, const std::string& hello) const {
+    const auto theirs = hello.substr(hello.find(' ') + 1);
+    if (theirs == about()) return "";
+    return "ranks differ: rank " + std::to_string(rank) + " has " + theirs + "; rank 0 has " +
+           about();
   }
 
   const Environment& e_;
@@ -128,7 +150,8 @@ class Arrival {
 
 class GlooRanks : public Ranks {
  public:
-  GlooRanks(const Environment& e, std::chrono::seconds timeout) : timeout_(timeout) {
+  GlooRanks(const Environment& e, std::chrono::seconds timeout)
+      : timeout_(timeout), holds_store_(holds_store(e)) {
     rank_ = e.rank;
     size_ = e.size;
     // What goes wrong is said by our own errors.
@@ -144,13 +167,14 @@ class GlooRanks : public Ranks {
           c10::make_intrusive<c10d::PrefixStore>(prefix, tcp), rank_, size_, options);
     } catch (const std::exception& error) {
       const std::string why = error.what();
-      throw DistributedError("the ranks do not reach one another (" + why.substr(0, why.find('\n')) +
+      throw DistributedError("the ranks do not reach one another (" +
+                             why.substr(0, why.find('\n')) +
                              "); GLOO_SOCKET_IFNAME names the network interface to use");
     }
     group_->setTimeout(std::chrono::duration_cast<Milliseconds>(timeout));
     const auto hosts = Ranks::gather(host_name());
-    pulse_ = std::make_unique<Pulse>(
-        c10::make_intrusive<c10d::PrefixStore>(prefix, tcp->clone()), rank_, size_, hosts);
+    pulse_ = std::make_unique<Pulse>(c10::make_intrusive<c10d::PrefixStore>(prefix, tcp->clone()),
+                                     rank_, size_, hosts);
   }
 
   std::function<void()> start_sum(at::Tensor t) const override {
@@ -188,13 +212,17 @@ class GlooRanks : public Ranks {
   std::function<void()> begin(Operation&& operation) const {
     if (pulse_) pulse_->count();
     const auto started = std::chrono::steady_clock::now();
-    const auto failed = [this, started](const std::exception&) {
+    const auto failed = [this, started](const std::exception& e) {
       const double seconds =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
       const bool late = seconds >= 0.9 * static_cast<double>(timeout_.count());
+      const std::string what = e.what();
+      std::string who = pulse_ ? pulse_->suspects() : "the ranks lost one another as they met";
+      if (who.empty()) who = "the ranks lost one another: " + what.substr(0, what.find('\n'));
+      // The others ask its store, too.
+      if (holds_store_) std::this_thread::sleep_for(Milliseconds(4000));
       throw DistributedError(
-          (pulse_ ? pulse_->suspects() : "the ranks lost one another as they met") +
-          (late ? "; no answer for " + std::to_string(timeout_.count()) + " s" : ""));
+          who + (late ? "; no answer for " + std::to_string(timeout_.count()) + " s" : ""));
     };
     c10::intrusive_ptr<c10d::Work> work;
     try {
@@ -212,6 +240,7 @@ class GlooRanks : public Ranks {
   }
 
   std::chrono::seconds timeout_;
+  bool holds_store_;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
   std::unique_ptr<Pulse> pulse_;
 };

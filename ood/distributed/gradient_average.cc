@@ -43,8 +43,8 @@ GradientAverage::GradientAverage(const Ranks& ranks, std::vector<at::Tensor> par
     torch::autograd::impl::set_post_acc_grad_hooks(p, std::make_unique<Hook>(*this, i));
   }
   for (std::size_t b = 0; b < buckets_.size(); ++b)
-    buckets_[b].numbers =
-        at::empty({lengths[b] + 1}, parameters_[buckets_[b].parameters[0]].options().requires_grad(false));
+    buckets_[b].numbers = at::empty(
+        {lengths[b] + 1}, parameters_[buckets_[b].parameters[0]].options().requires_grad(false));
 }
 
 GradientAverage::~GradientAverage() {
@@ -76,7 +76,7 @@ void GradientAverage::start(Bucket& bucket) {
     auto to = part(bucket, i);
     // No rank has one of it; what is summed up instead is not used.
     if (gradient.defined())
-      to.copy_(gradient.reshape(-1));
+      to.view_as(gradient).copy_(gradient);
     else
       to.zero_();
   }
@@ -92,8 +92,7 @@ bool GradientAverage::finish() {
     bucket.wait();
     for (const auto i : bucket.parameters) {
       auto gradient = parameters_[i].grad();
-      if (gradient.defined())
-        gradient.copy_(part(bucket, i).view_as(gradient)).div_(ranks_.size());
+      if (gradient.defined()) gradient.copy_(part(bucket, i).view_as(gradient)).div_(ranks_.size());
     }
   }
   const auto& last = buckets_.back().numbers;

@@ -40,7 +40,7 @@ class GradientAverage {
   const Ranks& ranks_;
   std::vector<at::Tensor> parameters_;
   std::vector<Bucket> buckets_;
-  std::vector<std::size_t> bucket_of_;    // of a parameter
+  std::vector<std::size_t> bucket_of_;   // of a parameter
   std::vector<std::int64_t> offset_of_;  // in its bucket
   std::size_t started_ = 0;              // buckets, always in their order
   bool active_ = false, wish_ = false;

@@ -1,6 +1,9 @@
 #include "ood/distributed/pulse.h"
 
 #include <cstdlib>
+#include <future>
+
+#include "ood/distributed/store_text.h"
 
 namespace ood {
 namespace {
@@ -9,9 +12,6 @@ constexpr std::chrono::milliseconds kBeat(1000), kWatch(2500);
 constexpr const char* kVerdict = "verdict";
 
 std::string key(int rank) { return "pulse/" + std::to_string(rank); }
-
-std::vector<std::uint8_t> bytes(const std::string& text) { return {text.begin(), text.end()}; }
-std::string text(const std::vector<std::uint8_t>& bytes) { return {bytes.begin(), bytes.end()}; }
 
 }  // namespace
 
@@ -41,7 +41,7 @@ Pulse::~Pulse() {
 }
 
 void Pulse::beat() {
-  store_->set(key(rank_), bytes(std::to_string(beats_++) + " " + std::to_string(operations_)));
+  store_->set(key(rank_), bytes_of(std::to_string(beats_++) + " " + std::to_string(operations_)));
 }
 
 std::vector<Pulse::Sign> Pulse::signs() {
@@ -50,16 +50,14 @@ std::vector<Pulse::Sign> Pulse::signs() {
   for (int r = 0; r < size_; ++r) {
     if (!store_->check({key(r)})) continue;
     auto& sign = all[static_cast<std::size_t>(r)];
-    sign.text = text(store_->get(key(r)));
+    sign.text = text_of(store_->get(key(r)));
     sign.operations = std::atoll(sign.text.c_str() + sign.text.find(' '));
   }
   return all;
 }
 
 std::string Pulse::observed() {
-  const auto name = [&](std::size_t r) {
-    return "rank " + std::to_string(r) + " on " + hosts_[r];
-  };
+  const auto name = [&](std::size_t r) { return "rank " + std::to_string(r) + " on " + hosts_[r]; };
   const auto before = signs();
   std::this_thread::sleep_for(kWatch);
   const auto after = signs();
@@ -74,25 +72,38 @@ std::string Pulse::observed() {
   }
   if (!silent.empty()) return silent + ": ended or hangs, gives no sign of life";
   if (!behind.empty()) return behind + ": lives but does not come to the others' step";
-  return "the connection between the ranks broke, all of them give signs of life";
+  return "";
+}
+
+// Ranks that end because of the first failure must not be taken for its cause: the first that looks
+// tells the others.
+std::string Pulse::verdict() {
+  const auto known = [&] {
+    const std::lock_guard lock(mutex_);
+    return store_->check({kVerdict}) ? text_of(store_->get(kVerdict)) : "";
+  };
+  if (const auto text = known(); !text.empty()) return text;
+  const auto own = observed();
+  if (const auto text = known(); !text.empty()) return text;
+  const std::lock_guard lock(mutex_);
+  if (!own.empty()) store_->set(kVerdict, bytes_of(own));
+  return own;
 }
 
 std::string Pulse::suspects() {
-  try {
-    // Ranks that end because of the first failure must not be taken for its cause.
-    const auto verdict = [&] {
-      const std::lock_guard lock(mutex_);
-      return store_->check({kVerdict}) ? text(store_->get(kVerdict)) : "";
-    };
-    if (const auto known = verdict(); !known.empty()) return known;
-    const auto own = observed();
-    if (const auto known = verdict(); !known.empty()) return known;
-    const std::lock_guard lock(mutex_);
-    store_->set(kVerdict, bytes(own));
-    return own;
-  } catch (const std::exception&) {
-    return "rank 0 on " + hosts_[0] + " or the launcher, whichever holds the store: ended";
-  }
+  const std::string holder = "rank 0 on " + hosts_[0] + ", or the launcher that holds the store: ";
+  // A store on a host that hangs does not answer, and its client would wait for ever.
+  std::promise<std::string> answer;
+  auto answered = answer.get_future();
+  std::thread([this, holder, answer = std::move(answer)]() mutable {
+    try {
+      answer.set_value(verdict());
+    } catch (const std::exception&) {
+      answer.set_value(holder + "ended");
+    }
+  }).detach();
+  if (answered.wait_for(kWatch + 2 * kBeat) == std::future_status::ready) return answered.get();
+  return holder + "hangs, gives no sign of life";
 }
 
 }  // namespace ood

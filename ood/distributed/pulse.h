@@ -23,7 +23,8 @@ class Pulse {
 
   /// An operation begins.
   void count() { ++operations_; }
-  /// Who is to blame for an operation that failed; waits for signs of life.
+  /// Who is to blame for an operation that failed; "" where all give signs of life, for which it
+  /// waits. The object must then live as long as the process.
   std::string suspects();
 
  private:
@@ -34,6 +35,7 @@ class Pulse {
   void beat();
   std::vector<Sign> signs();
   std::string observed();
+  std::string verdict();
 
   c10::intrusive_ptr<c10d::Store> store_;
   int rank_, size_;

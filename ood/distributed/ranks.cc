@@ -81,29 +81,25 @@ void set_ranks(std::unique_ptr<Ranks> all) { current() = std::move(all); }
 void on_first(const Ranks& ranks, const std::function<void()>& action) {
   if (ranks.alone()) return action();
   std::exception_ptr error;
-  std::string failure;  // its kind in a letter, and what it says
+  std::string kind;  // "": it was done
   if (ranks.first()) {
-    const auto failed = [&](char kind, const std::string& what) {
+    const auto failed = [&](SaidElsewhere::Kind k) {
       error = std::current_exception();
-      failure = kind + what;
+      kind = std::to_string(k);
     };
     try {
       action();
-    } catch (const UsageError& e) {
-      failed('u', e.what());
-    } catch (const DataError& e) {
-      failed('d', e.what());
-    } catch (const std::exception& e) {
-      failed('o', e.what());
+    } catch (const UsageError&) {
+      failed(SaidElsewhere::kUsage);
+    } catch (const DataError&) {
+      failed(SaidElsewhere::kData);
+    } catch (const std::exception&) {
+      failed(SaidElsewhere::kOther);
     }
   }
-  failure = ranks.share(failure);
-  if (failure.empty()) return;
+  kind = ranks.share(kind);
   if (error) std::rethrow_exception(error);
-  const std::string what = failure.substr(1);
-  if (failure[0] == 'u') throw UsageError(what);
-  if (failure[0] == 'd') throw DataError(what);
-  throw DistributedError("rank 0: " + what);
+  if (!kind.empty()) throw SaidElsewhere{static_cast<SaidElsewhere::Kind>(std::stoi(kind))};
 }
 
 }  // namespace ood

@@ -61,7 +61,12 @@ const Ranks& one_process();
 const Ranks& ranks();
 void set_ranks(std::unique_ptr<Ranks> ranks);
 
-/// Does it on the first rank. What it throws is thrown on all ranks.
+/// Thrown where another rank says what is wrong.
+struct SaidElsewhere {
+  enum Kind { kUsage, kData, kOther } kind;
+};
+
+/// Does it on the first rank. Where that throws, the other ranks throw SaidElsewhere.
 void on_first(const Ranks& ranks, const std::function<void()>& action);
 
 }  // namespace ood

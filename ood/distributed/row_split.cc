@@ -1,5 +1,6 @@
 #include "ood/distributed/row_split.h"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
@@ -14,19 +15,37 @@ namespace {
 namespace ag = torch::autograd;
 
 struct Gather : ag::Function<Gather> {
-  static at::Tensor forward(ag::AutogradContext* ctx, const at::Tensor& rows, const Ranks* ranks,
-                            std::int64_t most, const at::Tensor& order, const at::Tensor& own) {
+  // A list of tensors would not be taken for inputs that need gradients.
+  static ag::variable_list forward(ag::AutogradContext* ctx, const at::Tensor& first,
+                                   const std::optional<at::Tensor>& second, const Ranks* ranks,
+                                   std::int64_t most, const at::Tensor& order,
+                                   const at::Tensor& own) {
+    ag::variable_list parts{first};
+    if (second) parts.push_back(*second);
+    // What the loss does not use gets no gradient, as in one process, and not one of zeros.
+    ctx->set_materialize_grads(false);
     ctx->save_for_backward({own});
     ctx->saved_data["ranks"] = static_cast<std::int64_t>(ranks->size());
+    const auto rows = parts.size() == 1 ? parts[0] : at::cat(parts, 1);
     auto padded = at::zeros({most, rows.size(1)}, rows.options());
     padded.narrow(0, 0, rows.size(0)).copy_(rows);
-    return ranks->gather(padded).flatten(0, 1).index_select(0, order);
+    const auto all = ranks->gather(padded).flatten(0, 1).index_select(0, order);
+    ag::variable_list out;
+    std::int64_t begin = 0;
+    for (const auto& part : parts) {
+      out.push_back(all.narrow(1, begin, part.size(1)).contiguous());
+      begin += part.size(1);
+    }
+    return out;
   }
   static ag::variable_list backward(ag::AutogradContext* ctx, const ag::variable_list& gradients) {
     const auto own = ctx->get_saved_variables()[0];
-    const auto gradient = gradients[0].index_select(0, own) *
-                          static_cast<double>(ctx->saved_data["ranks"].toInt());
-    return {gradient, {}, {}, {}, {}};
+    const auto ranks = static_cast<double>(ctx->saved_data["ranks"].toInt());
+    ag::variable_list out;
+    for (const auto& g : gradients)
+      out.push_back(g.defined() ? g.index_select(0, own) * ranks : at::Tensor());
+    out.resize(6);  // of all arguments
+    return out;
   }
 };
 
@@ -52,9 +71,9 @@ RowSplit::RowSplit(std::int64_t id, std::int64_t outliers, const Ranks& ranks) :
   own_indices_ = at::tensor(own_, at::kLong);
 }
 
-at::Tensor RowSplit::gathered(const at::Tensor& own_rows) const {
-  if (ranks_.alone()) return own_rows;
-  return Gather::apply(own_rows, &ranks_, most_, order_, own_indices_);
+std::vector<at::Tensor> RowSplit::gathered(const at::Tensor& own_rows,
+                                           const std::optional<at::Tensor>& more) const {
+  return Gather::apply(own_rows, more, &ranks_, most_, order_, own_indices_);
 }
 
 }  // namespace ood

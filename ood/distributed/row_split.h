@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "ood/distributed/ranks.h"
@@ -19,11 +20,12 @@ class RowSplit {
   /// This rank's rows of the batch, ascending.
   const std::vector<std::int64_t>& own() const { return own_; }
 
-  /// [own rows, F] of each rank -> [all rows, F] in the order of the batch, the same bits on every
-  /// rank. Differentiable: each rank gets the gradient of its own rows times the number of ranks, so
+  /// A tensor [own rows, F], or two of one type that are sent together -> [all rows, F] each, in the order of the
+  /// batch, the same bits on every rank. Differentiable: each rank gets the gradient of its own rows times the number of ranks, so
   /// that gradients which are averaged over the ranks afterwards are those of the whole batch, also
   /// of parameters that every rank computes with the whole batch.
-  at::Tensor gathered(const at::Tensor& own_rows) const;
+  std::vector<at::Tensor> gathered(const at::Tensor& own_rows,
+                                   const std::optional<at::Tensor>& more = std::nullopt) const;
 
  private:
   const Ranks& ranks_;

@@ -19,8 +19,12 @@ namespace ag = torch::autograd;
 // (x - mean) / sqrt(var + eps) weight + bias with what is given, in one pass over any layout of x.
 at::Tensor normalised_by(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          const at::Tensor& mean, const at::Tensor& var, double eps) {
-  return std::get<0>(
-      at::native_batch_norm(x, weight, bias, mean, var, /*training=*/false, 0, eps));
+  return std::get<0>(at::native_batch_norm(x, weight, bias, mean, var, /*training=*/false, 0, eps));
+}
+
+// Of bfloat16 as well, whose own numbers would be too coarse.
+at::ScalarType statistics_type(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
 struct SyncNorm : ag::Function<SyncNorm> {
@@ -28,7 +32,8 @@ struct SyncNorm : ag::Function<SyncNorm> {
                             const at::Tensor& bias, at::Tensor running_mean, at::Tensor running_var,
                             double momentum, double eps, const Ranks* ranks) {
     const auto channels = x.size(1);
-    const auto [mean_here, var_here] = at::batch_norm_update_stats(x, {}, {}, 0);
+    const auto type = statistics_type(x);
+    const auto [mean_here, var_here] = at::batch_norm_update_stats(x.to(type), {}, {}, 0);
     const auto mean_64 = mean_here.to(at::kDouble);
     const auto n_here = static_cast<double>(x.numel() / channels);
     // n, n mean, n (var + mean^2) add up; float64 leaves the difference of the last two exact enough.
@@ -40,7 +45,7 @@ struct SyncNorm : ag::Function<SyncNorm> {
     const auto var = (sums.slice(0, 1 + channels) / n - mean * mean).clamp_min(0);
     running_mean.mul_(1 - momentum).add_(mean, momentum);
     running_var.mul_(1 - momentum).add_(var * (n / (n - 1)), momentum);
-    const auto mean_x = mean.to(x.scalar_type()), var_x = var.to(x.scalar_type());
+    const auto mean_x = mean.to(type), var_x = var.to(type);
     ctx->save_for_backward({x, weight, mean_x, var_x, n});
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["ranks"] = reinterpret_cast<std::int64_t>(ranks);
@@ -63,9 +68,9 @@ struct SyncNorm : ag::Function<SyncNorm> {
     const auto scale = weight.to(at::kDouble) * r / n;
     // As a + b x a channel.
     const auto b = scale * r * sums[1], a = scale * sums[0] - b * mean.to(at::kDouble);
-    const auto type = x.scalar_type();
-    const auto line = normalised_by(x, b.to(type), a.to(type), at::zeros_like(mean),
-                                    at::ones_like(var), 0);
+    const auto type = statistics_type(x);
+    const auto line =
+        normalised_by(x, b.to(type), a.to(type), at::zeros_like(mean), at::ones_like(var), 0);
     return {dx - line, dw, db, {}, {}, {}, {}, {}};
   }
 };
@@ -76,9 +81,10 @@ at::Tensor sync_batch_norm(const at::Tensor& x, const at::Tensor& weight, const 
                            at::Tensor running_mean, at::Tensor running_var, double momentum,
                            double eps, const Ranks& ranks) {
   const auto or_constant = [&](const at::Tensor& t, double value) {
-    return t.defined() ? t : at::full({x.size(1)}, value, x.options());
+    return t.defined() ? t : at::full({x.size(1)}, value, x.options().dtype(statistics_type(x)));
   };
-  return SyncNorm::apply(x, or_constant(weight, 1), or_constant(bias, 0), running_mean, running_var, momentum, eps, &ranks);
+  return SyncNorm::apply(x, or_constant(weight, 1), or_constant(bias, 0), running_mean, running_var,
+                         momentum, eps, &ranks);
 }
 
 }  // namespace ood

@@ -14,8 +14,8 @@ class Mlp : public Classifier {
     };
     first_ =
         register_module("hidden1", linear(shape.channels * shape.height * shape.width, kHidden));
-    norm_ = register_module(
-        "norm1", BatchNorm1d(torch::nn::BatchNorm1dOptions(kHidden).affine(shape.bias)));
+    norm_ = register_module("norm1",
+                            BatchNorm1d(torch::nn::BatchNorm1dOptions(kHidden).affine(shape.bias)));
     second_ = register_module("hidden2", linear(kHidden, kFeatures));
     make_head(kFeatures, shape);
   }

@@ -17,8 +17,7 @@ class SmallCnn : public Classifier {
       const auto options = torch::nn::Conv2dOptions(in, out, 3).padding(1).bias(false);
       convs_.push_back(register_module("conv" + name, torch::nn::Conv2d(options)));
       norms_.push_back(register_module(
-          "norm" + name,
-          BatchNorm2d(torch::nn::BatchNorm2dOptions(out).affine(shape.bias))));
+          "norm" + name, BatchNorm2d(torch::nn::BatchNorm2dOptions(out).affine(shape.bias))));
     };
     const auto linear = [&](std::int64_t in, std::int64_t out) {
       return torch::nn::LinearOptions(in, out).bias(shape.bias);

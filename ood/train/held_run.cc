@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 
 // Where the data is and how its classes were named says nothing once its content is the same.
 std::string comparable(RunOptions o) {
-  o.data = o.known = o.unknown = o.outliers = "";
+  o.data = o.known = o.unknown = o.outliers = o.launch = "";
   for (auto& item : o.ood_data) item = item.substr(0, item.find('='));
   o.threads = 0;
   return to_toml(o);

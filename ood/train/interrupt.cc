@@ -2,6 +2,8 @@
 
 #include <csignal>
 
+#include "ood/distributed/ranks.h"
+
 namespace ood {
 namespace {
 
@@ -15,15 +17,19 @@ void remember(int signal) {
   std::signal(signal, SIG_DFL);
 }
 
+// A launcher sends once more what the terminal has sent to all of them.
+void remember_each(int) { received = 1; }
+
 }  // namespace
 
 InterruptGuard::InterruptGuard() {
   received = 0;
-  for (const int signal : kSignals) std::signal(signal, remember);
+  for (const int signal : kSignals) std::signal(signal, ranks().alone() ? remember : remember_each);
 }
 
 InterruptGuard::~InterruptGuard() {
-  for (const int signal : kSignals) std::signal(signal, SIG_DFL);
+  // A rank that is about to end is not to be ended by the launcher's repetition.
+  for (const int signal : kSignals) std::signal(signal, ranks().alone() ? SIG_DFL : SIG_IGN);
 }
 
 bool InterruptGuard::interrupted() const { return received != 0; }

@@ -1,5 +1,7 @@
 #include "ood/train/objective.h"
 
+#include <algorithm>
+
 #include "ood/ops/readout.h"
 #include "ood/ops/row_terms.h"
 #include "ood/registry/listener.h"
@@ -97,6 +99,13 @@ std::vector<std::string> Objective::check(const NetworkOutput& output,
   if (entry_.slice.check == nullptr) return {};
   const torch::NoGradGuard no_grad;
   return entry_.slice.check(parameters_, training_inputs(entry_, parameters_, output, target));
+}
+
+bool Objective::uses_features() const {
+  const auto& slice = entry_.slice;
+  return slice.outliers_through_head ||
+         std::any_of(slice.inputs.begin(), slice.inputs.end(),
+                     [](const auto& in) { return in.source == Input::kFeatures; });
 }
 
 Readout Objective::readout(const NetworkOutput& output) const {

@@ -59,6 +59,9 @@ class Objective : public torch::nn::Module {
   /// What of a first batch will not work as meant.
   std::vector<std::string> check(const NetworkOutput& output, const at::Tensor& target) const;
 
+  /// Whether a step of the training reads the network's features.
+  bool uses_features() const;
+
   Readout readout(const NetworkOutput& output) const;
 
   void set_epoch(double epoch) { epoch_ = epoch; }

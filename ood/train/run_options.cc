@@ -27,6 +27,7 @@ template <class Visit>
 void visit_additions(RunOptions& o, const Visit& visit) {
   visit("data_fingerprint", o.data_fingerprint, "");
   visit("test_fingerprint", o.test_fingerprint, "");
+  visit("launch", o.launch, "");
   visit("measured", o.measured, "");
 }
 
@@ -212,7 +213,7 @@ std::string to_toml(const RunOptions& options) {
 
 std::string run_id(const RunOptions& options) {
   RunOptions o = options;
-  o.data = o.init = o.test_fingerprint = "";
+  o.data = o.init = o.test_fingerprint = o.launch = "";
   o.ood_data.clear();
   o.limit_test = o.threads = 0;
   o.max_pixels = kMaxPixels;

@@ -49,6 +49,8 @@ struct RunOptions {
 
   /// Of the data that the run was trained and tested with; no flags. "": unknown.
   std::string data_fingerprint, test_fingerprint;
+  /// Of the launcher that may start the training again, see Environment; "": none.
+  std::string launch;
   /// Parameters of the objective that the training measured.
   std::vector<std::string> measured;
 

@@ -51,7 +51,7 @@ Position share_state(const Ranks& ranks, const Position& position, const Model& 
   return position_of(about.at("position"));
 }
 
-void settle_buffers(const Ranks& ranks, const Model& model) {
+void settle(const Ranks& ranks, const Model& model) {
   if (ranks.alone()) return;
   for (const auto& t : model.network->buffers()) {
     if (!t.is_floating_point()) continue;
@@ -60,7 +60,7 @@ void settle_buffers(const Ranks& ranks, const Model& model) {
       numbers.div_(ranks.size());
     });
   }
-  for (const auto& t : model.objective->buffers()) share(ranks, t);
+  share_model(ranks, model);
 }
 
 }  // namespace ood

@@ -13,8 +13,8 @@ Position share_state(const Ranks& ranks, const Position& position, const Model& 
 void share_model(const Ranks& ranks, const Model& model);
 
 /// Brings together what ranks keep apart between steps: running statistics of a network, each of
-/// its rank's rows, become their mean; the objective's buffers, which were computed alike, those of
-/// the first rank.
-void settle_buffers(const Ranks& ranks, const Model& model);
+/// its rank's rows, become their mean; all that is computed alike on every rank becomes the first
+/// rank's, so that machines that round differently do not drift apart.
+void settle(const Ranks& ranks, const Model& model);
 
 }  // namespace ood

@@ -31,10 +31,13 @@ StepInputs::StepInputs(const RunOptions& options, const Task& task, std::int64_t
       all_rows_(static_cast<std::size_t>(batches_.id_per_step() + outliers_per_step)) {
   if (augmentation_.any() && task.embeddings)
     throw UsageError("`augment`: expected pictures, got embeddings");
-  if (batches_.id_per_step() < ranks.size())
-    throw UsageError("`batch-size`: expected at least a sample for each of " +
-                     std::to_string(ranks.size()) + " ranks, got " +
-                     std::to_string(batches_.id_per_step()));
+  // A batch normalisation of one row has no variance.
+  const std::int64_t least = ranks.alone() || options.sync_batchnorm ? 1 : 2;
+  if (batches_.id_per_step() < least * ranks.size())
+    throw UsageError("`batch-size`: expected at least " + std::to_string(least * ranks.size()) +
+                     " ID samples for " + std::to_string(ranks.size()) + " ranks, got " +
+                     std::to_string(batches_.id_per_step()) +
+                     (least == 1 ? "" : "; with `sync-batchnorm` one for each will do"));
   std::iota(all_rows_.begin(), all_rows_.end(), std::int64_t{0});
 }
 
@@ -61,10 +64,10 @@ StepInputs::Step StepInputs::at_step(std::int64_t step) {
   return s;
 }
 
-NetworkOutput StepInputs::gathered(const NetworkOutput& own) const {
-  const auto classes = own.logits.size(1);
-  const auto all = split_.gathered(torch::cat({own.logits, own.features}, 1));
-  return {all.narrow(1, 0, classes), all.narrow(1, classes, own.features.size(1))};
+NetworkOutput StepInputs::gathered(const NetworkOutput& own, bool features) const {
+  if (!features) return {split_.gathered(own.logits)[0], own.features};
+  const auto all = split_.gathered(own.logits, own.features);
+  return {all[0], all[1]};
 }
 
 NamedLosses StepInputs::losses(Objective& objective, const NetworkOutput& output,

@@ -14,6 +14,7 @@ namespace ood {
 /// step; each rank has its rows of them, and all targets.
 class StepInputs {
  public:
+  /// UsageError where a batch is too small for the ranks.
   StepInputs(const RunOptions& options, const Task& task, std::int64_t outliers_per_step,
              const Ranks& ranks = one_process());
 
@@ -24,8 +25,9 @@ class StepInputs {
   };
   Step at_step(std::int64_t step);
 
-  /// The rows of all ranks from those of this one, in the order of the targets.
-  NetworkOutput gathered(const NetworkOutput& own) const;
+  /// The rows of all ranks from those of this one, in the order of the targets. Without `features`,
+  /// which then nothing reads, those stay this rank's.
+  NetworkOutput gathered(const NetworkOutput& own, bool features) const;
 
   std::int64_t steps_per_epoch() const { return batches_.steps_per_epoch(); }
 

@@ -170,13 +170,15 @@ class Training {
     return [this](const auto& visit) {
       run_in_parts(*model_.network, task_, task_.train,
                    [&](const NetworkOutput& output, std::int64_t begin) {
-                     visit(output, task_.train.labels.slice(0, begin, begin + output.logits.size(0)));
+                     visit(output,
+                           task_.train.labels.slice(0, begin, begin + output.logits.size(0)));
                    });
     };
   }
 
   Model start_model(const std::string& init) const {
-    Model model = initial_model(description_, init);
+    // Others get the first rank's.
+    Model model = initial_model(description_, ranks().first() ? init : "");
     if (o_.precision == "float64") convert(model, torch::kDouble);
     return model;
   }
@@ -203,7 +205,7 @@ class Training {
     out.logits = out.logits.to(type);
     out.features = out.features.to(type);
     // Every rank computes the loss of the whole batch.
-    return ranks_.alone() ? out : inputs_.gathered(out);
+    return ranks_.alone() ? out : inputs_.gathered(out, model_.objective->uses_features());
   }
 
   // `wish`: to stop. Returns whether any rank has one.
@@ -273,7 +275,7 @@ class Training {
                 {"train_loss", at_.epoch_loss / static_cast<double>(at_.epoch_steps)}};
     at_.epoch_loss = 0;
     at_.epoch_steps = 0;
-    settle_buffers(ranks_, model_);
+    settle(ranks_, model_);
     model_.objective->at_event(Event::kEpoch, pass());
     bool stop = false;
     if (task_.validation.size() > 0) {
@@ -281,7 +283,10 @@ class Training {
       const auto evidence =
           model_.objective->readout(run_network(*model_.network, task_, selection_)).evidence;
       if (evidence.defined()) {
-        const double now = accuracy(evidence, selection_.labels);
+        // One number decides for all ranks.
+        const auto shared = torch::full({}, accuracy(evidence, selection_.labels), torch::kDouble);
+        ranks_.share(shared);
+        const double now = shared.item<double>();
         end["validation_accuracy"] = now;
         at_.epochs_without_gain = now > at_.best_accuracy ? 0 : at_.epochs_without_gain + 1;
         if (now > at_.best_accuracy) {
@@ -297,13 +302,22 @@ class Training {
   }
 
   void save() {
-    settle_buffers(ranks_, model_);
+    settle(ranks_, model_);
     Position p = at_;
     p.seconds = elapsed();
     on_first(ranks_, [&] {
       log_->make_durable();
       checkpoints_.save(p, model_, optimizer_);
     });
+  }
+
+  // The folder's, which is the first rank's.
+  ThresholdRule rule(std::size_t held_out) const {
+    ThresholdRule r;
+    if (ranks_.first()) r = threshold_rule(out_, held_out);
+    const auto numbers = torch::tensor({r.false_alarms, r.confidence}, torch::kDouble);
+    ranks_.share(numbers);
+    return {numbers[0].item<double>(), numbers[1].item<double>()};
   }
 
   json finish() {
@@ -313,10 +327,10 @@ class Training {
       on_first(ranks_, [&] { checkpoints_.restore_weights(at_.best_step, model_); });
       share_model(ranks_, model_);
     }
-    settle_buffers(ranks_, model_);
+    settle(ranks_, model_);
     model_.objective->at_event(Event::kFinish, pass());
     model_.objective->eval();
-    convert(model_, torch::kFloat);
+    if (o_.precision == "float64") convert(model_, torch::kFloat);
     const double seconds = elapsed();
     const auto scores =
         FittedScores::fit(*model_.network, *model_.objective, task_, seed(), o_.bank);
@@ -335,7 +349,7 @@ class Training {
     if (best) result["best_step"] = at_.best_step;
     TestScores test_scores;
     result.update(evaluate(*model_.network, *model_.objective, task_, scores, held_out,
-                           threshold_rule(out_, held_out.scores.size()), seed(), &test_scores));
+                           rule(held_out.scores.size()), seed(), &test_scores));
     result["failure_signs"] = failure_signs(*model_.network, *model_.objective, task_, scores);
     for (const std::string sign : result["failure_signs"])
       listener().warn(o_.objective + " did not learn: " + sign);
@@ -363,7 +377,7 @@ class Training {
   GradientAverage gradients_;
   std::int64_t micro_steps_, total_;
   Position at_;
-  Samples selection_;  // the held-out data that an epoch is judged by
+  Samples selection_;                // the held-out data that an epoch is judged by
   std::unique_ptr<MetricsLog> log_;  // of the first rank
   std::chrono::steady_clock::time_point started_;
 };
@@ -442,11 +456,7 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out, S
   RunOptions options = completed(given, task);
   // What was measured has the same value on all ranks.
   if (!ranks().alone()) {
-    const auto paths = options;
     options = parse_config(ranks().share(to_toml(options)), "rank 0");
-    options.data = paths.data;
-    options.init = paths.init;
-    options.ood_data = paths.ood_data;
     options.resolve();
   }
   if (start != Start::kResume) {

@@ -24,7 +24,8 @@ enum class Start {
 /// checkpoints/, model.safetensors, results.json. Returns what is in results.json for this
 /// objective. DivergedError where the loss becomes NaN or infinite; config.toml and metrics.jsonl
 /// stay. Interrupted on SIGINT, SIGTERM or SIGHUP: after a checkpoint, or with all results once the
-/// last step is done.
+/// last step is done. Every one of several ranks() calls it, and only the first reads and writes the
+/// folder; DistributedError where one of them is lost.
 nlohmann::ordered_json train_run(const RunOptions& options, const Task& task,
                                  const std::filesystem::path& out, Start start = Start::kFresh);
 
