@@ -84,25 +84,31 @@ class Arrival {
   std::string arrive() const {
     const std::string rank = std::to_string(e_.rank);
     store_.set("ood/hello/" + rank, bytes_of(nonce_ + " " + about()));
-    std::string round;
+    const auto round = answer("ood/reply/" + nonce_);
+    if (store_.add("ood/claim/" + round + "/" + rank, 1) > 1)
+      throw UsageError("RANK: " + rank + " is that of another process, too; expected one of each");
+    store_.set("ood/here/" + round + "/" + rank, bytes_of("1"));
+    // Another rank may not fit.
+    answer("ood/go/" + round);
+    return round;
+  }
+
+  // What rank 0 says; UsageError where that is a refusal.
+  std::string answer(const std::string& key) const {
+    std::string text;
     try {
-      round = text_of(store_.get("ood/reply/" + nonce_));
+      text = text_of(store_.get(key));
     } catch (const std::exception&) {
       throw DistributedError("rank 0 does not answer at " + name(e_) + " within " +
                              seconds(kArrival));
     }
-    if (round.starts_with("!")) throw UsageError(round.substr(1));
-    if (store_.add("ood/claim/" + round + "/" + rank, 1) > 1)
-      throw UsageError("RANK: " + rank + " is that of another process, too; expected one of each");
-    store_.set("ood/here/" + round + "/" + rank, bytes_of("1"));
-    return round;
+    if (text.starts_with("!")) throw UsageError(text.substr(1));
+    return text;
   }
 
   std::string welcome() const {
     using Clock = std::chrono::steady_clock;
     const auto end = Clock::now() + kArrival;
-    std::string refusal;  // of all, once one does not fit
-    Clock::time_point refused;
     std::vector<std::string> answered(static_cast<std::size_t>(e_.size));
     for (;;) {
       std::string missing;
@@ -112,27 +118,36 @@ class Arrival {
         missing += (missing.empty() ? "" : ", ") + rank;
         if (!store_.check({"ood/hello/" + rank})) continue;
         const auto hello = text_of(store_.get("ood/hello/" + rank));
-        if (refusal.empty()) {
-          refusal = why_not(r, hello);
-          if (!refusal.empty()) refused = Clock::now();
-          // They have read nothing of it yet.
-          if (!refusal.empty()) answered.assign(answered.size(), "");
-        }
+        if (const auto why = why_not(r, hello); !why.empty()) refuse(why);
         if (hello != answered[static_cast<std::size_t>(r)])
-          store_.set("ood/reply/" + hello.substr(0, hello.find(' ')),
-                     bytes_of(refusal.empty() ? nonce_ : "!" + refusal));
+          store_.set("ood/reply/" + hello.substr(0, hello.find(' ')), bytes_of(nonce_));
         answered[static_cast<std::size_t>(r)] = hello;
       }
-      if (missing.empty()) return nonce_;
-      // Late ones are told as well, and the store lives until all have read it.
-      constexpr Milliseconds kLinger(2000);
-      if (!refusal.empty() && Clock::now() > refused + kLinger) throw UsageError(refusal);
+      if (missing.empty()) {
+        store_.set("ood/go/" + nonce_, bytes_of("1"));
+        return nonce_;
+      }
       if (Clock::now() > end)
         throw DistributedError("WORLD_SIZE: " + std::to_string(e_.size) +
                                " ranks are expected; within " + seconds(kArrival) +
                                " there did not come: rank " + missing);
       std::this_thread::sleep_for(Milliseconds(5));
     }
+  }
+
+  // Tells all that are here, and for some time those that come.
+  [[noreturn]] void refuse(const std::string& why) const {
+    const auto refusal = bytes_of("!" + why);
+    store_.set("ood/go/" + nonce_, refusal);
+    for (int i = 0; i < 200; ++i) {
+      for (int r = 1; r < e_.size; ++r)
+        if (const std::string key = "ood/hello/" + std::to_string(r); store_.check({key})) {
+          const auto hello = text_of(store_.get(key));
+          store_.set("ood/reply/" + hello.substr(0, hello.find(' ')), refusal);
+        }
+      std::this_thread::sleep_for(Milliseconds(10));
+    }
+    throw UsageError(why);
   }
 
   // Why a worker does not fit; "": it does.
