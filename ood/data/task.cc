@@ -158,6 +158,16 @@ void measure(Task& t) {
   }
 }
 
+// By given constants, pictures with as many channels as those.
+void normalise_by(const TaskOptions& o, Task& t) {
+  const auto channels = static_cast<std::size_t>(t.train.inputs.size(1));
+  if (o.mean.size() != channels || o.deviation.size() != channels)
+    throw DataError(t.data + ": expected " + std::to_string(o.mean.size()) +
+                    " channels, as the network has constants for, got " + std::to_string(channels));
+  t.mean = o.mean;
+  t.deviation = o.deviation;
+}
+
 // Classes stand above a path of the same name.
 bool is_path(const std::string& text, const std::vector<std::string>& class_names) {
   if (text.empty() || class_list(text, class_names).error.empty()) return false;
@@ -259,7 +269,10 @@ Task make_task(const TaskOptions& o) {
     t.train_outliers = without_labels(made);
     t.outlier_names.push_back("synthetic " + o.synthetic_outliers);
   }
-  measure(t);
+  if (o.mean.empty())
+    measure(t);
+  else
+    normalise_by(o, t);
   const TaskContent content(t);
   content.warn_of_overlap();
   t.fingerprint = content.training_fingerprint();

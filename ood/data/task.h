@@ -21,6 +21,8 @@ struct TaskOptions {
   std::int64_t limit_test = 0;   ///< at most so many samples a test set; 0: all
   std::uint64_t seed = 0;
   PictureOptions pictures;
+  /// Normalisation, a number a channel, pictures in 0..1; empty: by the training data.
+  std::vector<double> mean{}, deviation{};
   std::string synthetic_outliers;  ///< kinds made from the training data, see synthetic_outliers.h
 };
 

@@ -27,6 +27,13 @@ class Classifier : public torch::nn::Module {
   /// Width of the features.
   std::int64_t features() const { return fc_->options.in_features(); }
 
+  /// From now on only the last layer is trained; all before it stays as it is, in evaluation mode.
+  void freeze();
+  bool frozen() const { return frozen_; }
+  void train(bool on = true) override;
+  /// Whether a parameter of that name is one of the last layer.
+  static bool is_of_head(const std::string& name) { return name.rfind("fc.", 0) == 0; }
+
  protected:
   /// inputs -> features [B, features()].
   virtual at::Tensor embed(const at::Tensor& inputs) = 0;
@@ -39,6 +46,7 @@ class Classifier : public torch::nn::Module {
 
  private:
   torch::nn::Linear fc_{nullptr};
+  bool frozen_ = false;
 };
 
 /// "small-cnn", "mlp", "linear", "resnet-18" or "wrn-40-2". UsageError names the known ones.

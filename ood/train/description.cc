@@ -5,6 +5,7 @@
 
 #include "ood/data/files.h"
 #include "ood/errors.h"
+#include "ood/models/script_network.h"
 #include "ood/torch.h"
 
 namespace ood {
@@ -37,6 +38,10 @@ ModelDescription describe(const RunOptions& options, const Task& task) {
   // The features of a linear network are its inputs, and its embedding a projection of them.
   const auto& entry = get_objective(options.objective);
   const bool hidden = entry.trains_features || entry.embedding > 0;
+  if (is_script_file(d.model)) {
+    d.archive = read_script_file(d.model);
+    d.model = kScriptNetwork;
+  }
   if (d.model == "auto") d.model = !task.embeddings ? "small-cnn" : hidden ? "mlp" : "linear";
   d.objective = options.objective;
   d.parameters = options.objective_parameters();
@@ -80,13 +85,15 @@ void check_description(const ModelDescription& d, std::int64_t numbers) {
   constexpr std::int64_t kLongest = 1 << 16;
   const ObjectiveEntry* entry = find_objective(d.objective);
   need(entry != nullptr, "a known objective, got " + d.objective);
-  check_network(d.model);
+  need(d.model != kScriptNetwork || !d.archive.empty(), "the file of its network");
+  if (d.model != kScriptNetwork) check_network(d.model);
   // The first layer of every network has a number for each channel at least.
   need(d.channels >= 1 && d.channels <= std::max<std::int64_t>(numbers, 3),
        "channels that fit the weights");
   need(d.height >= 1 && d.height <= kLongest && d.width >= 1 && d.width <= kLongest,
        "a size of pictures up to " + std::to_string(kLongest));
-  need(!takes_all_inputs(d.model) || d.channels * d.height * d.width <= numbers,
+  need(d.model == kScriptNetwork || !takes_all_inputs(d.model) ||
+           d.channels * d.height * d.width <= numbers,
        "inputs that fit the weights");
   need(!d.embeddings || d.height * d.width == 1, "embeddings without height and width");
   need(!d.class_names.empty(), "names of classes");
@@ -104,7 +111,7 @@ void check_description(const ModelDescription& d, std::int64_t numbers) {
   }
 }
 
-Model make_model(const ModelDescription& d) {
+Model make_model(const ModelDescription& d, bool trains) {
   const ObjectiveEntry& entry = get_objective(d.objective);
   torch::manual_seed(static_cast<std::uint64_t>(d.seed));
   const auto classes = static_cast<std::int64_t>(d.class_names.size());
@@ -112,7 +119,9 @@ Model make_model(const ModelDescription& d) {
       entry.embedding > 0 ? entry.embedding_width(classes)
                           : classes + (entry.ood_is_last_class ? 1 : 0) + entry.further_outputs;
   Model m;
-  m.network = make_network(d.model, {d.channels, d.height, d.width, outputs, !entry.without_bias});
+  const NetworkShape shape{d.channels, d.height, d.width, outputs, !entry.without_bias};
+  m.network = d.model == kScriptNetwork ? make_script_network(d.archive, shape, trains)
+                                        : make_network(d.model, shape);
   m.objective = make_objective(
       entry, d.parameters,
       {classes, m.network->features(), d.epochs,

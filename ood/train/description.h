@@ -17,6 +17,8 @@ struct ModelDescription {
   std::vector<double> mean, deviation;  ///< of the inputs, a channel
   bool embeddings = false;
   std::int64_t seed = 0, epochs = 1;
+  /// Of a network of the user's own: its file. Not in the JSON.
+  std::string archive{};
 };
 
 ModelDescription describe(const RunOptions& options, const Task& task);
@@ -29,7 +31,8 @@ ModelDescription description_of(const nlohmann::ordered_json& json);
 /// allocated for it.
 void check_description(const ModelDescription& description, std::int64_t numbers);
 
-/// The network and the objective of a description, with weights drawn from its seed.
-Model make_model(const ModelDescription& description);
+/// The network and the objective of a description, with weights drawn from its seed, or of its
+/// file. `trains`: not for the last layer alone.
+Model make_model(const ModelDescription& description, bool trains = false);
 
 }  // namespace ood

@@ -19,9 +19,19 @@ void for_each_tensor(const Model& model, const Visit& visit) {
 }  // namespace
 
 std::vector<at::Tensor> trainable(const Model& model) {
-  auto all = model.network->parameters();
-  for (const auto& p : model.objective->parameters()) all.push_back(p);
+  std::vector<at::Tensor> all;
+  for (const auto* module : {static_cast<torch::nn::Module*>(model.network.get()),
+                             static_cast<torch::nn::Module*>(model.objective.get())})
+    for (const auto& p : module->parameters())
+      if (p.requires_grad()) all.push_back(p);
   return all;
+}
+
+std::size_t of_backbone(const Model& model) {
+  std::size_t n = 0;
+  for (const auto& p : model.network->named_parameters())
+    n += p.value().requires_grad() && !Classifier::is_of_head(p.key());
+  return n;
 }
 
 TensorFile tensors_of(const Model& model) {

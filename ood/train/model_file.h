@@ -18,6 +18,9 @@ struct Model {
 /// The parameters that an optimizer trains: the network's and the objective's.
 std::vector<at::Tensor> trainable(const Model& model);
 
+/// How many of these, the first, are of the network before its last layer.
+std::size_t of_backbone(const Model& model);
+
 /// Every tensor of a model by name; the objective's own begin with "objective.".
 TensorFile tensors_of(const Model& model);
 

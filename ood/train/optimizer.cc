@@ -10,21 +10,31 @@ using Adam = torch::optim::AdamWParamState;
 
 }  // namespace
 
-Optimizer::Optimizer(const RunOptions& o, std::vector<at::Tensor> parameters)
+Optimizer::Optimizer(const RunOptions& o, std::vector<at::Tensor> parameters,
+                     std::size_t of_backbone)
     : parameters_(std::move(parameters)), adamw_(o.optimizer == "adamw") {
+  const auto split = parameters_.begin() + static_cast<std::ptrdiff_t>(of_backbone);
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  const auto add = [&](std::vector<at::Tensor> part, double share) {
+    if (part.empty()) return;
+    groups.emplace_back(std::move(part));
+    shares_.push_back(share);
+  };
+  add({parameters_.begin(), split}, o.backbone_lr > 0 ? o.backbone_lr / o.lr : 1);
+  add({split, parameters_.end()}, 1);
   if (adamw_)
     optimizer_ = std::make_unique<torch::optim::AdamW>(
-        parameters_, torch::optim::AdamWOptions(o.lr).weight_decay(o.weight_decay));
+        groups, torch::optim::AdamWOptions(o.lr).weight_decay(o.weight_decay));
   else
-    optimizer_ =
-        std::make_unique<torch::optim::SGD>(parameters_, torch::optim::SGDOptions(o.lr)
-                                                             .momentum(o.momentum)
-                                                             .nesterov(o.momentum > 0)
-                                                             .weight_decay(o.weight_decay));
+    optimizer_ = std::make_unique<torch::optim::SGD>(groups, torch::optim::SGDOptions(o.lr)
+                                                                 .momentum(o.momentum)
+                                                                 .nesterov(o.momentum > 0)
+                                                                 .weight_decay(o.weight_decay));
 }
 
 void Optimizer::step(double learning_rate) {
-  optimizer_->param_groups()[0].options().set_lr(learning_rate);
+  for (std::size_t g = 0; g < shares_.size(); ++g)
+    optimizer_->param_groups()[g].options().set_lr(learning_rate * shares_[g]);
   optimizer_->step();
 }
 

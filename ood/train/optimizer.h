@@ -9,7 +9,8 @@ namespace ood {
 /// be stored.
 class Optimizer {
  public:
-  Optimizer(const RunOptions& options, std::vector<at::Tensor> parameters);
+  /// The first `of_backbone` parameters have the learning rate `backbone-lr`.
+  Optimizer(const RunOptions& options, std::vector<at::Tensor> parameters, std::size_t of_backbone);
 
   void zero_grad() { optimizer_->zero_grad(); }
   /// One step with this learning rate.
@@ -22,6 +23,7 @@ class Optimizer {
 
  private:
   std::vector<at::Tensor> parameters_;
+  std::vector<double> shares_;  // of the learning rate, by group
   bool adamw_;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;
 };

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "ood/data/hash.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
+#include "ood/models/script_network.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/text.h"
 #include "ood/scores/logits.h"
@@ -30,10 +32,10 @@ Energies energies_after_warmup(const RunOptions& options, const Task& task) {
   o.lr = 0;
   o.resolve();
   const auto d = describe(o, task);
-  const Model model = initial_model(d, o.init);
+  const Model model = initial_model(d, o.init, o.freeze);
   auto& network = *model.network;
   StepInputs inputs(o, task, 0);
-  Optimizer optimizer(o, trainable(model));
+  Optimizer optimizer(o, trainable(model), of_backbone(model));
   // A run that it starts from has been trained, if its last layer is that of these classes.
   const bool warm = !o.init.empty() && !model.network->named_parameters()["fc.weight"].equal(
                                            make_model(d).network->named_parameters()["fc.weight"]);
@@ -97,7 +99,11 @@ void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) 
     const auto steps = std::max<std::int64_t>(n / std::min(options.batch_size, n), 1);
     options.epochs = std::clamp<std::int64_t>((500 + steps - 1) / steps, 3, 100);
   }
-  options.model = describe(options, task).model;
+  if (options.model == "auto") options.model = describe(options, task).model;
+  if (is_script_file(options.model)) {
+    const auto content = read_script_file(options.model);
+    options.network_fingerprint = hexadecimal(fnv1a(content.data(), content.size()));
+  }
   const std::string weight(get_objective(options.objective).weight_of_classes);
   if (options.by_default.count(weight) > 0)
     options.parameters[options.objective][weight] /= static_cast<double>(task.classes());

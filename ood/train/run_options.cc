@@ -12,7 +12,7 @@
 #include "ood/data/files.h"
 #include "ood/data/hash.h"
 #include "ood/errors.h"
-#include "ood/models/classifier.h"
+#include "ood/models/script_network.h"
 #include "ood/registry/registry.h"
 #include "ood/registry/text.h"
 
@@ -27,6 +27,7 @@ template <class Visit>
 void visit_additions(RunOptions& o, const Visit& visit) {
   visit("data_fingerprint", o.data_fingerprint, "");
   visit("test_fingerprint", o.test_fingerprint, "");
+  visit("network_fingerprint", o.network_fingerprint, "");
   visit("launch", o.launch, "");
   visit("measured", o.measured, "");
 }
@@ -93,7 +94,11 @@ void RunOptions::resolve() {
   check_word("optimizer", optimizer, {"sgd", "adamw"});
   check_word("precision", precision, {"float32", "float64", "bf16"});
   parse_augmentation(augment);
-  if (model != "auto") check_network(model);
+  if (model != "auto" && !is_script_file(model)) check_network(model);
+  if (freeze && init.empty() && !is_script_file(model))
+    throw UsageError(
+        "`freeze`: expected weights that are worth keeping, of `init` RUN or `model` FILE.pt, "
+        "got neither");
   if ((mixup > 0 || cutmix > 0) && !entry.classifies)
     throw UsageError("`mixup`, `cutmix`: expected an objective that uses labels, got " + objective);
   if (mixup > 0 && cutmix > 0) throw UsageError("expected `mixup` or `cutmix`, got both");
@@ -117,6 +122,8 @@ void RunOptions::resolve() {
   }
   // Adam's steps do not grow with the gradient.
   if (lr == 0) lr = optimizer == "adamw" ? 1e-3 : entry.learning_rate;
+  check_range("backbone-lr", backbone_lr, 0, 1e38, "at least 0");
+  if (backbone_lr == 0 && is_script_file(model)) backbone_lr = lr / 10;
   const auto values = objective_parameters();
   try {
     check_parameters(entry.name, entry.parameters, values);
@@ -139,6 +146,7 @@ void RunOptions::make_absolute(bool outliers_are_path) {
   };
   absolute(data);
   absolute(init);
+  absolute(model);
   if (outliers_are_path) absolute(outliers);
   for (auto& item : ood_data)
     if (const auto equals = item.find('='); equals != std::string::npos) {
@@ -217,10 +225,12 @@ std::string run_id(const RunOptions& options) {
   o.ood_data.clear();
   o.limit_test = o.threads = 0;
   o.max_pixels = kMaxPixels;
+  if (is_script_file(o.model)) o.model = kScriptNetwork;
   std::string text = to_toml(o);
-  // Off, it is no part of the name: older runs keep theirs.
-  const std::string off = "sync-batchnorm = false\n";
-  if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
+  // Off, they are no part of the name: older runs keep theirs.
+  for (const std::string off :
+       {"sync-batchnorm = false\n", "freeze = false\n", "backbone-lr = 0.0\n"})
+    if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
   return hexadecimal(fnv1a(text.data(), text.size()));
 }
 

@@ -26,12 +26,14 @@ struct RunOptions {
 
   std::string model = "auto";
   std::string init;
+  bool freeze = false;
   std::string objective = "cross_entropy";
   std::int64_t epochs = 0;
   std::int64_t batch_size = 0;
   double outlier_ratio = 0.5;
   std::string optimizer = "sgd";
   double lr = 0;
+  double backbone_lr = 0;
   double momentum = 0.9;
   double weight_decay = 5e-4;
   double warmup = 0.05;
@@ -49,6 +51,8 @@ struct RunOptions {
 
   /// Of the data that the run was trained and tested with; no flags. "": unknown.
   std::string data_fingerprint, test_fingerprint;
+  /// Of the file of a network of the user's own.
+  std::string network_fingerprint;
   /// Of the launcher that may start the training again, see Environment; "": none.
   std::string launch;
   /// Parameters of the objective that the training measured.
@@ -82,14 +86,19 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("image-size", o.image_size, "bring pictures to N x N; 0: as they are");
   v("strict", o.strict, "refuse a picture that does not decode instead of leaving it out");
   v("max-pixels", o.max_pixels, "a picture of more does not decode");
-  v("model", o.model, "network: small-cnn, mlp, linear, resnet-18, wrn-40-2; auto: by the data");
+  v("model", o.model,
+    "network: small-cnn, mlp, linear, resnet-18, wrn-40-2, or FILE.pt of your own; auto: by the "
+    "data");
   v("init", o.init, "start from the weights of this run (fine-tuning)");
+  v("freeze", o.freeze, "train the last layer alone, on the features of --init or of a file");
   v("objective", o.objective, "training objective, see `ood objectives`");
   v("epochs", o.epochs, "passes over the training data; 0: 3, more where the data are few");
   v("batch-size", o.batch_size, "ID samples a step; 0: 128, less where the data are few");
   v("outlier-ratio", o.outlier_ratio, "outliers a step for each ID sample");
   v("optimizer", o.optimizer, "sgd or adamw");
   v("lr", o.lr, "peak learning rate; 0: what suits the objective, mostly 0.1");
+  v("backbone-lr", o.backbone_lr,
+    "the same for all before the last layer; 0: as --lr, a tenth of it for a FILE.pt");
   v("momentum", o.momentum, "Nesterov momentum");
   v("weight-decay", o.weight_decay, "weight decay");
   v("warmup", o.warmup, "share of the steps over which the learning rate rises");

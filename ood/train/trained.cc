@@ -1,5 +1,6 @@
 #include "ood/train/trained.h"
 
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "ood/data/files.h"
@@ -12,6 +13,7 @@ namespace ood {
 namespace {
 
 constexpr const char* kScores = "validation_scores";
+constexpr const char* kArchive = "network.pt";
 // Of the file; raised when an older program could not use a newer file.
 constexpr int kRunFormat = 6;
 
@@ -20,6 +22,12 @@ constexpr int kRunFormat = 6;
 void save_trained(const std::filesystem::path& path, const Trained& trained) {
   TensorFile file = tensors_of(trained.model);
   file.tensors.emplace_back(kScores, torch::tensor(trained.validation_scores, torch::kDouble));
+  const std::string& archive = trained.description.archive;
+  if (!archive.empty()) {
+    auto bytes = torch::empty({static_cast<std::int64_t>(archive.size())}, torch::kByte);
+    std::memcpy(bytes.mutable_data_ptr(), archive.data(), archive.size());
+    file.tensors.emplace_back(kArchive, bytes);
+  }
   file.metadata = {{"format", "ood-run"},
                    {"format_version", std::to_string(kRunFormat)},
                    {"version", kVersion},
@@ -42,6 +50,8 @@ Trained load_trained(const std::filesystem::path& path) {
   const auto json = parse_json(file.text("description"));
   if (!json.is_object()) throw DataError(path.string() + ": its description is damaged");
   t.description = description_of(json);
+  if (const auto bytes = file.find(kArchive); bytes.defined())
+    t.description.archive.assign(static_cast<const char*>(bytes.const_data_ptr()), bytes.nbytes());
   std::int64_t numbers = 0;
   for (const auto& [unused, tensor] : file.tensors) numbers += tensor.numel();
   try {
@@ -102,9 +112,10 @@ void initialise_network(Classifier& network, const ModelDescription& description
                     " tensors fit and are taken over");
 }
 
-Model initial_model(const ModelDescription& description, const std::string& init) {
-  Model model = make_model(description);
+Model initial_model(const ModelDescription& description, const std::string& init, bool freeze) {
+  Model model = make_model(description, /*trains=*/!freeze);
   if (!init.empty()) initialise_network(*model.network, description, init);
+  if (freeze) model.network->freeze();
   return model;
 }
 

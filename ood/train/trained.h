@@ -32,7 +32,8 @@ Trained load_trained(const std::filesystem::path& path);
 void initialise_network(Classifier& network, const ModelDescription& description,
                         const std::filesystem::path& run);
 
-/// With new weights, or, where a run is named, with its weights as far as they fit.
-Model initial_model(const ModelDescription& description, const std::string& init);
+/// With new weights, or, where a run is named, with its weights as far as they fit. `freeze`: all but
+/// the last layer.
+Model initial_model(const ModelDescription& description, const std::string& init, bool freeze);
 
 }  // namespace ood

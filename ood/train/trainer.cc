@@ -11,6 +11,7 @@
 #include "ood/distributed/gradient_average.h"
 #include "ood/errors.h"
 #include "ood/models/batch_norm.h"
+#include "ood/models/script_network.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/text.h"
 #include "ood/torch.h"
@@ -93,7 +94,7 @@ class Training {
         inputs_(o_, task, outliers_per_step(options, task), ranks_),
         id_(run_id(options)),
         checkpoints_(out, id_),
-        optimizer_(o_, trainable(model_)),
+        optimizer_(o_, trainable(model_), of_backbone(model_)),
         gradients_(ranks_, trainable(model_)),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
@@ -113,6 +114,10 @@ class Training {
                       std::to_string(total_));
     }
     at_ = share_state(ranks_, at_, model_, optimizer_);
+    if (o_.sync_batchnorm && !ranks_.alone() && !description_.archive.empty())
+      throw UsageError(
+          "`sync-batchnorm`: expected one of our networks, got a file, whose batch "
+          "normalisation is its own");
     if (o_.sync_batchnorm) spread_batch_norms(*model_.network, ranks_);
     if (ranks_.first()) log_ = std::make_unique<MetricsLog>(out, at_.step);
     warn(setup_warnings(get_objective(o_.objective), *model_.network, *model_.objective,
@@ -178,7 +183,7 @@ class Training {
 
   Model start_model(const std::string& init) const {
     // Others get the first rank's.
-    Model model = initial_model(description_, ranks().first() ? init : "");
+    Model model = initial_model(description_, ranks().first() ? init : "", o_.freeze);
     if (o_.precision == "float64") convert(model, torch::kDouble);
     return model;
   }
@@ -400,6 +405,11 @@ TaskOptions task_options(const RunOptions& o) {
   t.limit_train = o.limit_train;
   t.limit_test = o.limit_test;
   t.seed = static_cast<std::uint64_t>(o.seed);
+  if (is_script_file(o.model)) {
+    const auto constants = constants_of(read_script_file(o.model));
+    t.mean = constants.mean;
+    t.deviation = constants.deviation;
+  }
   t.pictures = {o.image_size, o.strict, o.max_pixels};
   t.synthetic_outliers = o.synthetic_outliers;
   return t;
@@ -486,7 +496,12 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
   if (run.trained.run_id != id)
     throw DataError(folder.string() +
                     ": model.safetensors is of another training than config.toml; train again");
-  run.task = make_task(task_options(run.options));
+  RunOptions of_data = run.options;
+  of_data.model = "auto";  // the model has what its file said
+  TaskOptions task = task_options(of_data);
+  task.mean = run.trained.description.mean;
+  task.deviation = run.trained.description.deviation;
+  run.task = make_task(task);
   check_data(folder, run.options, run.task, "the run was trained");
   return run;
 }

@@ -1,4 +1,5 @@
 """The program's networks as Python modules, with the same names for the same tensors."""
+import io
 from typing import Tuple
 
 import torch
@@ -124,6 +125,18 @@ class WideResNet(Classifier):
         for name in self.blocks:
             x = getattr(self, name)(x)
         return torch.relu(self.norm(x)).mean((2, 3))
+
+
+class ScriptNetwork(Classifier):
+    """A network of the user's own: its TorchScript file gives the features."""
+
+    def __init__(self, archive: bytes, outputs: int, width: int, bias: bool = True):
+        super().__init__()
+        self.backbone = torch.jit.load(io.BytesIO(archive), map_location="cpu")
+        self.fc = nn.Linear(width, outputs, bias=bias)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.backbone.features(x) if hasattr(self.backbone, "features") else self.backbone(x)
 
 
 _NETWORKS = {"small-cnn": SmallCnn, "mlp": Mlp, "linear": Linear, "resnet-18": ResNet18, "wrn-40-2": WideResNet}

@@ -10,7 +10,7 @@ import torch
 
 from ood import metrics, scores
 from ood._library import ops
-from ood.networks import forward, make_network
+from ood.networks import ScriptNetwork, forward, make_network
 from ood.registry import objectives
 
 _TYPES = {"F64": torch.double, "F32": torch.float, "BF16": torch.bfloat16, "F16": torch.half, "I64": torch.long,
@@ -110,8 +110,11 @@ class Run(torch.nn.Module):
         self._references = [tensors[f"joint.{m}"] for m in self.members]
         rule = path.with_name("threshold.json")
         self._rule = _threshold_rule(rule) if rule.exists() else {}
-        outputs = len(tensors["fc.weight"])
-        self.network = make_network(d["model"], d["channels"], d["height"], d["width"], outputs, "fc.bias" in tensors)
+        outputs, width = tensors["fc.weight"].shape
+        if "network.pt" in tensors:
+            self.network = ScriptNetwork(tensors["network.pt"].numpy().tobytes(), outputs, width, "fc.bias" in tensors)
+        else:
+            self.network = make_network(d["model"], d["channels"], d["height"], d["width"], outputs, "fc.bias" in tensors)
         own = set(self.network.state_dict())
         self.network.load_state_dict({k: v for k, v in tensors.items() if k in own})
         #: tensors of the objective: centers, queues, multipliers

@@ -224,7 +224,7 @@ def test_a_network_without_anything_to_train_is_named(program, dataset, tmp_path
     only_features = ["--objective", "ii", "--objective.cross_entropy", "0"]
     r = program("train", "--data", dataset, *QUICK, *only_features, "--model", "linear", "--out", tmp_path / "linear")
     warning, error = r.stderr.splitlines()[-2:]
-    assert r.returncode == 2 and "features are its inputs" in warning and "--model mlp" in warning
+    assert r.returncode == 2 and "nothing that makes the network's features is trained" in warning and "--model mlp" in warning
     assert "expected a loss that depends on weights" in error and "linear" in error
     r = program("train", "--data", dataset, *QUICK, *only_features, "--model", "mlp", "--out", tmp_path / "mlp")
     assert r.returncode == 0, r.stderr

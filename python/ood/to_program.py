@@ -1,0 +1,143 @@
+"""Makes the file of a network of your own that `ood train --model FILE.pt` trains.
+
+    python -m ood.to_program torchvision.models:resnet18 --weights state.pth --normalise imagenet --out resnet18.pt
+    python -m ood.to_program mine.networks:make --argument 'width=64' --channels 1 --size 28 --out mine.pt
+
+The last linear layer is taken out, since the program gives the network a last layer for its classes; what comes before it
+are the features. The file is a TorchScript one, whose batch normalisation and dropout the program can switch between
+training and evaluation. It is compared with the module it was made from before it is written.
+"""
+import argparse
+import ast
+import importlib
+import json
+import os
+import sys
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import torch
+from torch import nn
+
+CONSTANTS = {"imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), "half": ([0.5] * 3, [0.5] * 3)}
+
+
+class Refused(ValueError):
+    """What cannot be made into a file, in a line."""
+
+
+def without_last_layer(module: nn.Module) -> str:
+    """Replaces the last linear layer, in the order in which layers were made, by the identity; its name."""
+    name = next((n for n, m in reversed(list(module.named_modules())) if isinstance(m, nn.Linear)), None)
+    if not name:
+        raise Refused("expected a module with a linear layer at its end, found none; give it features as they are (--as-is)")
+    parent, _, last = name.rpartition(".")
+    setattr(module.get_submodule(parent), last, nn.Identity())
+    return name
+
+
+def to_script(module: nn.Module) -> torch.jit.ScriptModule:
+    """By torch.jit.script, or where that cannot read the module by the script of its symbolic trace, whose layers are still
+    those of the module."""
+    module.train()
+    try:
+        return torch.jit.script(module)
+    except Exception as first:  # noqa: BLE001  (torch raises many kinds)
+        try:
+            return torch.jit.script(torch.fx.symbolic_trace(module))
+        except Exception:  # noqa: BLE001
+            raise Refused(f"torch.jit.script cannot read the module: {str(first).strip().splitlines()[0]}") from first
+
+
+def check(module: nn.Module, script: torch.jit.ScriptModule, shape: Sequence[int]) -> int:
+    """That the script says what the module says, in both modes; the number of features."""
+    x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, got = module.eval()(x), script.eval()(x)
+    if not isinstance(expected, torch.Tensor) or expected.dim() != 2:
+        what = tuple(expected.shape) if isinstance(expected, torch.Tensor) else type(expected).__name__
+        raise Refused(f"expected features [N, D] for pictures [N, {', '.join(map(str, shape))}], got {what}")
+    if not torch.allclose(expected, got, rtol=1e-4, atol=1e-5):
+        raise Refused(f"the script differs from the module by {(expected - got).abs().max():.1e}")
+    # Running statistics move in training and in training only.
+    before = {k: v.clone() for k, v in script.state_dict().items()}
+    moved = {}
+    for mode in (False, True):
+        script.train(mode)
+        with torch.no_grad():
+            script(x)
+        moved[mode] = [k for k, v in script.state_dict().items() if not torch.equal(v, before[k])]
+        script.load_state_dict(before)
+    norms = [k for k in before if k.endswith("running_mean")]
+    if moved[False] or (norms and not moved[True]):
+        raise Refused("the script's batch normalisation cannot be switched between training and evaluation")
+    return expected.shape[1]
+
+
+def constants(text: str, channels: int) -> Optional[Tuple[List[float], List[float]]]:
+    """imagenet, half, or M,M,M/D,D,D; none of "data"."""
+    if text == "data":
+        return None
+    try:
+        mean, deviation = CONSTANTS[text] if text in CONSTANTS else tuple([float(v) for v in part.split(",")] for part in text.split("/"))
+    except ValueError:
+        raise Refused(f"--normalise: expected data, {', '.join(CONSTANTS)} or M,M,M/D,D,D, got {text}") from None
+    if len(mean) != channels or len(deviation) != channels or min(deviation) <= 0:
+        raise Refused(f"--normalise: expected a mean and a deviation above 0 for each of {channels} channels, got {text}")
+    return mean, deviation
+
+
+def build(what: str, arguments: Dict[str, object], weights: Optional[str]) -> nn.Module:
+    package, _, factory = what.partition(":")
+    if not factory:
+        raise Refused(f"expected PACKAGE.MODULE:CALLABLE, got {what}")
+    sys.path.insert(0, os.getcwd())
+    try:
+        made = getattr(importlib.import_module(package), factory)
+    except (ImportError, AttributeError) as e:
+        raise Refused(f"{what}: {e}") from None
+    module = made(**arguments) if not isinstance(made, nn.Module) else made
+    if not isinstance(module, nn.Module):
+        raise Refused(f"{what}: expected a torch.nn.Module, got {type(module).__name__}")
+    if weights:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        module.load_state_dict(state.get("state_dict", state) if isinstance(state, dict) else state)
+    return module.float()
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ood.to_program", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("module", help="PACKAGE.MODULE:CALLABLE, which makes the network")
+    parser.add_argument("--argument", action="append", default=[], metavar="NAME=VALUE", help="of the callable; may be repeated")
+    parser.add_argument("--weights", metavar="FILE", help="a state_dict to load, .pth")
+    parser.add_argument("--as-is", action="store_true", help="the module gives features already; nothing is taken out")
+    parser.add_argument("--channels", type=int, default=3, help="default: 3")
+    parser.add_argument("--size", type=int, default=224, help="height and width the network is tried with; default: 224")
+    parser.add_argument("--normalise", default="data", help="of inputs in 0..1: data (by the training data), imagenet, half, or M,M,M/D,D,D; default: data")
+    parser.add_argument("--out", required=True, metavar="FILE.pt")
+    given = parser.parse_args(arguments)
+    try:
+        if not given.out.endswith(".pt"):
+            raise Refused(f"--out: expected a name that ends with .pt, got {given.out}")
+        named = {}
+        for text in given.argument:
+            name, _, value = text.partition("=")
+            try:
+                named[name] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                named[name] = value
+        norm = constants(given.normalise, given.channels)
+        module = build(given.module, named, given.weights)
+        taken = "" if given.as_is else without_last_layer(module)
+        script = to_script(module)
+        width = check(module, script, (given.channels, given.size, given.size))
+    except Refused as e:
+        print(f"ood.to_program: {e}", file=sys.stderr)
+        return 2
+    more = {} if norm is None else {"ood.json": json.dumps({"mean": norm[0], "deviation": norm[1]})}
+    torch.jit.save(script, given.out, _extra_files=more)
+    print(f"{given.out}: {width} features" + (f"; {taken} is taken out, the program has a last layer of its own" if taken else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
