@@ -26,6 +26,7 @@ void add_threshold(CLI::App& app);
 void add_margins(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_launch(CLI::App& app);
+void add_embed(CLI::App& app);
 
 /// Flags for the fields of `options`, but for those named in `without`.
 void add_run_options(CLI::App& command, RunOptions& options,

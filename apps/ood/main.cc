@@ -194,6 +194,7 @@ int run(int argc, char** argv) {
     ood::app::add_margins(app);
     ood::app::add_doctor(app);
     ood::app::add_launch(app);
+    ood::app::add_embed(app);
     const bool asks_for_help = std::any_of(
         argv, argv + argc, [](const std::string& a) { return a == "--help" || a == "-h"; });
     for (CLI::App* s : app.get_subcommands([](CLI::App*) { return true; }))

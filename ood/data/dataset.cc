@@ -159,8 +159,11 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
     throw DataError(what + ": expected labels 0 to 99999, got " +
                     std::to_string(low < 0 ? low : high));
   if (what == "fashion-mnist" && high == 9) d.class_names = kFashionClasses;
-  for (auto c = static_cast<std::int64_t>(d.class_names.size()); c <= high; ++c)
-    d.class_names.push_back(std::to_string(c));
+  // Names that are given are those of all.
+  if (!d.class_names.empty() && high >= d.classes())
+    throw DataError(what + ": expected labels below " + std::to_string(d.classes()) +
+                    ", as many as there are names of classes, got " + std::to_string(high));
+  for (auto c = d.classes(); c <= high; ++c) d.class_names.push_back(std::to_string(c));
   return d;
 }
 

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cctype>
 #include <fstream>
+#include <sstream>
 
+#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
 
@@ -139,6 +141,27 @@ at::Tensor read_npy(const fs::path& path) {
   return type->is_unsigned ? widened(data, type->type) : data;
 }
 
+void write_npy(const fs::path& path, const at::Tensor& values) {
+  const auto numbers = values.contiguous();
+  const auto* type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const Type& t) {
+    return t.type == numbers.scalar_type() && !t.is_unsigned;
+  });
+  TORCH_INTERNAL_ASSERT(type != std::end(kTypes));
+  std::string shape;
+  for (const auto side : numbers.sizes()) shape += std::to_string(side) + ", ";
+  std::string header = "{'descr': '" + std::string(type->code) +
+                       "', 'fortran_order': False, 'shape': (" + shape + "), }";
+  // Magic, version 1.0, two bytes of length; the numbers begin at a multiple of 64.
+  constexpr std::size_t kBefore = 10, kAlign = 64;
+  header.resize((kBefore + header.size() + 1 + kAlign - 1) / kAlign * kAlign - kBefore, ' ');
+  header.back() = '\n';
+  std::string start("\x93NUMPY\x01\x00", 8);
+  start += {static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
+  write_file(path, {{start.data(), start.size()},
+                    {header.data(), header.size()},
+                    {numbers.const_data_ptr(), numbers.nbytes()}});
+}
+
 bool is_npy_folder(const fs::path& folder) {
   return !find(folder, "train", false).empty() && !find(folder, "train", true).empty();
 }
@@ -168,8 +191,30 @@ Samples load_npy_inputs(const fs::path& path) {
   return {x.dim() == 3 ? x.unsqueeze(1) : x, {}};
 }
 
+namespace {
+
+std::vector<std::string> class_names_of(const fs::path& folder) {
+  constexpr std::uint64_t kLargest = 16 << 20;
+  std::vector<std::string> names;
+  if (!fs::exists(folder / kClassNames)) return names;
+  std::istringstream lines(read_text(folder / kClassNames, kLargest));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty() || std::find(names.begin(), names.end(), line) != names.end())
+      throw DataError((folder / kClassNames).string() +
+                      ": expected a name of its own a line, line " +
+                      std::to_string(names.size() + 1) + " is " +
+                      (line.empty() ? "empty" : "\"" + line + "\" again"));
+    names.push_back(line);
+  }
+  return names;
+}
+
+}  // namespace
+
 Dataset load_npy_folder(const fs::path& folder) {
   Dataset d;
+  d.class_names = class_names_of(folder);
   const Samples all = labelled(find(folder, "train", false), find(folder, "train", true));
   const auto test = find(folder, "test", false), test_labels = find(folder, "test", true);
   if (!test.empty() && !test_labels.empty()) {

@@ -183,6 +183,11 @@ Task make_task(const TaskOptions& o) {
   for (const auto& [name, path] : o.ood_data) check_name("`ood-data`", name + "=" + path);
   Dataset d = load_dataset(o.data, o.pictures);
   for (const auto& name : d.class_names) check_name(o.data + ": class", name);
+  // Grey pictures for a network of coloured ones.
+  if (!o.mean.empty())
+    for (Samples* s : {&d.train, &d.test, &d.validation})
+      if (s->inputs.defined() && !s->inputs.is_floating_point())
+        s->inputs = with_channels(s->inputs, static_cast<std::int64_t>(o.mean.size()));
   d.train = in_order_of_content(d.train);
   ClassLists lists;
   const bool outlier_path = is_path(o.outliers, d.class_names);

@@ -102,7 +102,11 @@ void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) 
   if (options.model == "auto") options.model = describe(options, task).model;
   if (is_script_file(options.model)) {
     const auto content = read_script_file(options.model);
-    options.network_fingerprint = hexadecimal(fnv1a(content.data(), content.size()));
+    const auto fingerprint = hexadecimal(fnv1a(content.data(), content.size()));
+    if (!options.network_fingerprint.empty() && options.network_fingerprint != fingerprint)
+      throw DataError(options.model +
+                      ": is another file than the one that the training was begun with");
+    options.network_fingerprint = fingerprint;
   }
   const std::string weight(get_objective(options.objective).weight_of_classes);
   if (options.by_default.count(weight) > 0)

@@ -499,8 +499,10 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
   RunOptions of_data = run.options;
   of_data.model = "auto";  // the model has what its file said
   TaskOptions task = task_options(of_data);
-  task.mean = run.trained.description.mean;
-  task.deviation = run.trained.description.deviation;
+  if (!run.trained.description.archive.empty()) {
+    task.mean = run.trained.description.mean;
+    task.deviation = run.trained.description.deviation;
+  }
   run.task = make_task(task);
   check_data(folder, run.options, run.task, "the run was trained");
   return run;

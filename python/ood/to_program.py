@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import sys
+import warnings
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -37,13 +38,13 @@ def without_last_layer(module: nn.Module) -> str:
 
 def to_script(module: nn.Module) -> torch.jit.ScriptModule:
     """By torch.jit.script, or where that cannot read the module by the script of its symbolic trace, whose layers are still
-    those of the module."""
-    module.train()
+    those of the module; what its Python code draws at random in training is left out then."""
+    warnings.filterwarnings("ignore", message="The TorchScript type system")
     try:
-        return torch.jit.script(module)
+        return torch.jit.script(module.train())
     except Exception as first:  # noqa: BLE001  (torch raises many kinds)
         try:
-            return torch.jit.script(torch.fx.symbolic_trace(module))
+            return torch.jit.script(torch.fx.symbolic_trace(module.eval()))
         except Exception:  # noqa: BLE001
             raise Refused(f"torch.jit.script cannot read the module: {str(first).strip().splitlines()[0]}") from first
 

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <filesystem>
+
+#include "ood/models/classifier.h"
+
+namespace ood {
+
+/// The features that a network gives of inputs: of a trained run, or of a file of
+/// `python -m ood.to_program`.
+class Embedder {
+ public:
+  /// `source`: a run folder, its model.safetensors, or FILE.pt. UsageError where a file has no
+  /// constants for its inputs, which a run has of its training data.
+  static Embedder load(const std::filesystem::path& source);
+
+  /// Pictures uint8 [N, C, H, W], which are brought to the channels and, of a run, the size of the
+  /// training, or embeddings float32 [N, D, 1, 1] -> float32 [N, features]. DataError where the
+  /// network takes the other kind.
+  at::Tensor operator()(const at::Tensor& inputs);
+
+ private:
+  std::shared_ptr<Classifier> network_;
+  std::string archive_;  // of a file; its network is made for the first inputs' size
+  std::vector<double> mean_, deviation_;
+  std::int64_t height_ = 0, width_ = 0;
+  bool embeddings_ = false;
+};
+
+}  // namespace ood

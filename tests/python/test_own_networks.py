@@ -1,0 +1,244 @@
+"""Networks of the user's own, from TorchScript files: made, trained, frozen, used without their file, refused in a line."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ood
+from conftest import ROOT
+from test_distributed import command, folder, load_file, run, steps, wait_for_steps  # noqa: F401  (folder is a fixture)
+
+TASK = ["--known", "0-2", "--outliers", 3, "--unknown", 4]
+
+SOURCE = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, a, b):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b)
+    def forward(self, x):
+        return torch.relu(self.norm(self.conv(x)))
+
+class Net(nn.Module):
+    def __init__(self, channels=1, width=8):
+        super().__init__()
+        self.body = nn.Sequential(Block(channels, width), nn.MaxPool2d(2), Block(width, 2 * width))
+        self.drop, self.classifier = nn.Dropout(.2), nn.Linear(2 * width, 1000)
+    def forward(self, x):
+        return self.classifier(self.drop(self.body(x).mean((2, 3))))
+
+class Map(nn.Module):
+    def forward(self, x):
+        return x
+
+def make(**more):
+    torch.manual_seed(3)
+    return Net(**more)
+"""
+
+
+def to_program(where, *arguments):
+    (where / "mine.py").write_text(SOURCE)
+    return subprocess.run([sys.executable, "-m", "ood.to_program", *map(str, arguments)], capture_output=True, text=True,
+                          cwd=where, env={**os.environ, "PYTHONPATH": str(ROOT / "python")})
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    where = tmp_path_factory.mktemp("network")
+    r = to_program(where, "mine:make", "--channels", 1, "--size", 8, "--out", "mine.pt")
+    assert r.returncode == 0 and r.stdout == "mine.pt: 16 features; classifier is taken out, the program has a last layer of its own\n", r.stderr
+    return where / "mine.pt"
+
+
+def train(folder, out, network, *more, **options):  # noqa: F811
+    return run("train", "--data", folder, *TASK, "--model", network, "--out", out, *more, **options)
+
+
+def test_it_trains_and_is_used_without_its_file(folder, network, tmp_path):  # noqa: F811
+    own = tmp_path / "own.pt"
+    own.write_bytes(network.read_bytes())
+    out = tmp_path / "run"
+    r = train(folder, out, own, "--objective", "outlier_exposure", "--epochs", 40, "--backbone-lr", .1)
+    assert r.returncode == 0, r.stderr
+    assert json.loads((out / "results.json").read_text())["objectives"][0]["accuracy"] > .9
+    own.unlink()
+    x = np.load(folder / "test.npy")
+    np.save(tmp_path / "x.npy", x)
+    assert run("score", out, tmp_path / "x.npy", "--out", tmp_path / "x.csv").returncode == 0
+    lines = [l.split(",") for l in (tmp_path / "x.csv").read_text().splitlines()[1:]]
+    loaded = ood.load_run(out)
+    classes, scores, accepted = loaded.detect(x)
+    np.testing.assert_allclose([float(l[2]) for l in lines], scores, rtol=1e-5, atol=1e-6)
+    assert [int(l[1]) for l in lines] == classes.tolist()
+    assert [l[4] == "accept" for l in lines] == accepted.tolist()
+    assert run("eval", out).returncode == 0
+    # The tensors are the file's own by name, trained.
+    names = set(torch.jit.load(str(network)).state_dict())
+    tensors = load_file(out / "model.safetensors")
+    assert {"backbone." + n for n in names} == {n for n in tensors if n.startswith("backbone.")}
+    assert loaded.network.backbone.state_dict().keys() == names
+
+
+def test_what_it_computes_is_what_python_computes(network, tmp_path, folder):  # noqa: F811
+    sys.path.insert(0, str(network.parent))
+    import mine
+    r = to_program(network.parent, "mine:make", "--channels", 1, "--size", 8, "--normalise", ".4/.3", "--out", tmp_path / "n.pt")
+    assert r.returncode == 0, r.stderr
+    assert run("embed", tmp_path / "n.pt", folder, "--out", tmp_path / "features").returncode == 0
+    net = mine.make().eval()
+    net.classifier = nn.Identity()
+    for part in ("train", "test"):
+        x = torch.tensor(np.load(folder / f"{part}.npy")).float() / 255
+        with torch.no_grad():
+            np.testing.assert_allclose(np.load(tmp_path / "features" / f"{part}.npy"), net((x - .4) / .3), rtol=1e-4, atol=1e-5)
+        assert (np.load(tmp_path / "features" / f"{part}_labels.npy") == np.load(folder / f"{part}_labels.npy")).all()
+
+
+def test_frozen_only_the_last_layer_is_trained(folder, network, tmp_path):  # noqa: F811
+    r = train(folder, tmp_path / "run", network, "--freeze", "--epochs", 3)
+    assert r.returncode == 0, r.stderr
+    before = torch.jit.load(str(network)).state_dict()
+    after = load_file(tmp_path / "run" / "model.safetensors")
+    for name, value in before.items():
+        np.testing.assert_array_equal(after["backbone." + name], value, err_msg=name)  # statistics as well
+    assert len({s["loss"] for s in steps(tmp_path / "run")}) > 5
+    # One of our own, from a run.
+    assert run("train", "--data", folder, *TASK, "--model", "small-cnn", "--epochs", 1, "--out", tmp_path / "a").returncode == 0
+    r = run("train", "--data", folder, *TASK, "--model", "small-cnn", "--epochs", 1, "--init", tmp_path / "a", "--freeze", "--out", tmp_path / "b")
+    assert r.returncode == 0, r.stderr
+    a, b = (load_file(tmp_path / n / "model.safetensors") for n in "ab")
+    same = {k for k in a if "conv" in k or "norm" in k or "hidden" in k}
+    assert same and all((a[k] == b[k]).all() for k in same) and (a["fc.weight"] != b["fc.weight"]).any()
+
+
+def test_what_is_before_the_last_layer_has_its_own_rate(folder, network, tmp_path):  # noqa: F811
+    plain = ["--epochs", 1, "--batch-size", 216, "--momentum", 0, "--weight-decay", 0, "--clip", 0, "--lr", .5]  # one step
+    before = torch.jit.load(str(network)).state_dict()["body.0.conv.weight"].numpy()
+    moved, heads = {}, {}
+    for rate in (.5, .05, 0):  # 0: a tenth of --lr for a file
+        out = tmp_path / str(rate)
+        r = train(folder, out, network, *plain, "--backbone-lr", rate)
+        assert r.returncode == 0 and len(steps(out)) == 1, r.stderr
+        after = load_file(out / "model.safetensors")
+        moved[rate], heads[rate] = after["backbone.body.0.conv.weight"] - before, after["fc.weight"]
+    np.testing.assert_allclose(moved[.5], 10 * moved[.05], rtol=1e-2, atol=1e-7)
+    assert (moved[0] == moved[.05]).all() and np.abs(moved[.5]).max() > 0
+    assert (heads[.5] == heads[.05]).all()
+
+
+def test_a_training_of_it_goes_on_bit_for_bit(folder, network, tmp_path):  # noqa: F811
+    long = ["--epochs", 60, "--checkpoint", 40, "--batch-size", 20]
+    out, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    with subprocess.Popen(command("train", "--data", folder, *TASK, "--model", network, *long, "--out", out), stderr=subprocess.PIPE) as p:
+        wait_for_steps(out, 65, p)
+        p.send_signal(signal.SIGKILL)
+        p.communicate()
+    # Another file under the same name is not gone on with.
+    content = network.read_bytes()
+    r = to_program(tmp_path, "mine:make", "--argument", "width=4", "--channels", 1, "--size", 8, "--out", network)
+    assert r.returncode == 0, r.stderr
+    r = run("train", "--resume", out)
+    network.write_bytes(content)
+    assert r.returncode == 3 and "another file" in r.stderr, r.stderr
+    r = run("train", "--resume", out)
+    assert r.returncode == 0 and "resuming at step" in r.stderr, r.stderr
+    assert train(folder, undisturbed, network, *long).returncode == 0
+    assert steps(out) == steps(undisturbed)
+    a, b = load_file(out / "model.safetensors"), load_file(undisturbed / "model.safetensors")
+    assert all((a[k] == b[k]).all() for k in b)
+
+
+def test_two_processes_train_it_as_one_does_frozen(folder, network, tmp_path):  # noqa: F811
+    for out, n in (("one", 1), ("two", 2)):
+        r = train(folder, tmp_path / out, network, "--freeze", "--epochs", 5, "--precision", "float64", processes=n)
+        assert r.returncode == 0, r.stderr
+    a, b = steps(tmp_path / "one"), steps(tmp_path / "two")
+    assert max(abs(x["loss"] - y["loss"]) for x, y in zip(a, b)) < 1e-6
+
+
+def test_grey_pictures_go_to_a_network_of_coloured_ones(folder, tmp_path):  # noqa: F811
+    r = to_program(tmp_path, "mine:make", "--argument", "channels=3", "--size", 8, "--normalise", "imagenet", "--out", "colour.pt")
+    assert r.returncode == 0, r.stderr
+    r = train(folder, tmp_path / "run", tmp_path / "colour.pt", "--freeze", "--epochs", 1)
+    assert r.returncode == 0, r.stderr
+    assert ood.load_run(tmp_path / "run").description["mean"] == [.485, .456, .406]
+    assert run("eval", tmp_path / "run").returncode == 0
+
+
+def test_features_are_data(folder, network, tmp_path):  # noqa: F811
+    """As docs/networks.md has it: features of a run, of a further set, and heads compared on them."""
+    assert train(folder, tmp_path / "run", network, "--epochs", 30, "--backbone-lr", .1).returncode == 0
+    features = tmp_path / "features"
+    r = run("embed", tmp_path / "run", folder, "--out", features)
+    assert r.returncode == 0 and "train.npy: [400, 16]" in r.stdout, r.stderr
+    noise = np.random.default_rng(1).integers(0, 255, (50, 8, 8)).astype(np.uint8)
+    np.save(tmp_path / "noise.npy", noise)
+    assert run("embed", tmp_path / "run", tmp_path / "noise.npy", "--out", tmp_path / "noise_features.npy").returncode == 0
+    (features / "classes.txt").write_text("one\ntwo\nthree\nfour\nfive\n")
+    r = run("compare", "--objectives", "cross_entropy,outlier_exposure", "--data", features, "--known", "one,two,three",
+            "--outliers", "four", "--unknown", "five", "--ood-data", f"noise={tmp_path / 'noise_features.npy'}",
+            "--epochs", 20, "--out", tmp_path / "heads")
+    assert r.returncode == 0, r.stderr
+    result = json.loads((tmp_path / "heads" / "results.json").read_text())
+    assert result["known"] == ["one", "two", "three"]
+    assert all(o["accuracy"] > .85 for o in result["objectives"])
+
+
+# What is refused, in a line
+
+def refused(r, status, *parts):
+    lines = [l for l in r.stderr.splitlines() if l]
+    assert r.returncode == status and len(lines) == 1, r.stderr
+    for part in parts:
+        assert part in lines[0], lines[0]
+
+
+def test_files_that_will_not_do_are_refused(folder, network, tmp_path):  # noqa: F811
+    refused(train(folder, tmp_path / "r", tmp_path / "none.pt"), 2, "--model", "none.pt")
+    (tmp_path / "text.pt").write_text("no network")
+    refused(train(folder, tmp_path / "r", tmp_path / "text.pt"), 2, "--model: expected a TorchScript file")
+    (tmp_path / "cut.pt").write_bytes(network.read_bytes()[:5000])
+    refused(train(folder, tmp_path / "r", tmp_path / "cut.pt"), 2, "--model: expected a TorchScript file")
+    sys.path.insert(0, str(network.parent))
+    import mine
+    torch.jit.script(mine.Map()).save(str(tmp_path / "map.pt"))
+    refused(train(folder, tmp_path / "r", tmp_path / "map.pt"), 2, "expected features [N, D] of float32, got [1, 1, 8, 8]")
+    torch.jit.script(mine.make(channels=3)).save(str(tmp_path / "three.pt"))
+    refused(train(folder, tmp_path / "r", tmp_path / "three.pt"), 2, "does not take pictures of 1x8x8")
+    net = mine.make().eval()
+    net.classifier = nn.Identity()
+    torch.jit.trace(net, torch.zeros(2, 1, 8, 8)).save(str(tmp_path / "trace.pt"))
+    refused(train(folder, tmp_path / "r", tmp_path / "trace.pt"), 2, "can be switched between training and evaluation", "--freeze")
+    assert train(folder, tmp_path / "traced", tmp_path / "trace.pt", "--freeze", "--epochs", 1).returncode == 0
+    refused(run("train", "--data", folder, *TASK, "--freeze"), 2, "--freeze: expected weights that are worth keeping")
+    refused(run("embed", network, folder, "--out", tmp_path / "f"), 2, "says nothing of its inputs")
+    assert not (tmp_path / "r" / "model.safetensors").exists()
+
+
+def test_names_of_classes_that_do_not_fit_are_refused(folder, tmp_path):  # noqa: F811
+    shutil.copytree(folder, tmp_path / "named")
+    for names, part in (("a\nb\n", "expected labels below 2"), ("a\nb\nb\nc\nd\n", "line 3 is \"b\" again"), ("a\n\nb\n", "line 2 is empty")):
+        (tmp_path / "named" / "classes.txt").write_text(names)
+        refused(run("train", "--data", tmp_path / "named", "--known", "0", "--out", tmp_path / "r"), 3, part)
+
+
+@pytest.mark.parametrize("arguments, part", [
+    (["mine"], "expected PACKAGE.MODULE:CALLABLE"), (["mine:none"], "mine:none: module 'mine' has no attribute"),
+    (["nowhere:make"], "nowhere:make: No module named"), (["mine:Map"], "no linear layer|linear layer at its end"),
+    (["mine:make", "--argument", "channels=1", "--channels", 1, "--normalise", "imagenet"], "a mean and a deviation above 0 for each of 1 channels"),
+    (["mine:make", "--normalise", "x"], "--normalise: expected data"), (["mine:Map", "--as-is"], "expected features [N, D]")])
+def test_modules_that_will_not_do_are_refused(tmp_path, arguments, part):
+    r = to_program(tmp_path, *arguments, "--size", 8, "--out", "x.pt")
+    refused(r, 2, *part.split("|")[-1:])
+    assert not (tmp_path / "x.pt").exists()
+    refused(to_program(tmp_path, "mine:make", "--out", "x.txt"), 2, "expected a name that ends with .pt")
