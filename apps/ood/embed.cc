@@ -16,29 +16,44 @@ struct Embed {
   std::string source, data, out;
   PictureOptions pictures;
   std::int64_t threads = 0;
+  bool overwrite = false;
 
   void run() const {
     set_threads(threads);
+    const bool single = fs::path(out).extension() == ".npy";
+    const fs::path folder(out);
+    std::vector<fs::path> files{folder};
+    if (!single)
+      files = {folder / "train.npy", folder / "train_labels.npy", folder / "test.npy",
+               folder / "test_labels.npy", folder / kClassNames};
+    std::error_code none;
+    if (fs::equivalent(out, data, none))
+      throw UsageError("--out: expected another place than that of the data, got " + out);
+    for (const auto& file : files)
+      if (!overwrite && fs::exists(file))
+        throw UsageError(file.string() +
+                         ": exists; choose another --out, or drop it with --overwrite");
     Embedder embedder = Embedder::load(source);
+    const auto reading = embedder.reading(pictures);
     const auto write = [&](const fs::path& path, const at::Tensor& values) {
       write_npy(path, values);
       std::cout << path.string() << ": " << c10::str(values.sizes()) << "\n";
     };
-    if (fs::path(out).extension() == ".npy")
-      return write(out, embedder(load_inputs(data, pictures).inputs));
-    const Dataset d = load_dataset(data, pictures);
+    if (single) return write(out, embedder(load_inputs(data, reading).inputs));
+    const Dataset d = load_dataset(data, reading);
     std::error_code error;
-    fs::create_directories(out, error);
+    fs::create_directories(folder, error);
     if (error) throw DataError(out + ": cannot be created: " + error.message());
-    for (const auto& [part, samples] : {std::pair{"train", &d.train}, {"test", &d.test}}) {
-      write(fs::path(out) / (std::string(part) + ".npy"), embedder(samples->inputs));
-      write(fs::path(out) / (std::string(part) + "_labels.npy"), samples->labels);
+    std::size_t next = 0;
+    for (const Samples* samples : {&d.train, &d.test}) {
+      write(files[next++], embedder(samples->inputs));
+      write(files[next++], samples->labels);
     }
     if (d.validation.inputs.defined())
       std::cerr << "note: val/ is not embedded; `ood train` holds out a share of train.npy\n";
     std::string names;
     for (const auto& name : d.class_names) names += name + "\n";
-    write_file(fs::path(out) / kClassNames, names);
+    write_file(files[next], names);
   }
 };
 
@@ -68,8 +83,23 @@ void add_embed(CLI::App& app) {
                    "bring pictures to N x N; 0: as they are. A run has its own size")
       ->type_name("N")
       ->check(CLI::Range(0, 4096));
+  command
+      ->add_option_function<std::string>(
+          "--resize",
+          [state](const std::string& how) {
+            if (how != "squash" && how != "crop")
+              throw UsageError("--resize: expected squash or crop, got " + how);
+            state->pictures.crop = how == "crop";
+          },
+          "to that size: squash, or crop: the short side to N, then the middle")
+      ->type_name("TEXT");
   command->add_flag("--strict", state->pictures.strict,
                     "refuse a picture that does not decode instead of leaving it out");
+  command
+      ->add_option("--max-pixels", state->pictures.max_pixels, "a picture of more does not decode")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 30));
+  command->add_flag("--overwrite", state->overwrite, "replace what is there");
   add_threads(*command, state->threads);
   command->footer(
       "Example:\n  ood embed resnet18.pt pictures --image-size 224 --out features\n"

@@ -73,7 +73,7 @@ struct ScoreCommand {
     if (!files.paths.empty() && shape.size() != 3)
       throw DataError(data + ": the run takes embeddings, got pictures");
     const bool are_pictures = !files.paths.empty() || !files.unreadable.empty();
-    const auto x = are_pictures ? at::Tensor() : inputs_as(shape);
+    const auto x = are_pictures ? at::Tensor() : inputs_for(detector);
     Csv csv(out);
     csv.write("input,class,score,p_value,accepted,error\n");
     if (are_pictures)
@@ -124,15 +124,12 @@ struct ScoreCommand {
   };
 
   Scored decode_and_score(const Detector& detector, c10::ArrayRef<fs::path> paths) const {
-    const auto shape = detector.input_shape();
     Scored s;
     std::vector<at::Tensor> good;
     for (const auto& path : paths) {
       s.errors.emplace_back();
       try {
-        good.push_back(
-            resized(with_channels(read_picture(path, pictures.max_pixels).unsqueeze(0), shape[0]),
-                    shape[1], shape[2]));
+        good.push_back(detector.prepared(read_picture(path, pictures.max_pixels).unsqueeze(0)));
       } catch (const DataError& e) {
         const std::string what = e.what(), prefix = path.string() + ": ";
         s.errors.back() = what.rfind(prefix, 0) == 0 ? what.substr(prefix.size()) : what;
@@ -191,7 +188,8 @@ struct ScoreCommand {
     }
   }
 
-  at::Tensor inputs_as(const std::vector<std::int64_t>& shape) const {
+  at::Tensor inputs_for(const Detector& detector) const {
+    const auto shape = detector.input_shape();
     const auto x = load_inputs(data, pictures).inputs;
     if (x.size(0) == 0) throw DataError(data + ": expected inputs, got none");
     const bool embeddings = shape.size() == 1;
@@ -204,7 +202,7 @@ struct ScoreCommand {
           (x.is_floating_point() ? "embeddings of " + std::to_string(width) + " numbers"
                                  : "pictures"));
     if (embeddings) return x.view({x.size(0), -1});
-    return resized(with_channels(x, shape[0]), shape[1], shape[2]);
+    return detector.prepared(x);
   }
 
   // Those of a file or folder of another format are none.

@@ -6,6 +6,7 @@
 #include "ood/data/files.h"
 #include "ood/distributed/ranks.h"
 #include "ood/errors.h"
+#include "ood/models/script_network.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
@@ -72,7 +73,9 @@ struct Train {
 
   std::string comparable_between_hosts() const {
     RunOptions o = options;
-    o.init = "";  // where it lies may differ
+    // Where they lie may differ.
+    o.init = "";
+    if (is_script_file(o.model)) o.model = kScriptNetwork;
     return comparable(o);
   }
 

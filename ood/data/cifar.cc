@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "ood/data/class_list.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
 
@@ -35,16 +36,6 @@ Samples read_records(const std::vector<fs::path>& files, std::int64_t labels) {
   return {torch::cat(pictures), torch::cat(classes)};
 }
 
-std::vector<std::string> read_names(const fs::path& path) {
-  std::vector<std::string> names;
-  std::ifstream in(path);
-  for (std::string line; std::getline(in, line);) {
-    while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.pop_back();
-    if (!line.empty()) names.push_back(line);
-  }
-  return names;
-}
-
 }  // namespace
 
 bool is_cifar_folder(const fs::path& folder) {
@@ -61,11 +52,11 @@ Dataset load_cifar(const fs::path& folder) {
       batches.push_back(folder / ("data_batch_" + std::to_string(i) + ".bin"));
     d.train = read_records(batches, 1);
     d.test = read_records({folder / "test_batch.bin"}, 1);
-    d.class_names = read_names(folder / "batches.meta.txt");
+    d.class_names = read_class_names(folder / "batches.meta.txt");
   } else {
     d.train = read_records({folder / "train.bin"}, 2);
     d.test = read_records({folder / "test.bin"}, 2);
-    d.class_names = read_names(folder / "fine_label_names.txt");
+    d.class_names = read_class_names(folder / "fine_label_names.txt");
   }
   return d;
 }

@@ -1,9 +1,12 @@
 #include "ood/data/class_list.h"
 
 #include <algorithm>
+#include <cctype>
 #include <map>
 #include <set>
+#include <sstream>
 
+#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/registry/text.h"
 
@@ -29,6 +32,19 @@ bool is_number(const std::string& s) {
 }
 
 }  // namespace
+
+std::vector<std::string> read_class_names(const std::filesystem::path& path) {
+  constexpr std::uint64_t kLargest = 16 << 20;
+  std::string text = read_text(path, kLargest);
+  if (const std::string mark = "\xef\xbb\xbf"; text.starts_with(mark)) text.erase(0, mark.size());
+  std::vector<std::string> names;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.pop_back();
+    if (!line.empty()) names.push_back(line);
+  }
+  return names;
+}
 
 ClassList class_list(const std::string& text, const std::vector<std::string>& names) {
   ClassList p;

@@ -1,10 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
 namespace ood {
+
+/// The names of a file, one a line; blanks at the end of a line and blank lines do not count.
+std::vector<std::string> read_class_names(const std::filesystem::path& path);
 
 /// The classes that a text names, or why it names none.
 struct ClassList {

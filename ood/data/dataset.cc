@@ -122,7 +122,7 @@ Dataset load_folder(const fs::path& folder, const PictureOptions& options) {
 
 at::Tensor sized(const at::Tensor& inputs, const PictureOptions& options) {
   if (options.image_size == 0 || inputs.is_floating_point()) return inputs;
-  return resized(inputs, options.image_size, options.image_size);
+  return brought_to(inputs, options.image_size, options.image_size, options.crop);
 }
 
 }  // namespace

@@ -38,6 +38,7 @@ inline constexpr std::int64_t kTestShare = 5;
 /// How pictures are read.
 struct PictureOptions {
   std::int64_t image_size = 0;  ///< height and width all pictures are brought to; 0: as they are
+  bool crop = false;            ///< to that size by cutting off what is too long, not by squashing
   bool strict = false;          ///< a picture that does not decode is an error, not left out
   std::int64_t max_pixels = kMaxPixels;  ///< a picture of more does not decode
 };

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cctype>
 #include <fstream>
-#include <sstream>
 
+#include "ood/data/class_list.h"
 #include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
@@ -194,19 +194,13 @@ Samples load_npy_inputs(const fs::path& path) {
 namespace {
 
 std::vector<std::string> class_names_of(const fs::path& folder) {
-  constexpr std::uint64_t kLargest = 16 << 20;
-  std::vector<std::string> names;
-  if (!fs::exists(folder / kClassNames)) return names;
-  std::istringstream lines(read_text(folder / kClassNames, kLargest));
-  for (std::string line; std::getline(lines, line);) {
-    if (line.ends_with('\r')) line.pop_back();
-    if (line.empty() || std::find(names.begin(), names.end(), line) != names.end())
-      throw DataError((folder / kClassNames).string() +
-                      ": expected a name of its own a line, line " +
-                      std::to_string(names.size() + 1) + " is " +
-                      (line.empty() ? "empty" : "\"" + line + "\" again"));
-    names.push_back(line);
-  }
+  const auto path = folder / kClassNames;
+  if (!fs::exists(path)) return {};
+  const auto names = read_class_names(path);
+  for (auto it = names.begin(); it != names.end(); ++it)
+    if (std::find(names.begin(), it, *it) != it)
+      throw DataError(path.string() + ": expected a name of its own for each class, got \"" + *it +
+                      "\" twice");
   return names;
 }
 

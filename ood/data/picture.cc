@@ -8,11 +8,13 @@
 #include <png.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csetjmp>
 #include <cstring>
 #include <memory>
 #include <vector>
 
+#include "ood/data/exif.h"
 #include "ood/errors.h"
 #include "ood/registry/text.h"
 #include "ood/torch.h"
@@ -101,7 +103,7 @@ void jpeg_scans(j_common_ptr info) {
 // Plain data only between setjmp and its jump: the jump runs no destructors.
 bool decode_jpeg(std::FILE* file, std::int64_t max_pixels, JpegErrors& errors,
                  std::vector<unsigned char>& pixels, std::int64_t& height, std::int64_t& width,
-                 std::int64_t& channels) {
+                 std::int64_t& channels, int& orientation) {
   jpeg_decompress_struct info{};
   info.err = jpeg_std_error(&errors.base);
   errors.base.error_exit = jpeg_failed;
@@ -112,7 +114,11 @@ bool decode_jpeg(std::FILE* file, std::int64_t max_pixels, JpegErrors& errors,
   }
   jpeg_create_decompress(&info);
   jpeg_stdio_src(&info, file);
+  constexpr unsigned kLongest = 0xffff;
+  jpeg_save_markers(&info, JPEG_APP0 + 1, kLongest);
   jpeg_read_header(&info, TRUE);
+  for (const auto* m = info.marker_list; m != nullptr && orientation == 1; m = m->next)
+    orientation = exif_orientation(m->data, m->data_length);
   if (info.num_components == 4) {
     std::snprintf(errors.text, sizeof errors.text, "a CMYK picture, expected grey or RGB");
     jpeg_destroy_decompress(&info);
@@ -148,9 +154,10 @@ at::Tensor read_jpeg(const fs::path& path, std::FILE* file, std::int64_t max_pix
   JpegErrors errors{};
   std::vector<unsigned char> pixels;
   std::int64_t height = 0, width = 0, channels = 0;
-  if (!decode_jpeg(file, max_pixels, errors, pixels, height, width, channels))
+  int orientation = 1;
+  if (!decode_jpeg(file, max_pixels, errors, pixels, height, width, channels, orientation))
     throw DataError(path.string() + ": does not decode as JPEG: " + errors.text);
-  return channels_first(pixels, height, width, channels);
+  return upright(channels_first(pixels, height, width, channels), orientation);
 }
 
 }  // namespace
@@ -180,6 +187,22 @@ at::Tensor resized(const at::Tensor& pictures, std::int64_t height, std::int64_t
       .round_()
       .clamp_(0, 255)
       .to(torch::kUInt8);
+}
+
+at::Tensor brought_to(const at::Tensor& pictures, std::int64_t height, std::int64_t width,
+                      bool crop) {
+  if (!crop) return resized(pictures, height, width);
+  const auto h = pictures.size(2), w = pictures.size(3);
+  // The smallest size of the same shape that covers the wanted one.
+  const double scale = std::max(static_cast<double>(height) / static_cast<double>(h),
+                                static_cast<double>(width) / static_cast<double>(w));
+  const auto side = [&](std::int64_t n, std::int64_t wanted) {
+    return std::max<std::int64_t>(std::llround(static_cast<double>(n) * scale), wanted);
+  };
+  const auto all = resized(pictures, side(h, height), side(w, width));
+  return all.narrow(2, (all.size(2) - height) / 2, height)
+      .narrow(3, (all.size(3) - width) / 2, width)
+      .contiguous();
 }
 
 at::Tensor with_channels(const at::Tensor& pictures, std::int64_t channels) {

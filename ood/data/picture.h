@@ -10,7 +10,7 @@ namespace ood {
 inline constexpr std::int64_t kMaxPixels = 100'000'000;
 
 /// Reads a PNG or JPEG file as uint8 [1 or 3, height, width], grey or RGB. 16-bit PNG is reduced to
-/// 8 bits, transparency is put on black. DataError says why a file does not decode, or that it has
+/// 8 bits, transparency is put on black, and a JPEG stands as its Exif block says. DataError says why a file does not decode, or that it has
 /// more than `max_pixels`: a small file may promise more than the memory holds, so its header is
 /// looked at before anything is allocated.
 at::Tensor read_picture(const std::filesystem::path& path, std::int64_t max_pixels = kMaxPixels);
@@ -20,6 +20,11 @@ bool is_picture_name(const std::filesystem::path& path);
 
 /// Pictures [N, C, H, W] at another size: bilinear with antialiasing, rounded.
 at::Tensor resized(const at::Tensor& pictures, std::int64_t height, std::int64_t width);
+
+/// Pictures [N, C, H, W] at another size by `resized`; with `crop` they keep their shape, and what
+/// is beyond the middle part is cut off.
+at::Tensor brought_to(const at::Tensor& pictures, std::int64_t height, std::int64_t width,
+                      bool crop);
 
 /// Pictures with that many channels, 1 or 3: grey repeated, or the luma of ITU-R BT.601.
 at::Tensor with_channels(const at::Tensor& pictures, std::int64_t channels);

@@ -39,7 +39,8 @@ Samples decode(const Listed& list, const fs::path& folder, const PictureOptions&
       try {
         auto picture = read_picture(list.paths[at], options.max_pixels);
         if (options.image_size > 0)
-          picture = resized(picture.unsqueeze(0), options.image_size, options.image_size)[0];
+          picture = brought_to(picture.unsqueeze(0), options.image_size, options.image_size,
+                               options.crop)[0];
         pictures[at] = picture;
       } catch (const DataError& e) {
         const std::scoped_lock lock(mutex);

@@ -158,6 +158,16 @@ void measure(Task& t) {
   }
 }
 
+// Grey as colour or the other way round, where there are constants for that.
+at::Tensor channels_for(const at::Tensor& pictures, const std::vector<double>& mean,
+                        const std::string& name) {
+  const auto wanted = static_cast<std::int64_t>(mean.size()), has = pictures.size(1);
+  if (wanted != has && !(std::min(wanted, has) == 1 && std::max(wanted, has) == 3))
+    throw DataError(name + ": expected pictures of " + std::to_string(wanted) +
+                    " channels, as the network has constants for, got " + std::to_string(has));
+  return with_channels(pictures, wanted);
+}
+
 // By given constants, pictures with as many channels as those.
 void normalise_by(const TaskOptions& o, Task& t) {
   const auto channels = static_cast<std::size_t>(t.train.inputs.size(1));
@@ -187,7 +197,7 @@ Task make_task(const TaskOptions& o) {
   if (!o.mean.empty())
     for (Samples* s : {&d.train, &d.test, &d.validation})
       if (s->inputs.defined() && !s->inputs.is_floating_point())
-        s->inputs = with_channels(s->inputs, static_cast<std::int64_t>(o.mean.size()));
+        s->inputs = channels_for(s->inputs, o.mean, d.name);
   d.train = in_order_of_content(d.train);
   ClassLists lists;
   const bool outlier_path = is_path(o.outliers, d.class_names);

@@ -43,7 +43,7 @@ Store tcp_store(const Environment& e) {
   o.timeout = kConnect;
   try {
     auto store = c10::make_intrusive<c10d::TCPStore>(e.address, o);
-    store->setTimeout(kArrival);
+    store->setTimeout(kArrival + Milliseconds(2000));  // rank 0 says who is missing
     return store;
   } catch (const std::exception& error) {
     const std::string why = error.what();
@@ -103,6 +103,7 @@ class Arrival {
                              seconds(kArrival));
     }
     if (text.starts_with("!")) throw UsageError(text.substr(1));
+    if (text.starts_with("?")) throw DistributedError(text.substr(1));
     return text;
   }
 
@@ -127,10 +128,14 @@ class Arrival {
         store_.set("ood/go/" + nonce_, bytes_of("1"));
         return nonce_;
       }
-      if (Clock::now() > end)
-        throw DistributedError("WORLD_SIZE: " + std::to_string(e_.size) +
-                               " ranks are expected; within " + seconds(kArrival) +
-                               " there did not come: rank " + missing);
+      if (Clock::now() > end) {
+        const std::string who = "WORLD_SIZE: " + std::to_string(e_.size) +
+                                " ranks are expected; within " + seconds(kArrival) +
+                                " there did not come: rank " + missing;
+        store_.set("ood/go/" + nonce_, bytes_of("?" + who));
+        std::this_thread::sleep_for(Milliseconds(1000));  // so that those who came can read it
+        throw DistributedError(who);
+      }
       std::this_thread::sleep_for(Milliseconds(5));
     }
   }

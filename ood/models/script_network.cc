@@ -4,7 +4,8 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 
-#include <fstream>
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -16,7 +17,7 @@ namespace ood {
 namespace {
 
 constexpr const char* kEnd = ".pt";
-constexpr const char* kConstants = "ood.json";
+constexpr const char* kNotes = "ood.json";
 constexpr const char* kRemedy = "; make it with: python -m ood.to_program";
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -32,20 +33,37 @@ torch::jit::Module load_script(const std::string& archive, torch::jit::ExtraFile
   }
 }
 
-// An operation whose training mode is a constant of the graph, as a trace has them; "": none.
-std::string fixed_mode(torch::jit::Block* block) {
+// Operations whose training mode is a constant of the graph, as a trace has them.
+struct FixedModes {
+  std::string training, evaluating;  // the name of one; "": none
+};
+
+void find_fixed_modes(torch::jit::Block* block, FixedModes& found) {
   for (auto* node : block->nodes()) {
-    for (auto* inner : node->blocks())
-      if (const auto found = fixed_mode(inner); !found.empty()) return found;
+    for (auto* inner : node->blocks()) find_fixed_modes(inner, found);
     const auto* schema = node->maybeSchema();
     for (std::size_t i = 0; schema != nullptr && i < schema->arguments().size(); ++i) {
       const auto& argument = schema->arguments()[i].name();
       if (argument != "training" && argument != "train") continue;
-      if (const auto value = torch::jit::toIValue(node->input(i)); value && value->isBool())
-        return node->kind().toUnqualString();
+      const auto value = torch::jit::toIValue(node->input(i));
+      if (!value || !value->isBool()) continue;
+      // Attention always drops out, in evaluation by a share of 0.
+      const bool by_share =
+          schema->name() == "aten::dropout" && !torch::jit::toIValue(node->input(1));
+      if (value->toBool() && !by_share) found.training = node->kind().toUnqualString();
+      if (!value->toBool()) found.evaluating = node->kind().toUnqualString();
     }
   }
-  return "";
+}
+
+// The interpreter's message has the operation's own at its end.
+std::string last_error(const std::string& what) {
+  std::string last;
+  std::istringstream lines(what);
+  for (std::string line; std::getline(lines, line);)
+    if (const auto at = line.find("Error: "); at != std::string::npos && line.find(' ') > at)
+      last = line.substr(at + 7);
+  return last.empty() ? first_line(what) : last;
 }
 
 class ScriptNetwork : public Classifier {
@@ -53,8 +71,11 @@ class ScriptNetwork : public Classifier {
   ScriptNetwork(const std::string& archive, const NetworkShape& shape, bool trains) {
     torch::jit::ExtraFilesMap none;
     script_ = load_script(archive, none);
-    method_ = script_.find_method("features") ? "features" : "forward";
-    if (trains) check_switchable();
+    method_ = script_notes(archive).method;
+    if (method_.empty()) method_ = script_.find_method("features") ? "features" : "forward";
+    if (!script_.find_method(method_))
+      throw UsageError("`model`: the file has no method " + method_ + kRemedy);
+    check_modes(trains);
     register_tensors();
     train(false);
     make_head(width(shape), shape);
@@ -68,46 +89,78 @@ class ScriptNetwork : public Classifier {
 
  private:
   at::Tensor embed(const at::Tensor& inputs) override {
-    return script_.get_method(method_)({inputs}).toTensor();
+    torch::jit::IValue features;
+    try {
+      features = script_.get_method(method_)({inputs.contiguous(layout_)});
+    } catch (const std::exception& e) {
+      const std::string what = last_error(e.what());
+      if (what.find("allocate memory") != std::string::npos) throw std::bad_alloc();
+      throw Error("`model`: the network fails: " + what);
+    }
+    if (!features.isTensor())
+      throw Error("`model`: expected the network to give a tensor, got " + features.tagKind());
+    return features.toTensor();
   }
 
-  void check_switchable() const {
+  void check_modes(bool trains) const {
     const auto graph = script_.get_method(method_).graph()->copy();
     torch::jit::Inline(*graph);
-    if (const auto op = fixed_mode(graph->block()); !op.empty())
-      throw UsageError("`model`: expected a network whose " + op +
-                       " can be switched between training and evaluation, got one where it is "
-                       "fixed (a trace?); script it (python -m ood.to_program), or train the last "
-                       "layer only (`freeze`)");
+    FixedModes fixed;
+    find_fixed_modes(graph->block(), fixed);
+    if (!fixed.training.empty())
+      throw UsageError(
+          "`model`: expected a network that can be switched to evaluation, got one whose " +
+          fixed.training + " always trains (a trace made in training?)" + kRemedy);
+    if (!trains) return;
+    if (!fixed.evaluating.empty())
+      throw UsageError(
+          "`model`: expected a network that can be switched to training, got one whose " +
+          fixed.evaluating +
+          " always evaluates (a trace?); train the last layer only "
+          "(`freeze`), or make the file of modules that switch");
+    bool any = false;
+    for (const auto& p : script_.parameters()) any = any || p.requires_grad();
+    if (!any)
+      throw UsageError(
+          "`model`: the file has no parameters that can be trained; train the last "
+          "layer only (`freeze`)");
+  }
+
+  // Channels-last is faster; some networks are written for the other layout alone.
+  void set_layout(at::MemoryFormat layout) {
+    const torch::NoGradGuard no_grad;
+    layout_ = layout;
+    for (auto& t : parameters())
+      if (t.dim() == 4) t.set_data(t.contiguous(layout));
   }
 
   std::int64_t width(const NetworkShape& shape) {
     const torch::NoGradGuard no_grad;
-    const std::string form = std::to_string(shape.channels) + "x" + std::to_string(shape.height) +
-                             "x" + std::to_string(shape.width);
+    constexpr std::int64_t kRows = 2;
+    const auto inputs = torch::zeros({kRows, shape.channels, shape.height, shape.width});
     at::Tensor features;
     try {
-      features = embed(torch::zeros({1, shape.channels, shape.height, shape.width}));
-    } catch (const std::exception& e) {
-      // The interpreter's message ends with what the operation says.
-      std::string what = e.what(), last;
-      std::istringstream lines(what);
-      for (std::string line; std::getline(lines, line);)
-        if (line.rfind("RuntimeError: ", 0) == 0) last = line.substr(14);
-      throw UsageError("`model`: does not take pictures of " + form + ": " +
-                       (last.empty() ? first_line(what) : last));
+      set_layout(at::MemoryFormat::ChannelsLast);
+      features = embed(inputs);
+    } catch (const Error&) {
+      set_layout(at::MemoryFormat::Contiguous);
+      try {
+        features = embed(inputs);
+      } catch (const Error& e) {
+        throw UsageError(std::string(e.what()) + "; it was given pictures of " +
+                         std::to_string(shape.channels) + "x" + std::to_string(shape.height) + "x" +
+                         std::to_string(shape.width));
+      }
     }
-    if (features.dim() != 2 || features.size(0) != 1 || features.scalar_type() != torch::kFloat)
+    if (features.dim() != 2 || features.size(0) != kRows || features.scalar_type() != torch::kFloat)
       throw UsageError("`model`: expected features [N, D] of float32, got " +
-                       c10::str(features.sizes()) + " for one picture" + kRemedy);
+                       c10::str(features.sizes()) + " for two pictures" + kRemedy);
     return features.size(1);
   }
 
   // Every tensor of the script is one of this module's, by the same name.
   void register_tensors() {
     const auto add = [&](const std::string& name, at::Tensor t, bool parameter) {
-      const torch::NoGradGuard no_grad;
-      if (t.dim() == 4) t.set_data(t.contiguous(at::MemoryFormat::ChannelsLast));
       torch::nn::Module* module = this;
       std::istringstream parts("backbone." + name);
       std::string part, path;
@@ -129,7 +182,8 @@ class ScriptNetwork : public Classifier {
 
   struct Folder : torch::nn::Module {};
   torch::jit::Module script_;
-  const char* method_;
+  std::string method_;
+  at::MemoryFormat layout_ = at::MemoryFormat::Contiguous;
   std::map<std::string, std::shared_ptr<Folder>> folders_;
 };
 
@@ -146,17 +200,27 @@ std::string read_script_file(const std::string& path) {
   }
 }
 
-InputConstants constants_of(const std::string& archive) {
-  torch::jit::ExtraFilesMap more{{kConstants, ""}};
+ScriptNotes script_notes(const std::string& archive) {
+  torch::jit::ExtraFilesMap more{{kNotes, ""}};
   load_script(archive, more);
-  if (more[kConstants].empty()) return {};
+  ScriptNotes notes;
+  if (more[kNotes].empty()) return notes;
+  const UsageError damaged("`model`: what the file says of itself (" + std::string(kNotes) +
+                           ") is damaged" + kRemedy);
+  const auto json = parse_json(more[kNotes]);
+  if (!json.is_object()) throw damaged;
   try {
-    const auto json = nlohmann::json::parse(more[kConstants]);
-    return {json.at("mean").get<std::vector<double>>(),
-            json.at("deviation").get<std::vector<double>>()};
+    notes = {json.value("mean", notes.mean), json.value("deviation", notes.deviation),
+             json.value("method", notes.method)};
   } catch (const nlohmann::json::exception&) {
-    throw UsageError("`model`: what the file says of its inputs is damaged");
+    throw damaged;
   }
+  const auto usable = [](double d) { return std::isfinite(d) && d > 0; };
+  if (notes.mean.size() != notes.deviation.size() ||
+      !std::all_of(notes.deviation.begin(), notes.deviation.end(), usable) ||
+      !std::all_of(notes.mean.begin(), notes.mean.end(), [](double m) { return std::isfinite(m); }))
+    throw damaged;
+  return notes;
 }
 
 std::shared_ptr<Classifier> make_script_network(const std::string& archive,

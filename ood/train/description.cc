@@ -26,6 +26,7 @@ void visit_fields(Description& d, const Visit& visit) {
   visit("mean", d.mean);
   visit("deviation", d.deviation);
   visit("embeddings", d.embeddings);
+  visit("crop", d.crop);
   visit("seed", d.seed);
   visit("epochs", d.epochs);
 }
@@ -52,6 +53,7 @@ ModelDescription describe(const RunOptions& options, const Task& task) {
   d.mean = task.mean;
   d.deviation = task.deviation;
   d.embeddings = task.embeddings;
+  d.crop = options.image_size > 0 && options.resize == "crop";
   d.seed = options.seed;
   d.epochs = options.epochs;
   return d;
@@ -67,6 +69,8 @@ ModelDescription description_of(const json& j) {
   ModelDescription d;
   try {
     visit_fields(d, [&](const char* key, auto& v) {
+      // Models of before it was there have none.
+      if (std::string_view(key) == "crop" && !j.contains(key)) return;
       if constexpr (std::is_same_v<decltype(v), std::int64_t&>)
         v = whole_number(j.at(key), std::string("the model's description is damaged: ") + key);
       else
@@ -92,6 +96,9 @@ void check_description(const ModelDescription& d, std::int64_t numbers) {
        "channels that fit the weights");
   need(d.height >= 1 && d.height <= kLongest && d.width >= 1 && d.width <= kLongest,
        "a size of pictures up to " + std::to_string(kLongest));
+  constexpr std::int64_t kMostNumbers = 1 << 28;  // of an input that the network is tried with
+  need(d.model != kScriptNetwork || d.channels * d.height * d.width <= kMostNumbers,
+       "inputs of a size that can be");
   need(d.model == kScriptNetwork || !takes_all_inputs(d.model) ||
            d.channels * d.height * d.width <= numbers,
        "inputs that fit the weights");

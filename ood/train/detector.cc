@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "ood/data/picture.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
 #include "ood/train/description.h"
@@ -57,6 +58,11 @@ Detector::Answer Detector::operator()(const at::Tensor& inputs) const {
   a.p_values = p_values(a.scores, state_->held_out);
   a.accepted = a.scores.le(state_->threshold.value);
   return a;
+}
+
+at::Tensor Detector::prepared(const at::Tensor& pictures) const {
+  const ModelDescription& d = state_->description;
+  return brought_to(with_channels(pictures, d.channels), d.height, d.width, d.crop);
 }
 
 const Threshold& Detector::threshold() const { return state_->threshold; }

@@ -31,6 +31,10 @@ class Detector {
   /// c10::ValueError names what was expected.
   Answer operator()(const at::Tensor& inputs) const;
 
+  /// Pictures uint8 [N, C, H, W] of any size, brought to the channels and the size of the training
+  /// as it did that.
+  at::Tensor prepared(const at::Tensor& pictures) const;
+
   const Threshold& threshold() const;
   const ThresholdRule& rule() const;
   const std::vector<std::string>& class_names() const;

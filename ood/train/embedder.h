@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "ood/data/dataset.h"
 #include "ood/models/classifier.h"
 
 namespace ood {
@@ -14,6 +15,10 @@ class Embedder {
   /// constants for its inputs, which a run has of its training data.
   static Embedder load(const std::filesystem::path& source);
 
+  /// How pictures are to be read for it: of a run the size of its training. UsageError where
+  /// another one is asked for.
+  PictureOptions reading(const PictureOptions& asked) const;
+
   /// Pictures uint8 [N, C, H, W], which are brought to the channels and, of a run, the size of the
   /// training, or embeddings float32 [N, D, 1, 1] -> float32 [N, features]. DataError where the
   /// network takes the other kind.
@@ -24,7 +29,9 @@ class Embedder {
   std::string archive_;  // of a file; its network is made for the first inputs' size
   std::vector<double> mean_, deviation_;
   std::int64_t height_ = 0, width_ = 0;
-  bool embeddings_ = false;
+  bool embeddings_ = false, crop_ = false;
+
+  at::Tensor prepared(const at::Tensor& pictures) const;
 };
 
 }  // namespace ood

@@ -1,5 +1,7 @@
 #include "ood/train/model_file.h"
 
+#include <set>
+
 #include "ood/errors.h"
 #include "ood/torch.h"
 
@@ -16,22 +18,31 @@ void for_each_tensor(const Model& model, const Visit& visit) {
   of(*model.objective, "objective.");
 }
 
+// Weights that two layers share have two names and are trained once.
+template <class Takes>
+std::vector<at::Tensor> trained_once(const torch::nn::Module& module, const Takes& takes) {
+  std::vector<at::Tensor> all;
+  std::set<const void*> seen;
+  for (const auto& p : module.named_parameters())
+    if (p.value().requires_grad() && takes(p.key()) &&
+        seen.insert(p.value().unsafeGetTensorImpl()).second)
+      all.push_back(p.value());
+  return all;
+}
+
 }  // namespace
 
 std::vector<at::Tensor> trainable(const Model& model) {
-  std::vector<at::Tensor> all;
-  for (const auto* module : {static_cast<torch::nn::Module*>(model.network.get()),
-                             static_cast<torch::nn::Module*>(model.objective.get())})
-    for (const auto& p : module->parameters())
-      if (p.requires_grad()) all.push_back(p);
+  std::vector<at::Tensor> all = trained_once(*model.network, [](const auto&) { return true; });
+  const auto own = trained_once(*model.objective, [](const auto&) { return true; });
+  all.insert(all.end(), own.begin(), own.end());
   return all;
 }
 
 std::size_t of_backbone(const Model& model) {
-  std::size_t n = 0;
-  for (const auto& p : model.network->named_parameters())
-    n += p.value().requires_grad() && !Classifier::is_of_head(p.key());
-  return n;
+  return trained_once(*model.network,
+                      [](const std::string& name) { return !Classifier::is_of_head(name); })
+      .size();
 }
 
 TensorFile tensors_of(const Model& model) {

@@ -91,6 +91,7 @@ void RunOptions::resolve() {
   check_range("accumulate", static_cast<double>(accumulate), 1, 1e6, "at least 1");
   check_range("patience", static_cast<double>(patience), 0, 1e6, "at least 0");
   check_range("checkpoint", static_cast<double>(checkpoint), 0, 1e12, "at least 0");
+  check_word("resize", resize, {"squash", "crop"});
   check_word("optimizer", optimizer, {"sgd", "adamw"});
   check_word("precision", precision, {"float32", "float64", "bf16"});
   parse_augmentation(augment);
@@ -146,7 +147,7 @@ void RunOptions::make_absolute(bool outliers_are_path) {
   };
   absolute(data);
   absolute(init);
-  absolute(model);
+  if (is_script_file(model)) absolute(model);
   if (outliers_are_path) absolute(outliers);
   for (auto& item : ood_data)
     if (const auto equals = item.find('='); equals != std::string::npos) {
@@ -228,8 +229,8 @@ std::string run_id(const RunOptions& options) {
   if (is_script_file(o.model)) o.model = kScriptNetwork;
   std::string text = to_toml(o);
   // Off, they are no part of the name: older runs keep theirs.
-  for (const std::string off :
-       {"sync-batchnorm = false\n", "freeze = false\n", "backbone-lr = 0.0\n"})
+  for (const std::string off : {"resize = 'squash'\n", "sync-batchnorm = false\n",
+                                "freeze = false\n", "backbone-lr = 0.0\n"})
     if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
   return hexadecimal(fnv1a(text.data(), text.size()));
 }

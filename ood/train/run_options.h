@@ -20,6 +20,7 @@ struct RunOptions {
   double validation = 0.1;
   std::int64_t limit_train = 0, limit_test = 0;
   std::int64_t image_size = 0;
+  std::string resize = "squash";
   bool strict = false;
   std::int64_t max_pixels = kMaxPixels;
   std::string synthetic_outliers;
@@ -84,6 +85,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("limit-train", o.limit_train, "at most N training samples, and N outliers; 0: all");
   v("limit-test", o.limit_test, "at most N samples a test set; 0: all");
   v("image-size", o.image_size, "bring pictures to N x N; 0: as they are");
+  v("resize", o.resize, "to that size: squash, or crop: the short side to N, then the middle");
   v("strict", o.strict, "refuse a picture that does not decode instead of leaving it out");
   v("max-pixels", o.max_pixels, "a picture of more does not decode");
   v("model", o.model,

@@ -5,6 +5,7 @@
 
 #include "ood/data/files.h"
 #include "ood/errors.h"
+#include "ood/models/script_network.h"
 #include "ood/registry/listener.h"
 #include "ood/torch.h"
 #include "ood/version.h"
@@ -50,16 +51,20 @@ Trained load_trained(const std::filesystem::path& path) {
   const auto json = parse_json(file.text("description"));
   if (!json.is_object()) throw DataError(path.string() + ": its description is damaged");
   t.description = description_of(json);
-  if (const auto bytes = file.find(kArchive); bytes.defined())
+  if (const auto bytes = file.find(kArchive); bytes.defined()) {
+    if (bytes.scalar_type() != torch::kByte || t.description.model != kScriptNetwork)
+      throw DataError(path.string() +
+                      ": damaged: it has the file of a network that is not its own");
     t.description.archive.assign(static_cast<const char*>(bytes.const_data_ptr()), bytes.nbytes());
+  }
   std::int64_t numbers = 0;
   for (const auto& [unused, tensor] : file.tensors) numbers += tensor.numel();
   try {
     check_description(t.description, numbers);
+    t.model = make_model(t.description);
   } catch (const Error& e) {
     throw DataError(path.string() + ": " + e.what());
   }
-  t.model = make_model(t.description);
   fill_model(t.model, file, path);
   t.model.network->eval();
   t.model.objective->eval();
@@ -88,7 +93,7 @@ FittedScores load_scores(const std::filesystem::path& folder, const std::string&
 }
 
 void initialise_network(Classifier& network, const ModelDescription& description,
-                        const std::filesystem::path& run) {
+                        const std::filesystem::path& run, bool freeze) {
   const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
   const TensorFile file = read_safetensors(path);
   const auto json = parse_json(file.text("description"));
@@ -101,7 +106,13 @@ void initialise_network(Classifier& network, const ModelDescription& description
   const auto take = [&](const std::string& name, at::Tensor to) {
     ++all;
     const auto from = file.find(name);
-    if (!from.defined() || from.sizes() != to.sizes()) return;
+    const bool fits = from.defined() && from.sizes() == to.sizes();
+    if (freeze && !fits && !Classifier::is_of_head(name))
+      throw UsageError("`freeze`: expected a run whose network fits but for its last layer, " +
+                       path.string() + " has for " + name + " " +
+                       (from.defined() ? c10::str(from.sizes()) : std::string("nothing")) +
+                       " instead of " + c10::str(to.sizes()));
+    if (!fits) return;
     to.copy_(from);
     ++taken;
   };
@@ -114,7 +125,7 @@ void initialise_network(Classifier& network, const ModelDescription& description
 
 Model initial_model(const ModelDescription& description, const std::string& init, bool freeze) {
   Model model = make_model(description, /*trains=*/!freeze);
-  if (!init.empty()) initialise_network(*model.network, description, init);
+  if (!init.empty()) initialise_network(*model.network, description, init, freeze);
   if (freeze) model.network->freeze();
   return model;
 }

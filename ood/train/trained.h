@@ -28,9 +28,10 @@ FittedScores load_scores(const std::filesystem::path& folder, const std::string&
 Trained load_trained(const std::filesystem::path& path);
 
 /// Copies the network's tensors of the same name and shape from a run, for fine-tuning: the last
-/// layer may have other classes. DataError where the run has another network.
+/// layer may have other classes. DataError where the run has another network; with `freeze`,
+/// UsageError where anything before its last layer does not fit.
 void initialise_network(Classifier& network, const ModelDescription& description,
-                        const std::filesystem::path& run);
+                        const std::filesystem::path& run, bool freeze);
 
 /// With new weights, or, where a run is named, with its weights as far as they fit. `freeze`: all but
 /// the last layer.

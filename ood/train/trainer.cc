@@ -406,11 +406,11 @@ TaskOptions task_options(const RunOptions& o) {
   t.limit_test = o.limit_test;
   t.seed = static_cast<std::uint64_t>(o.seed);
   if (is_script_file(o.model)) {
-    const auto constants = constants_of(read_script_file(o.model));
+    const auto constants = script_notes(read_script_file(o.model));
     t.mean = constants.mean;
     t.deviation = constants.deviation;
   }
-  t.pictures = {o.image_size, o.strict, o.max_pixels};
+  t.pictures = {o.image_size, o.resize == "crop", o.strict, o.max_pixels};
   t.synthetic_outliers = o.synthetic_outliers;
   return t;
 }
@@ -466,7 +466,10 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out, S
   RunOptions options = completed(given, task);
   // What was measured has the same value on all ranks.
   if (!ranks().alone()) {
+    ranks().agree("the network's file", options.network_fingerprint);
+    const std::string own_file = options.model;
     options = parse_config(ranks().share(to_toml(options)), "rank 0");
+    if (is_script_file(own_file)) options.model = own_file;
     options.resolve();
   }
   if (start != Start::kResume) {

@@ -1,5 +1,6 @@
 """The program's networks as Python modules, with the same names for the same tensors."""
 import io
+import json
 from typing import Tuple
 
 import torch
@@ -132,11 +133,15 @@ class ScriptNetwork(Classifier):
 
     def __init__(self, archive: bytes, outputs: int, width: int, bias: bool = True):
         super().__init__()
-        self.backbone = torch.jit.load(io.BytesIO(archive), map_location="cpu")
+        notes = {"ood.json": ""}
+        self.backbone = torch.jit.load(io.BytesIO(archive), map_location="cpu", _extra_files=notes)
         self.fc = nn.Linear(width, outputs, bias=bias)
+        # A sub-module of that name is no method.
+        method = "features" if self.backbone._c._has_method("features") else "forward"
+        self._method = json.loads(notes["ood.json"] or "{}").get("method") or method
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        return self.backbone.features(x) if hasattr(self.backbone, "features") else self.backbone(x)
+        return getattr(self.backbone, self._method)(x)
 
 
 _NETWORKS = {"small-cnn": SmallCnn, "mlp": Mlp, "linear": Linear, "resnet-18": ResNet18, "wrn-40-2": WideResNet}

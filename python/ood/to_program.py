@@ -3,14 +3,16 @@
     python -m ood.to_program torchvision.models:resnet18 --weights state.pth --normalise imagenet --out resnet18.pt
     python -m ood.to_program mine.networks:make --argument 'width=64' --channels 1 --size 28 --out mine.pt
 
-The last linear layer is taken out, since the program gives the network a last layer for its classes; what comes before it
+The linear layer that gives the output is taken out, since the program gives the network a last layer for its classes; what comes before it
 are the features. The file is a TorchScript one, whose batch normalisation and dropout the program can switch between
 training and evaluation. It is compared with the module it was made from before it is written.
 """
 import argparse
 import ast
+import contextlib
 import importlib
 import json
+import math
 import os
 import sys
 import warnings
@@ -26,11 +28,34 @@ class Refused(ValueError):
     """What cannot be made into a file, in a line."""
 
 
-def without_last_layer(module: nn.Module) -> str:
-    """Replaces the last linear layer, in the order in which layers were made, by the identity; its name."""
-    name = next((n for n, m in reversed(list(module.named_modules())) if isinstance(m, nn.Linear)), None)
-    if not name:
-        raise Refused("expected a module with a linear layer at its end, found none; give it features as they are (--as-is)")
+@contextlib.contextmanager
+def _refusing(what: str):
+    """What others raise, in a line of ours."""
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception as e:  # noqa: BLE001  (modules raise what they like)
+        raise Refused(f"{what}: {type(e).__name__}: {(str(e).strip() or '-').splitlines()[0]}") from e
+
+
+def inputs(shape: Sequence[int]) -> torch.Tensor:
+    return torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def without_last_layer(module: nn.Module, shape: Sequence[int]) -> str:
+    """Replaces the linear layer whose output is the module's by the identity; its name."""
+    outputs: Dict[str, torch.Tensor] = {}
+    hooks = [m.register_forward_hook(lambda _, __, out, name=name: outputs.__setitem__(name, out))
+             for name, m in module.named_modules() if isinstance(m, nn.Linear) and name]
+    with torch.no_grad(), _refusing(f"the module does not take pictures [N, {', '.join(map(str, shape))}]"):
+        out = module.eval()(inputs(shape))
+    for hook in hooks:
+        hook.remove()
+    name = next((n for n, o in outputs.items() if o is out), None)
+    if name is None:
+        raise Refused("expected a module whose output is that of a linear layer, which is taken out, found none; where it gives "
+                      "features already, use --as-is")
     parent, _, last = name.rpartition(".")
     setattr(module.get_submodule(parent), last, nn.Identity())
     return name
@@ -51,12 +76,14 @@ def to_script(module: nn.Module) -> torch.jit.ScriptModule:
 
 def check(module: nn.Module, script: torch.jit.ScriptModule, shape: Sequence[int]) -> int:
     """That the script says what the module says, in both modes; the number of features."""
-    x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
+    x = inputs(shape)
+    pictures = f"pictures [N, {', '.join(map(str, shape))}]"
+    with torch.no_grad(), _refusing(f"the module does not take {pictures}"):
         expected, got = module.eval()(x), script.eval()(x)
-    if not isinstance(expected, torch.Tensor) or expected.dim() != 2:
-        what = tuple(expected.shape) if isinstance(expected, torch.Tensor) else type(expected).__name__
-        raise Refused(f"expected features [N, D] for pictures [N, {', '.join(map(str, shape))}], got {what}")
+    for values in (expected, got):
+        if not isinstance(values, torch.Tensor) or values.dim() != 2:
+            what = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+            raise Refused(f"expected features [N, D] for {pictures}, got {what}")
     if not torch.allclose(expected, got, rtol=1e-4, atol=1e-5):
         raise Refused(f"the script differs from the module by {(expected - got).abs().max():.1e}")
     # Running statistics move in training and in training only.
@@ -82,7 +109,8 @@ def constants(text: str, channels: int) -> Optional[Tuple[List[float], List[floa
         mean, deviation = CONSTANTS[text] if text in CONSTANTS else tuple([float(v) for v in part.split(",")] for part in text.split("/"))
     except ValueError:
         raise Refused(f"--normalise: expected data, {', '.join(CONSTANTS)} or M,M,M/D,D,D, got {text}") from None
-    if len(mean) != channels or len(deviation) != channels or min(deviation) <= 0:
+    if len(mean) != channels or len(deviation) != channels or not all(
+            math.isfinite(v) for v in (*mean, *deviation)) or min(deviation) <= 0:
         raise Refused(f"--normalise: expected a mean and a deviation above 0 for each of {channels} channels, got {text}")
     return mean, deviation
 
@@ -96,13 +124,31 @@ def build(what: str, arguments: Dict[str, object], weights: Optional[str]) -> nn
         made = getattr(importlib.import_module(package), factory)
     except (ImportError, AttributeError) as e:
         raise Refused(f"{what}: {e}") from None
-    module = made(**arguments) if not isinstance(made, nn.Module) else made
+    with _refusing(what):
+        module = made(**arguments) if not isinstance(made, nn.Module) else made
     if not isinstance(module, nn.Module):
         raise Refused(f"{what}: expected a torch.nn.Module, got {type(module).__name__}")
     if weights:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        module.load_state_dict(state.get("state_dict", state) if isinstance(state, dict) else state)
+        with _refusing(f"--weights {weights}"):
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+            module.load_state_dict(state.get("state_dict", state) if isinstance(state, dict) else state)
     return module.float()
+
+
+def always_evaluates(script: torch.jit.ScriptModule) -> bool:
+    """Whether an operation of the script has its training mode fixed, as F.dropout has in a trace."""
+    def nodes(block):
+        for node in block.nodes():
+            yield node
+            for inner in node.blocks():
+                yield from nodes(inner)
+    for node in nodes(script.inlined_graph):
+        if node.kind() in ("aten::dropout", "aten::batch_norm", "aten::feature_dropout"):
+            names = [a.name for a in torch._C.parse_schema(node.schema()).arguments]
+            flag = list(node.inputs())[names.index("train" if "train" in names else "training")]
+            if flag.node().kind() == "prim::Constant" and flag.toIValue() is False:
+                return True
+    return False
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -128,14 +174,20 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
                 named[name] = value
         norm = constants(given.normalise, given.channels)
         module = build(given.module, named, given.weights)
-        taken = "" if given.as_is else without_last_layer(module)
+        shape = (given.channels, given.size, given.size)
+        taken = "" if given.as_is else without_last_layer(module, shape)
         script = to_script(module)
-        width = check(module, script, (given.channels, given.size, given.size))
+        width = check(module, script, shape)
+        notes = {"method": "forward", **({} if norm is None else {"mean": norm[0], "deviation": norm[1]})}
+        with _refusing(f"--out {given.out}"):
+            torch.jit.save(script, given.out + ".tmp", _extra_files={"ood.json": json.dumps(notes)})
+            os.replace(given.out + ".tmp", given.out)
     except Refused as e:
         print(f"ood.to_program: {e}", file=sys.stderr)
         return 2
-    more = {} if norm is None else {"ood.json": json.dumps({"mean": norm[0], "deviation": norm[1]})}
-    torch.jit.save(script, given.out, _extra_files=more)
+    if always_evaluates(script):
+        print("note: its dropout (or batch normalisation) is fixed to evaluation, as a function and not a module does it: it can be "
+              "used with --freeze only", file=sys.stderr)
     print(f"{given.out}: {width} features" + (f"; {taken} is taken out, the program has a last layer of its own" if taken else ""))
     return 0
 
