@@ -35,6 +35,7 @@ bool is_number(const std::string& s) {
 
 std::vector<std::string> read_class_names(const std::filesystem::path& path) {
   constexpr std::uint64_t kLargest = 16 << 20;
+  if (!std::filesystem::exists(path)) return {};
   std::string text = read_text(path, kLargest);
   if (const std::string mark = "\xef\xbb\xbf"; text.starts_with(mark)) text.erase(0, mark.size());
   std::vector<std::string> names;

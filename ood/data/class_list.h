@@ -7,7 +7,8 @@
 
 namespace ood {
 
-/// The names of a file, one a line; blanks at the end of a line and blank lines do not count.
+/// The names of a file, one a line; blanks at the end of a line and blank lines do not count. None
+/// where there is no such file.
 std::vector<std::string> read_class_names(const std::filesystem::path& path);
 
 /// The classes that a text names, or why it names none.

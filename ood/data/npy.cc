@@ -195,7 +195,6 @@ namespace {
 
 std::vector<std::string> class_names_of(const fs::path& folder) {
   const auto path = folder / kClassNames;
-  if (!fs::exists(path)) return {};
   const auto names = read_class_names(path);
   for (auto it = names.begin(); it != names.end(); ++it)
     if (std::find(names.begin(), it, *it) != it)

@@ -94,8 +94,9 @@ class Training {
         inputs_(o_, task, outliers_per_step(options, task), ranks_),
         id_(run_id(options)),
         checkpoints_(out, id_),
-        optimizer_(o_, trainable(model_), of_backbone(model_)),
-        gradients_(ranks_, trainable(model_)),
+        trained_(trainable(model_)),
+        optimizer_(o_, trained_, of_backbone(model_)),
+        gradients_(ranks_, trained_),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
         selection_(selection_of(options, task)),
@@ -258,7 +259,7 @@ class Training {
                           "; expected a number; try a smaller `lr` (now " + std::to_string(o_.lr) +
                           "). The run so far is in " + out_.string());
     const bool asked = gradients_.finish();
-    if (o_.clip > 0) torch::nn::utils::clip_grad_norm_(trainable(model_), o_.clip);
+    if (o_.clip > 0) torch::nn::utils::clip_grad_norm_(trained_, o_.clip);
     optimizer_.step(lr);
     ++at_.step;
     at_.epoch_loss += loss;
@@ -378,6 +379,7 @@ class Training {
   StepInputs inputs_;
   std::string id_;
   Checkpoints checkpoints_;
+  std::vector<at::Tensor> trained_;
   Optimizer optimizer_;
   GradientAverage gradients_;
   std::int64_t micro_steps_, total_;
