@@ -20,10 +20,10 @@ class RowSplit {
   /// This rank's rows of the batch, ascending.
   const std::vector<std::int64_t>& own() const { return own_; }
 
-  /// A tensor [own rows, F], or two of one type that are sent together -> [all rows, F] each, in the order of the
-  /// batch, the same bits on every rank. Differentiable: each rank gets the gradient of its own rows times the number of ranks, so
-  /// that gradients which are averaged over the ranks afterwards are those of the whole batch, also
-  /// of parameters that every rank computes with the whole batch.
+  /// A tensor [own rows, F], or two of one type that are sent together -> [all rows, F] each, in the
+  /// order of the batch, the same bits on every rank. Differentiable: each rank gets the gradient of
+  /// its own rows times the number of ranks, so that gradients which are averaged over the ranks
+  /// afterwards are those of the whole batch, also of parameters that every rank computes with it.
   std::vector<at::Tensor> gathered(const at::Tensor& own_rows,
                                    const std::optional<at::Tensor>& more = std::nullopt) const;
 

@@ -33,6 +33,27 @@ torch::jit::Module load_script(const std::string& archive, torch::jit::ExtraFile
   }
 }
 
+ScriptNotes notes_of(const std::string& text) {
+  ScriptNotes notes;
+  if (text.empty()) return notes;
+  const UsageError damaged("`model`: what the file says of itself (" + std::string(kNotes) +
+                           ") is damaged" + kRemedy);
+  const auto json = parse_json(text);
+  if (!json.is_object()) throw damaged;
+  try {
+    notes = {json.value("mean", notes.mean), json.value("deviation", notes.deviation),
+             json.value("method", notes.method)};
+  } catch (const nlohmann::json::exception&) {
+    throw damaged;
+  }
+  const auto usable = [](double d) { return std::isfinite(d) && d > 0; };
+  if (notes.mean.size() != notes.deviation.size() ||
+      !std::all_of(notes.deviation.begin(), notes.deviation.end(), usable) ||
+      !std::all_of(notes.mean.begin(), notes.mean.end(), [](double m) { return std::isfinite(m); }))
+    throw damaged;
+  return notes;
+}
+
 // Operations whose training mode is a constant of the graph, as a trace has them.
 struct FixedModes {
   std::string training, evaluating;  // the name of one; "": none
@@ -69,9 +90,9 @@ std::string last_error(const std::string& what) {
 class ScriptNetwork : public Classifier {
  public:
   ScriptNetwork(const std::string& archive, const NetworkShape& shape, bool trains) {
-    torch::jit::ExtraFilesMap none;
-    script_ = load_script(archive, none);
-    method_ = script_notes(archive).method;
+    torch::jit::ExtraFilesMap more{{kNotes, ""}};
+    script_ = load_script(archive, more);
+    method_ = notes_of(more[kNotes]).method;
     if (method_.empty()) method_ = script_.find_method("features") ? "features" : "forward";
     if (!script_.find_method(method_))
       throw UsageError("`model`: the file has no method " + method_ + kRemedy);
@@ -203,24 +224,7 @@ std::string read_script_file(const std::string& path) {
 ScriptNotes script_notes(const std::string& archive) {
   torch::jit::ExtraFilesMap more{{kNotes, ""}};
   load_script(archive, more);
-  ScriptNotes notes;
-  if (more[kNotes].empty()) return notes;
-  const UsageError damaged("`model`: what the file says of itself (" + std::string(kNotes) +
-                           ") is damaged" + kRemedy);
-  const auto json = parse_json(more[kNotes]);
-  if (!json.is_object()) throw damaged;
-  try {
-    notes = {json.value("mean", notes.mean), json.value("deviation", notes.deviation),
-             json.value("method", notes.method)};
-  } catch (const nlohmann::json::exception&) {
-    throw damaged;
-  }
-  const auto usable = [](double d) { return std::isfinite(d) && d > 0; };
-  if (notes.mean.size() != notes.deviation.size() ||
-      !std::all_of(notes.deviation.begin(), notes.deviation.end(), usable) ||
-      !std::all_of(notes.mean.begin(), notes.mean.end(), [](double m) { return std::isfinite(m); }))
-    throw damaged;
-  return notes;
+  return notes_of(more[kNotes]);
 }
 
 std::shared_ptr<Classifier> make_script_network(const std::string& archive,

@@ -121,8 +121,7 @@ class Training {
           "normalisation is its own");
     if (o_.sync_batchnorm) spread_batch_norms(*model_.network, ranks_);
     if (ranks_.first()) log_ = std::make_unique<MetricsLog>(out, at_.step);
-    warn(setup_warnings(get_objective(o_.objective), *model_.network, *model_.objective,
-                        trainable(model_)));
+    warn(setup_warnings(get_objective(o_.objective), *model_.network, *model_.objective, trained_));
     model_.objective->set_epoch(epochs_done());
     if (at_.step == 0) model_.objective->at_event(Event::kBegin, pass());
   }
