@@ -32,6 +32,9 @@ void add_embed(CLI::App& app);
 void add_run_options(CLI::App& command, RunOptions& options,
                      const std::vector<std::string>& without = {});
 
+/// Flags for those of them that say how pictures are read.
+void add_reading_options(CLI::App& command, RunOptions& options);
+
 /// Fills in what no flag of `command` has set from a configuration file; "": none.
 void apply_config(const CLI::App& command, const std::string& path, RunOptions& options);
 

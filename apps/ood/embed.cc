@@ -14,11 +14,12 @@ namespace fs = std::filesystem;
 
 struct Embed {
   std::string source, data, out;
-  PictureOptions pictures;
+  RunOptions reading;  // of which only the pictures' count
   std::int64_t threads = 0;
   bool overwrite = false;
 
-  void run() const {
+  void run() {
+    reading.resolve();
     set_threads(threads);
     const bool single = fs::path(out).extension() == ".npy";
     const fs::path folder(out);
@@ -34,13 +35,13 @@ struct Embed {
         throw UsageError(file.string() +
                          ": exists; choose another --out, or drop it with --overwrite");
     Embedder embedder = Embedder::load(source);
-    const auto reading = embedder.reading(pictures);
+    const auto pictures = embedder.reading(picture_options(reading));
     const auto write = [&](const fs::path& path, const at::Tensor& values) {
       write_npy(path, values);
       std::cout << path.string() << ": " << c10::str(values.sizes()) << "\n";
     };
-    if (single) return write(out, embedder(load_inputs(data, reading).inputs));
-    const Dataset d = load_dataset(data, reading);
+    if (single) return write(out, embedder(load_inputs(data, pictures).inputs));
+    const Dataset d = load_dataset(data, pictures);
     std::error_code error;
     fs::create_directories(folder, error);
     if (error) throw DataError(out + ": cannot be created: " + error.message());
@@ -78,27 +79,7 @@ void add_embed(CLI::App& app) {
           "or FILE.npy for the features of inputs without classes, as --ood-data takes it")
       ->type_name("DIR|FILE.npy")
       ->required();
-  command
-      ->add_option("--image-size", state->pictures.image_size,
-                   "bring pictures to N x N; 0: as they are. A run has its own size")
-      ->type_name("N")
-      ->check(CLI::Range(0, 4096));
-  command
-      ->add_option_function<std::string>(
-          "--resize",
-          [state](const std::string& how) {
-            if (how != "squash" && how != "crop")
-              throw UsageError("--resize: expected squash or crop, got " + how);
-            state->pictures.crop = how == "crop";
-          },
-          "to that size: squash, or crop: the short side to N, then the middle")
-      ->type_name("TEXT");
-  command->add_flag("--strict", state->pictures.strict,
-                    "refuse a picture that does not decode instead of leaving it out");
-  command
-      ->add_option("--max-pixels", state->pictures.max_pixels, "a picture of more does not decode")
-      ->type_name("N")
-      ->check(CLI::Range(1, 1 << 30));
+  add_reading_options(*command, state->reading);
   command->add_flag("--overwrite", state->overwrite, "replace what is there");
   add_threads(*command, state->threads);
   command->footer(

@@ -57,6 +57,15 @@ void add_run_options(CLI::App& command, RunOptions& options,
   visit_options(options, FlagMaker{command, without});
 }
 
+void add_reading_options(CLI::App& command, RunOptions& options) {
+  const std::set<std::string> reading = {"image-size", "resize", "strict", "max-pixels", "cache"};
+  std::vector<std::string> others;
+  visit_options(options, [&](const char* name, auto&, const char*) {
+    if (reading.count(name) == 0) others.emplace_back(name);
+  });
+  add_run_options(command, options, others);
+}
+
 void apply_config(const CLI::App& command, const std::string& path, RunOptions& options) {
   if (path.empty()) return;
   std::set<std::string> given;

@@ -129,7 +129,8 @@ struct ScoreCommand {
     for (const auto& path : paths) {
       s.errors.emplace_back();
       try {
-        good.push_back(detector.prepared(read_picture(path, pictures.max_pixels).unsqueeze(0)));
+        good.push_back(detector.prepared(
+            read_picture(path, pictures.max_pixels, detector.reading()).unsqueeze(0)));
       } catch (const DataError& e) {
         const std::string what = e.what(), prefix = path.string() + ": ";
         s.errors.back() = what.rfind(prefix, 0) == 0 ? what.substr(prefix.size()) : what;
@@ -177,10 +178,11 @@ struct ScoreCommand {
     if (!text.empty()) csv.write(text);
   }
 
-  void score_rows(const Detector& detector, const at::Tensor& x, Csv& csv) {
+  void score_rows(const Detector& detector, const Inputs& x, Csv& csv) {
     std::int64_t n = 0;
-    for (std::int64_t i = 0; i < x.size(0); i += kRows) {
-      const auto answer = detector(x.slice(0, i, std::min(i + kRows, x.size(0))));
+    for (std::int64_t i = 0; i < x.size(); i += kRows) {
+      const auto rows = x.slice(i, std::min(i + kRows, x.size()));
+      const auto answer = detector(x.embeddings() ? rows.flatten(1) : detector.prepared(rows));
       std::string text;
       for (std::int64_t row = 0; row < answer.scores.size(0); ++row)
         text += lines(detector, answer, row, std::to_string(n++));
@@ -188,21 +190,19 @@ struct ScoreCommand {
     }
   }
 
-  at::Tensor inputs_for(const Detector& detector) const {
+  Inputs inputs_for(const Detector& detector) const {
     const auto shape = detector.input_shape();
     const auto x = load_inputs(data, pictures).inputs;
-    if (x.size(0) == 0) throw DataError(data + ": expected inputs, got none");
+    if (x.size() == 0) throw DataError(data + ": expected inputs, got none");
     const bool embeddings = shape.size() == 1;
-    const auto width = x.size(1);
-    if (x.is_floating_point() != embeddings || (embeddings && width != shape[0]))
+    const auto width = x.channels();
+    if (x.embeddings() != embeddings || (embeddings && width != shape[0]))
       throw DataError(
           data + ": the run takes " +
           (embeddings ? "embeddings of " + std::to_string(shape[0]) + " numbers" : "pictures") +
           ", got " +
-          (x.is_floating_point() ? "embeddings of " + std::to_string(width) + " numbers"
-                                 : "pictures"));
-    if (embeddings) return x.view({x.size(0), -1});
-    return detector.prepared(x);
+          (x.embeddings() ? "embeddings of " + std::to_string(width) + " numbers" : "pictures"));
+    return x;
   }
 
   // Those of a file or folder of another format are none.

@@ -74,7 +74,7 @@ struct Train {
   std::string comparable_between_hosts() const {
     RunOptions o = options;
     // Where they lie may differ.
-    o.init = "";
+    o.init = o.weights = "";
     if (is_script_file(o.model)) o.model = kScriptNetwork;
     return comparable(o);
   }

@@ -1,7 +1,5 @@
 #include "ood/data/content.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <set>
 #include <tuple>
@@ -11,21 +9,6 @@
 
 namespace ood {
 namespace {
-
-// A number for the content of each sample.
-std::vector<std::uint64_t> content_hashes(const Samples& s) {
-  if (!s.inputs.defined()) return {};
-  const auto x = s.inputs.contiguous();
-  const auto n = x.size(0);
-  std::vector<std::uint64_t> hashes(static_cast<std::size_t>(n));
-  const auto bytes = n == 0 ? 0 : x.nbytes() / static_cast<std::size_t>(n);
-  const auto* data = static_cast<const unsigned char*>(x.const_data_ptr());
-  at::parallel_for(0, n, 256, [&](std::int64_t begin, std::int64_t end) {
-    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
-      hashes[i] = fnv1a(data + i * bytes, bytes);
-  });
-  return hashes;
-}
 
 class Fingerprint {
  public:
@@ -52,7 +35,7 @@ std::int64_t count_in(const std::vector<std::uint64_t>& hashes,
 }  // namespace
 
 Samples in_order_of_content(const Samples& s) {
-  const auto hashes = content_hashes(s);
+  const auto hashes = s.inputs.hashes();
   std::vector<std::int64_t> order(hashes.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
   const auto* labels = s.labels.const_data_ptr<std::int64_t>();
@@ -64,7 +47,9 @@ Samples in_order_of_content(const Samples& s) {
 }
 
 TaskContent::TaskContent(const Task& task) : task_(task) {
-  const auto part = [](const Samples& s) { return Part{&s, content_hashes(s)}; };
+  const auto part = [](const Samples& s) {
+    return Part{&s, s.inputs.defined() ? s.inputs.hashes() : std::vector<std::uint64_t>()};
+  };
   train_ = part(task.train);
   train_outliers_ = part(task.train_outliers);
   validation_ = part(task.validation);

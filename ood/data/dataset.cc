@@ -10,7 +10,9 @@
 #include "ood/data/picture.h"
 #include "ood/data/picture_files.h"
 #include "ood/data/picture_folder.h"
+#include "ood/data/picture_inputs.h"
 #include "ood/errors.h"
+#include "ood/registry/listener.h"
 
 namespace ood {
 namespace {
@@ -58,8 +60,8 @@ Samples labelled(const fs::path& images, const fs::path& labels) {
     throw DataError(labels.string() + ": expected labels (1 dimension), got " +
                     std::to_string(s.labels.dim()) + " dimensions");
   s.labels = s.labels.to(torch::kLong);
-  if (s.inputs.size(0) != s.labels.size(0))
-    throw DataError(images.string() + " has " + std::to_string(s.inputs.size(0)) + " pictures, " +
+  if (s.size() != s.labels.size(0))
+    throw DataError(images.string() + " has " + std::to_string(s.size()) + " pictures, " +
                     labels.filename().string() + " has " + std::to_string(s.labels.size(0)) +
                     " labels; expected as many of each");
   return s;
@@ -120,17 +122,30 @@ Dataset load_folder(const fs::path& folder, const PictureOptions& options) {
   return {};
 }
 
-at::Tensor sized(const at::Tensor& inputs, const PictureOptions& options) {
-  if (options.image_size == 0 || inputs.is_floating_point()) return inputs;
-  return brought_to(inputs, options.image_size, options.image_size, options.crop);
+Inputs sized(const Inputs& inputs, const std::string& name, const PictureOptions& options) {
+  const auto& size = options.size;
+  if (inputs.embeddings() || !size.given() || inputs.size() == 0) return inputs;
+  if (inputs.height() == size.height && inputs.width() == size.width) return inputs;
+  if (options.as_training) tell_of_size(name, inputs.slice(0, 1)[0], size);
+  return inputs.mapped([size](const at::Tensor& x) { return brought_to(x, size); });
 }
 
 }  // namespace
 
 Samples Samples::select(const std::vector<std::int64_t>& positions) const {
   const auto index = torch::tensor(positions, torch::kLong);
-  return {inputs.index_select(0, index),
+  return {inputs.select(positions),
           labels.defined() ? labels.index_select(0, index) : at::Tensor()};
+}
+
+void tell_of_size(const std::string& name, const at::Tensor& picture, const PictureSize& size) {
+  const auto text = [](std::int64_t height, std::int64_t width) {
+    return std::to_string(width) + "x" + std::to_string(height);
+  };
+  if (picture.size(1) != size.height || picture.size(2) != size.width)
+    listener().tell("note: " + name + ": pictures of " + text(picture.size(1), picture.size(2)) +
+                    " are brought to " + text(size.height, size.width) +
+                    ", the size of the training");
 }
 
 Dataset load_dataset(const std::string& what, const PictureOptions& options) {
@@ -145,9 +160,9 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   if (d.train.size() == 0 || d.test.size() == 0)
     throw DataError(what + ": expected training and test pictures, got none");
   for (Samples* s : {&d.train, &d.test, &d.validation})
-    if (s->inputs.defined()) s->inputs = sized(s->inputs, options);
+    if (s->inputs.defined()) s->inputs = sized(s->inputs, what, options);
   for (const Samples* s : {&d.test, &d.validation})
-    if (s->inputs.defined() && d.train.inputs.sizes().slice(1) != s->inputs.sizes().slice(1))
+    if (s->inputs.defined() && d.train.inputs.shape() != s->inputs.shape())
       throw DataError(what +
                       ": expected training and test data of one size; set `image-size` N for "
                       "pictures");
@@ -176,7 +191,7 @@ Samples load_inputs(const std::string& what, const PictureOptions& options) {
     if (path.extension() == ".npy")
       s = load_npy_inputs(path);
     else if (is_picture_name(path))
-      s.inputs = read_picture(path, options.max_pixels).unsqueeze(0);
+      s.inputs = load_picture_list({{path}, {}}, path, options).inputs;
     else
       s.inputs = pictures(path);
   } else {
@@ -199,7 +214,7 @@ Samples load_inputs(const std::string& what, const PictureOptions& options) {
         break;
     }
   }
-  return {sized(s.inputs, options), {}};
+  return {sized(s.inputs, what, options), {}};
 }
 
 }  // namespace ood

@@ -6,17 +6,18 @@
 #include <string>
 #include <vector>
 
+#include "ood/data/inputs.h"
 #include "ood/data/picture.h"
 
 namespace ood {
 
-/// Samples in memory: pictures as uint8 [N, channels, height, width] or embeddings as float32
-/// [N, D, 1, 1]; labels as int64 [N] from 0.
+/// Pictures, uint8 [N, channels, height, width], or embeddings, float32 [N, D, 1, 1]; labels as
+/// int64 [N] from 0.
 struct Samples {
-  at::Tensor inputs;
+  Inputs inputs;
   at::Tensor labels;  ///< undefined where there are none
 
-  std::int64_t size() const { return inputs.size(0); }
+  std::int64_t size() const { return inputs.size(); }
   /// The samples at these positions.
   Samples select(const std::vector<std::int64_t>& positions) const;
 };
@@ -37,11 +38,19 @@ inline constexpr std::int64_t kTestShare = 5;
 
 /// How pictures are read.
 struct PictureOptions {
-  std::int64_t image_size = 0;  ///< height and width all pictures are brought to; 0: as they are
-  bool crop = false;            ///< to that size by cutting off what is too long, not by squashing
-  bool strict = false;          ///< a picture that does not decode is an error, not left out
+  PictureSize size{};   ///< that all are brought to
+  bool strict = false;  ///< a picture that does not decode is an error, not left out
   std::int64_t max_pixels = kMaxPixels;  ///< a picture of more does not decode
+  /// Bytes that the decoded pictures of a set may take in memory; those of a larger set stay files.
+  std::int64_t cache = kCache;
+  bool as_training = false;  ///< `size` was not asked for but is that of the training; it is said
+
+  static constexpr std::int64_t kCache = 256'000'000;
 };
+
+/// Says that the pictures, [C, H, W], of a set are brought to the size of the training, where they
+/// have another.
+void tell_of_size(const std::string& name, const at::Tensor& picture, const PictureSize& size);
 
 /// `what` is "fashion-mnist" (Debian's package dataset-fashion-mnist) or a folder, whose format is
 /// recognised by looking:

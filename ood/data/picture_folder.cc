@@ -1,13 +1,10 @@
 #include "ood/data/picture_folder.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <map>
-#include <mutex>
 
-#include "ood/data/picture.h"
 #include "ood/data/picture_files.h"
+#include "ood/data/picture_inputs.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/text.h"
@@ -17,68 +14,6 @@ namespace ood {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Listed {
-  std::vector<fs::path> paths;
-  std::vector<std::int64_t> labels;  // empty: none
-};
-
-std::string shape_text(const at::Tensor& t) {
-  return std::to_string(t.size(2)) + "x" + std::to_string(t.size(1));
-}
-
-// Decodes all; what does not decode is left out and named.
-Samples decode(const Listed& list, const fs::path& folder, const PictureOptions& options) {
-  const auto n = static_cast<std::int64_t>(list.paths.size());
-  std::vector<at::Tensor> pictures(list.paths.size());
-  std::map<std::int64_t, std::string> failed;
-  std::mutex mutex;
-  at::parallel_for(0, n, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const auto at = static_cast<std::size_t>(i);
-      try {
-        auto picture = read_picture(list.paths[at], options.max_pixels);
-        if (options.image_size > 0)
-          picture = brought_to(picture.unsqueeze(0), options.image_size, options.image_size,
-                               options.crop)[0];
-        pictures[at] = picture;
-      } catch (const DataError& e) {
-        const std::scoped_lock lock(mutex);
-        failed[i] = e.what();
-      }
-    }
-  });
-  if (!failed.empty() && options.strict)
-    throw DataError(failed.begin()->second + " (`strict` refuses it)");
-  if (!failed.empty()) {
-    std::string names;
-    int shown = 0;
-    for (const auto& [i, reason] : failed)
-      if (shown++ < 3)
-        names += (names.empty() ? "" : ", ") + list.paths[static_cast<std::size_t>(i)].string();
-    listener().warn(folder.string() + ": " + std::to_string(failed.size()) + " of " +
-                    std::to_string(n) + " pictures do not decode and are left out: " + names +
-                    (failed.size() > 3 ? ", ..." : "") + "; the first: " + failed.begin()->second);
-  }
-  std::int64_t channels = 1;
-  std::vector<at::Tensor> good;
-  std::vector<std::int64_t> labels;
-  for (std::size_t i = 0; i < pictures.size(); ++i) {
-    if (!pictures[i].defined()) continue;
-    if (!good.empty() && pictures[i].sizes().slice(1) != good.front().sizes().slice(1))
-      throw DataError(list.paths[i].string() + ": is " + shape_text(pictures[i]) + ", others are " +
-                      shape_text(good.front()) +
-                      "; expected pictures of one size; set `image-size` N");
-    channels = std::max(channels, pictures[i].size(0));
-    good.push_back(pictures[i]);
-    if (!list.labels.empty()) labels.push_back(list.labels[i]);
-  }
-  if (good.empty()) throw DataError(folder.string() + ": expected pictures, got none that decode");
-  for (auto& p : good) p = with_channels(p.unsqueeze(0), channels);
-  Samples s{torch::cat(good), {}};
-  if (!list.labels.empty()) s.labels = torch::tensor(labels, torch::kLong);
-  return s;
-}
 
 // The sub-folder with one of these names, in whatever case.
 fs::path part_of(const std::vector<fs::path>& folders, std::initializer_list<const char*> names) {
@@ -93,7 +28,7 @@ fs::path part_of(const std::vector<fs::path>& folders, std::initializer_list<con
 Samples load_pictures(const fs::path& folder, const PictureOptions& options) {
   const auto files = pictures_below(folder);
   check_picture_files(files, folder);
-  return decode({files.paths, {}}, folder, options);
+  return load_picture_list({files.paths, {}}, folder, options);
 }
 
 Dataset load_picture_folder(const fs::path& folder, const PictureOptions& options) {
@@ -123,10 +58,10 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
   }
   if (number.empty())
     throw DataError(folder.string() + ": expected a sub-folder of pictures for each class");
-  Listed of_train, of_validation, of_test;
+  PictureList of_train, of_validation, of_test;
   PictureFiles all;
   // A share of each class goes to `apart`, where that is given.
-  const auto add = [&](const fs::path& part, Listed& to, Listed* apart) {
+  const auto add = [&](const fs::path& part, PictureList& to, PictureList* apart) {
     for (const auto& c : folders_in(part)) {
       const auto label = number.find(c.filename().string());
       if (label == number.end())
@@ -135,7 +70,7 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
       if (files.paths.empty() && files.unreadable.empty())
         throw DataError(c.string() + ": a class folder without pictures");
       for (std::size_t i = 0; i < files.paths.size(); ++i) {
-        Listed& list = apart != nullptr && i % kTestShare == kTestShare - 1 ? *apart : to;
+        PictureList& list = apart != nullptr && i % kTestShare == kTestShare - 1 ? *apart : to;
         list.paths.push_back(files.paths[i]);
         list.labels.push_back(label->second);
       }
@@ -161,14 +96,14 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
     throw DataError(
         folder.string() + ": expected at least " + std::to_string(kTestShare) +
         " pictures in a class, so that one can be test data, or folders train/ and test/");
-  d.train = decode(of_train, divided ? train : folder, options);
-  d.test = decode(of_test, divided ? test : folder, options);
-  if (has_validation) d.validation = decode(of_validation, validation, options);
+  d.train = load_picture_list(of_train, divided ? train : folder, options);
+  d.test = load_picture_list(of_test, divided ? test : folder, options);
+  if (has_validation) d.validation = load_picture_list(of_validation, validation, options);
   std::int64_t channels = 1;
   for (const Samples* s : {&d.train, &d.test, &d.validation})
-    if (s->inputs.defined()) channels = std::max(channels, s->inputs.size(1));
+    if (s->inputs.defined()) channels = std::max(channels, s->inputs.channels());
   for (Samples* s : {&d.train, &d.test, &d.validation})
-    if (s->inputs.defined()) s->inputs = with_channels(s->inputs, channels);
+    if (s->inputs.defined()) s->inputs = s->inputs.with_channels(channels);
   return d;
 }
 

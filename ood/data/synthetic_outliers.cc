@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "ood/augment/mixing.h"
+#include "ood/data/hash.h"
 #include "ood/data/random.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
@@ -51,13 +52,65 @@ at::Tensor halves(const at::Tensor& x, const at::Tensor& other) {
   return torch::cat({x.narrow(dim, 0, half), other.narrow(dim, half, x.size(dim) - half)}, dim);
 }
 
+// Made from sample i of the training data when it is read; a function of these, the seed and i.
+class Synthetic : public InputSource {
+ public:
+  Synthetic(Samples train, std::vector<std::string> kinds, std::uint64_t seed)
+      : train_(std::move(train)), kinds_(std::move(kinds)), seed_(seed) {}
+
+  std::int64_t size() const override { return train_.size(); }
+  std::array<std::int64_t, 3> shape() const override { return train_.inputs.shape(); }
+  at::ScalarType type() const override {
+    return train_.inputs.embeddings() ? at::kFloat : at::kByte;
+  }
+
+  at::Tensor read(const std::vector<std::int64_t>& positions) const override {
+    std::vector<at::Tensor> made;
+    for (const auto i : positions) made.push_back(one(i));
+    return torch::stack(made);
+  }
+
+ protected:
+  // They follow from the training data's.
+  std::vector<std::uint64_t> find_hashes() const override {
+    auto hashes = train_.inputs.hashes();
+    for (std::size_t i = 0; i < hashes.size(); ++i) {
+      const std::string& kind = kinds_[i % kinds_.size()];
+      const std::array<std::uint64_t, 4> of = {hashes[i], fnv1a(kind.data(), kind.size()), seed_,
+                                               i};
+      hashes[i] = fnv1a(of.data(), sizeof of);
+    }
+    return hashes;
+  }
+
+ private:
+  at::Tensor one(std::int64_t i) const {
+    RandomStream random(seed_, (static_cast<std::uint64_t>(Purpose::kSynthetic) << 48) +
+                                   static_cast<std::uint64_t>(i));
+    const std::string& kind = kinds_[static_cast<std::size_t>(i) % kinds_.size()];
+    const auto x = train_.inputs.at({i})[0];
+    if (kind == "noise") return noise(x, random);
+    if (kind == "blur") return blur(x, random);
+    if (kind == "patch-shuffle") return patch_shuffle(x, random);
+    const auto* labels = train_.labels.const_data_ptr<std::int64_t>();
+    std::int64_t other = random.below(size());
+    for (int tries = 0; tries < 100 && labels[other] == labels[i]; ++tries)
+      other = random.below(size());
+    return halves(x, train_.inputs.at({other})[0]);
+  }
+
+  Samples train_;
+  std::vector<std::string> kinds_;
+  std::uint64_t seed_;
+};
+
 }  // namespace
 
 Samples make_synthetic_outliers(const Samples& train, const std::string& kinds,
                                 std::uint64_t seed) {
   std::vector<std::string> wanted;
   std::stringstream stream(kinds);
-  const bool embeddings = train.inputs.is_floating_point();
+  const bool embeddings = train.inputs.embeddings();
   for (std::string kind; std::getline(stream, kind, ',');) {
     const bool of_pictures = kind == "blur" || kind == "patch-shuffle";
     if (kind != "noise" && kind != "cutmix" && !(of_pictures && !embeddings))
@@ -67,26 +120,10 @@ Samples make_synthetic_outliers(const Samples& train, const std::string& kinds,
                        ", got \"" + kind + "\"");
     wanted.push_back(kind);
   }
-  const std::int64_t n = train.size();
-  const auto* labels = train.labels.const_data_ptr<std::int64_t>();
-  Samples out{torch::empty_like(train.inputs), torch::full({n}, -1, torch::kLong)};
-  for (std::int64_t i = 0; i < n; ++i) {
-    RandomStream random(seed, (static_cast<std::uint64_t>(Purpose::kSynthetic) << 48) +
-                                  static_cast<std::uint64_t>(i));
-    const std::string& kind = wanted[static_cast<std::size_t>(i) % wanted.size()];
-    const auto x = train.inputs[i];
-    if (kind == "cutmix") {
-      std::int64_t other = random.below(n);
-      for (int tries = 0; tries < 100 && labels[other] == labels[i]; ++tries)
-        other = random.below(n);
-      out.inputs[i].copy_(halves(x, train.inputs[other]));
-    } else {
-      out.inputs[i].copy_(kind == "noise"  ? noise(x, random)
-                          : kind == "blur" ? blur(x, random)
-                                           : patch_shuffle(x, random));
-    }
-  }
-  return out;
+  Inputs made(std::make_shared<Synthetic>(train, wanted, seed));
+  // Made once, where there is room for the originals.
+  if (train.inputs.in_memory()) made = held_inputs(made.all(), made.hashes());
+  return {made, torch::full({train.size()}, -1, torch::kLong)};
 }
 
 }  // namespace ood

@@ -1,10 +1,12 @@
 #include "ood/data/task.h"
 
+#include <ATen/Parallel.h>
 #include <torch/torch.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <mutex>
 #include <set>
 
 #include "ood/data/class_list.h"
@@ -109,68 +111,82 @@ std::vector<std::string> names_of(const Dataset& d, const std::vector<std::int64
   return names;
 }
 
-// The samples in the form of the training data, pictures at its size; DataError where that cannot
-// be.
-Samples fitted(Samples s, const Samples& reference, const std::string& name) {
-  if (s.size() == 0) throw DataError(name + ": expected samples, got none");
-  const bool pictures = !reference.inputs.is_floating_point();
-  if (pictures && !s.inputs.is_floating_point())
-    s.inputs = with_channels(s.inputs, reference.inputs.size(1));
-  const auto shape = reference.inputs.sizes();
-  if (pictures == !s.inputs.is_floating_point()) {
-    if (s.inputs.sizes().slice(1) == shape.slice(1)) return s;
-    if (pictures) {
-      listener().tell("note: " + name + ": pictures of " + std::to_string(s.inputs.size(3)) + "x" +
-                      std::to_string(s.inputs.size(2)) + " are brought to " +
-                      std::to_string(shape[3]) + "x" + std::to_string(shape[2]) +
-                      ", the size of the training");
-      s.inputs = resized(s.inputs, shape[2], shape[3]);
-      return s;
-    }
-  }
-  const auto text = [](const at::Tensor& t) {
-    return t.is_floating_point() ? "embeddings of " + std::to_string(t.size(1)) + " numbers"
-                                 : std::string("pictures");
-  };
-  throw DataError(name + ": expected " + text(reference.inputs) + " like the training data, got " +
-                  text(s.inputs));
+std::string kind_text(const Inputs& x) {
+  return x.embeddings() ? "embeddings of " + std::to_string(x.channels()) + " numbers"
+                        : std::string("pictures");
 }
 
-// By channel, a few rows at a time in float64; pictures as 0..1.
-void measure(Task& t) {
+// Further samples in the form of the training data, pictures at its size; DataError where that
+// cannot be.
+Samples load_like(const Inputs& reference, const std::string& path, const PictureOptions& options) {
+  PictureOptions reading = options;
+  if (!reference.embeddings() && !options.size.given()) {
+    reading.size = {reference.height(), reference.width(), options.size.crop};
+    reading.as_training = true;
+  }
+  Samples s = load_inputs(path, reading);
+  if (s.size() == 0) throw DataError(path + ": expected samples, got none");
+  if (!reference.embeddings() && !s.inputs.embeddings())
+    s.inputs = s.inputs.with_channels(reference.channels());
+  if (reference.embeddings() == s.inputs.embeddings() && reference.shape() == s.inputs.shape())
+    return s;
+  throw DataError(path + ": expected " + kind_text(reference) + " like the training data, got " +
+                  kind_text(s.inputs));
+}
+
+// Of embeddings, a few rows at a time.
+void measure_embeddings(Task& t) {
   const auto& x = t.train.inputs;
   const auto over_rows = [&](const auto& of) {
-    auto sum = torch::zeros({x.size(1)}, torch::kDouble);
+    auto sum = torch::zeros({x.channels()}, torch::kDouble);
     constexpr std::int64_t kRows = 256;
-    for (std::int64_t i = 0; i < x.size(0); i += kRows)
-      sum += of(x.slice(0, i, std::min(i + kRows, x.size(0))).to(torch::kDouble) /
-                (t.embeddings ? 1.0 : 255.0))
-                 .sum({0, 2, 3});
-    return sum / static_cast<double>(x.numel() / x.size(1));
+    for (std::int64_t i = 0; i < x.size(); i += kRows)
+      sum += of(x.slice(i, std::min(i + kRows, x.size())).flatten(1).to(torch::kDouble)).sum(0);
+    return sum / static_cast<double>(x.size());
   };
   const auto mean = over_rows([](const at::Tensor& rows) { return rows; });
-  const auto variance = over_rows([&](const at::Tensor& rows) {
-    return (rows - mean.view({1, -1, 1, 1})).square();
-  });
+  const auto variance = over_rows([&](const at::Tensor& rows) { return (rows - mean).square(); });
   for (std::int64_t c = 0; c < mean.size(0); ++c) {
     t.mean.push_back(mean[c].item<double>());
-    t.deviation.push_back(std::max(std::sqrt(variance[c].item<double>()), 1e-3));
+    t.deviation.push_back(std::sqrt(variance[c].item<double>()));
   }
 }
 
-// Grey as colour or the other way round, where there are constants for that.
-at::Tensor channels_for(const at::Tensor& pictures, const std::vector<double>& mean,
-                        const std::string& name) {
-  const auto wanted = static_cast<std::int64_t>(mean.size()), has = pictures.size(1);
-  if (wanted != has && !(std::min(wanted, has) == 1 && std::max(wanted, has) == 3))
-    throw DataError(name + ": expected pictures of " + std::to_string(wanted) +
-                    " channels, as the network has constants for, got " + std::to_string(has));
-  return with_channels(pictures, wanted);
+// Of pictures as 0..1, by channel, from whole numbers: with s and q the sums of all n values and of
+// their squares, the mean is s / n and the variance (n q - s^2) / n^2.
+void measure_pictures(Task& t) {
+  const auto& x = t.train.inputs;
+  constexpr long double kWhite = 255;
+  PixelSums all;
+  std::mutex mutex;
+  at::parallel_for(0, x.size(), 64, [&](std::int64_t begin, std::int64_t end) {
+    PixelSums part;
+    for (auto i = begin; i < end; ++i) part.add(x.sums(i));
+    const std::scoped_lock lock(mutex);
+    all.add(part);
+  });
+  const auto n = static_cast<unsigned __int128>(x.size() * x.height() * x.width());
+  for (std::size_t c = 0; c < all.sum.size(); ++c) {
+    const unsigned __int128 s = all.sum[c], q = all.squares[c];
+    const auto count = static_cast<long double>(n);
+    t.mean.push_back(static_cast<double>(static_cast<long double>(s) / count / kWhite));
+    t.deviation.push_back(
+        static_cast<double>(std::sqrt(static_cast<long double>(n * q - s * s)) / count / kWhite));
+  }
+}
+
+void measure(Task& t) {
+  constexpr double kLeast = 1e-3;
+  if (t.embeddings)
+    measure_embeddings(t);
+  else
+    measure_pictures(t);
+  for (double& d : t.deviation) d = std::max(d, kLeast);
 }
 
 // By given constants, pictures with as many channels as those.
 void normalise_by(const TaskOptions& o, Task& t) {
-  const auto channels = static_cast<std::size_t>(t.train.inputs.size(1));
+  const auto channels = static_cast<std::size_t>(t.train.inputs.channels());
   if (o.mean.size() != channels || o.deviation.size() != channels)
     throw DataError(t.data + ": expected " + std::to_string(o.mean.size()) +
                     " channels, as the network has constants for, got " + std::to_string(channels));
@@ -187,6 +203,15 @@ bool is_path(const std::string& text, const std::vector<std::string>& class_name
 
 }  // namespace
 
+Inputs channels_for(const Inputs& pictures, const std::vector<double>& mean,
+                    const std::string& name) {
+  const auto wanted = static_cast<std::int64_t>(mean.size()), has = pictures.channels();
+  if (wanted != has && !(std::min(wanted, has) == 1 && std::max(wanted, has) == 3))
+    throw DataError(name + ": expected pictures of " + std::to_string(wanted) +
+                    " channels, as the network has constants for, got " + std::to_string(has));
+  return pictures.with_channels(wanted);
+}
+
 Task make_task(const TaskOptions& o) {
   check_name("`data`", o.data);
   check_name("`outliers`", o.outliers);
@@ -196,7 +221,7 @@ Task make_task(const TaskOptions& o) {
   // Grey pictures for a network of coloured ones.
   if (!o.mean.empty())
     for (Samples* s : {&d.train, &d.test, &d.validation})
-      if (s->inputs.defined() && !s->inputs.is_floating_point())
+      if (s->inputs.defined() && !s->inputs.embeddings())
         s->inputs = channels_for(s->inputs, o.mean, d.name);
   d.train = in_order_of_content(d.train);
   ClassLists lists;
@@ -214,7 +239,7 @@ Task make_task(const TaskOptions& o) {
 
   Task t;
   t.data = d.name;
-  t.embeddings = d.train.inputs.is_floating_point();
+  t.embeddings = d.train.inputs.embeddings();
   t.class_names = names_of(d, known);
   t.outlier_names = names_of(d, lists.outliers);
   t.outliers_are_classes = !lists.outliers.empty();
@@ -247,8 +272,7 @@ Task make_task(const TaskOptions& o) {
   };
   divide_classes(known, kId, t.train, t.validation);
   if (outlier_path) {
-    const Samples outliers =
-        without_labels(fitted(load_inputs(o.outliers, o.pictures), d.train, o.outliers));
+    const Samples outliers = without_labels(load_like(d.train.inputs, o.outliers, o.pictures));
     divide(outliers, all_of(outliers), kOutlier, t.train_outliers, t.validation_outliers);
     t.outlier_names = {std::filesystem::path(o.outliers).filename().string()};
   } else {
@@ -273,14 +297,13 @@ Task make_task(const TaskOptions& o) {
   for (const auto& [name, path] : o.ood_data) {
     for (const auto& other : t.ood)
       if (other.first == name) throw UsageError("`ood-data`: the name " + name + " is given twice");
-    const Samples s = fitted(load_inputs(path, o.pictures), d.train, path);
+    const Samples s = load_like(d.train.inputs, path, o.pictures);
     t.ood.emplace_back(name, without_labels(s.select(limited(all_of(s), o.limit_test, o.seed,
                                                              static_cast<Part>(part++)))));
   }
   if (!o.synthetic_outliers.empty()) {
     Samples made = make_synthetic_outliers(t.train, o.synthetic_outliers, o.seed);
-    if (t.train_outliers.size() > 0)
-      made.inputs = torch::cat({t.train_outliers.inputs, made.inputs});
+    if (t.train_outliers.size() > 0) made.inputs = t.train_outliers.inputs.followed_by(made.inputs);
     t.train_outliers = without_labels(made);
     t.outlier_names.push_back("synthetic " + o.synthetic_outliers);
   }

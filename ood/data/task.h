@@ -49,6 +49,11 @@ struct Task {
 /// holds out itself (val/) is held out instead of a share of the training data.
 Task make_task(const TaskOptions& options);
 
+/// Pictures with as many channels as there are constants, grey as colour or the other way round;
+/// DataError where that cannot be.
+Inputs channels_for(const Inputs& pictures, const std::vector<double>& mean,
+                    const std::string& name);
+
 /// Inputs as the network takes them: float32, normalised, channels-last.
 at::Tensor normalised(const at::Tensor& inputs, const std::vector<double>& mean,
                       const std::vector<double>& deviation);

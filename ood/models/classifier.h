@@ -49,7 +49,9 @@ class Classifier : public torch::nn::Module {
   bool frozen_ = false;
 };
 
-/// "small-cnn", "mlp", "linear", "resnet-18" or "wrn-40-2". UsageError names the known ones.
+/// "small-cnn, mlp, ...", those that make_network knows.
+std::string network_names();
+/// A network by its name. UsageError names the known ones.
 std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkShape& shape);
 /// UsageError where there is no network of that name.
 void check_network(const std::string& name);

@@ -9,22 +9,24 @@ struct Known {
   std::shared_ptr<Classifier> (*make)(const NetworkShape&);
   bool takes_all = false;
 };
-constexpr Known kNetworks[] = {{"small-cnn", make_small_cnn},
-                               {"mlp", make_mlp, true},
-                               {"linear", make_linear, true},
-                               {"resnet-18", make_resnet18},
+constexpr Known kNetworks[] = {{"small-cnn", make_small_cnn}, {"mlp", make_mlp, true},
+                               {"linear", make_linear, true}, {"resnet-18", make_resnet18},
+                               {"resnet-34", make_resnet34},  {"resnet-50", make_resnet50},
                                {"wrn-40-2", make_wide_resnet}};
 
 const Known& find(const std::string& name) {
-  std::string known;
-  for (const Known& k : kNetworks) {
+  for (const Known& k : kNetworks)
     if (name == k.name) return k;
-    known += (known.empty() ? "" : ", ") + std::string(k.name);
-  }
-  throw UsageError("`model`: expected " + known + ", got " + name);
+  throw UsageError("`model`: expected " + network_names() + ", got " + name);
 }
 
 }  // namespace
+
+std::string network_names() {
+  std::string names;
+  for (const Known& k : kNetworks) names += (names.empty() ? "" : ", ") + std::string(k.name);
+  return names;
+}
 
 std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkShape& shape) {
   return find(name).make(shape);

@@ -6,63 +6,116 @@ namespace {
 
 using residual::conv;
 using residual::norm;
+using torch::nn::Sequential;
 
-// relu(x' + norm(conv(relu(norm(conv(x)))))), x' through a 1x1 convolution where the shape changes.
+// Names of members are torchvision's, so that its weights load as they are.
+
+Sequential shortcut(std::int64_t in, std::int64_t out, std::int64_t stride, bool affine) {
+  return Sequential(conv(in, out, 1, stride), norm(out, affine));
+}
+
+// relu(x' + bn(conv(relu(bn(conv(x)))))), x' through a 1x1 convolution where the shape changes.
 class BasicBlock : public torch::nn::Module {
  public:
-  BasicBlock(std::int64_t in, std::int64_t out, std::int64_t stride, bool affine) {
-    conv1_ = register_module("conv1", conv(in, out, 3, stride));
-    norm1_ = register_module("norm1", norm(out, affine));
-    conv2_ = register_module("conv2", conv(out, out, 3, 1));
-    norm2_ = register_module("norm2", norm(out, affine));
-    if (stride == 1 && in == out) return;
-    shortcut_ = register_module("shortcut", conv(in, out, 1, stride));
-    shortcut_norm_ = register_module("shortcut_norm", norm(out, affine));
+  static constexpr std::int64_t kWiden = 1;
+
+  BasicBlock(std::int64_t in, std::int64_t width, std::int64_t stride, bool affine) {
+    conv1_ = register_module("conv1", conv(in, width, 3, stride));
+    bn1_ = register_module("bn1", norm(width, affine));
+    conv2_ = register_module("conv2", conv(width, width, 3, 1));
+    bn2_ = register_module("bn2", norm(width, affine));
+    if (stride != 1 || in != width)
+      downsample_ = register_module("downsample", shortcut(in, width, stride, affine));
   }
   at::Tensor forward(const at::Tensor& x) {
-    auto y = torch::relu(norm1_->forward(conv1_->forward(x)));
-    y = norm2_->forward(conv2_->forward(y));
-    return torch::relu(y + (shortcut_ ? shortcut_norm_->forward(shortcut_->forward(x)) : x));
+    auto y = torch::relu(bn1_->forward(conv1_->forward(x)));
+    y = bn2_->forward(conv2_->forward(y));
+    return torch::relu(y + (downsample_ ? downsample_->forward(x) : x));
   }
 
  private:
-  torch::nn::Conv2d conv1_{nullptr}, conv2_{nullptr}, shortcut_{nullptr};
-  BatchNorm2d norm1_{nullptr}, norm2_{nullptr}, shortcut_norm_{nullptr};
+  torch::nn::Conv2d conv1_{nullptr}, conv2_{nullptr};
+  BatchNorm2d bn1_{nullptr}, bn2_{nullptr};
+  Sequential downsample_{nullptr};
 };
 
-class ResNet18 : public Classifier {
+// The same of three convolutions: 1x1 to `width`, 3x3, 1x1 to four times that.
+class Bottleneck : public torch::nn::Module {
  public:
-  explicit ResNet18(const NetworkShape& shape) {
-    conv_ = register_module("conv", conv(shape.channels, 64, 3, 1));
-    norm_ = register_module("norm", norm(64, shape.bias));
+  static constexpr std::int64_t kWiden = 4;
+
+  Bottleneck(std::int64_t in, std::int64_t width, std::int64_t stride, bool affine) {
+    const std::int64_t out = width * kWiden;
+    conv1_ = register_module("conv1", conv(in, width, 1, 1));
+    bn1_ = register_module("bn1", norm(width, affine));
+    conv2_ = register_module("conv2", conv(width, width, 3, stride));
+    bn2_ = register_module("bn2", norm(width, affine));
+    conv3_ = register_module("conv3", conv(width, out, 1, 1));
+    bn3_ = register_module("bn3", norm(out, affine));
+    if (stride != 1 || in != out)
+      downsample_ = register_module("downsample", shortcut(in, out, stride, affine));
+  }
+  at::Tensor forward(const at::Tensor& x) {
+    auto y = torch::relu(bn1_->forward(conv1_->forward(x)));
+    y = torch::relu(bn2_->forward(conv2_->forward(y)));
+    y = bn3_->forward(conv3_->forward(y));
+    return torch::relu(y + (downsample_ ? downsample_->forward(x) : x));
+  }
+
+ private:
+  torch::nn::Conv2d conv1_{nullptr}, conv2_{nullptr}, conv3_{nullptr};
+  BatchNorm2d bn1_{nullptr}, bn2_{nullptr}, bn3_{nullptr};
+  Sequential downsample_{nullptr};
+};
+
+template <class Block>
+class ResNet : public Classifier {
+ public:
+  ResNet(const NetworkShape& shape, const std::array<int, 4>& blocks)
+      : large_(std::min(shape.height, shape.width) > kLargestSmall) {
+    conv1_ = register_module(
+        "conv1", large_ ? conv(shape.channels, 64, 7, 2) : conv(shape.channels, 64, 3, 1));
+    bn1_ = register_module("bn1", norm(64, shape.bias));
     std::int64_t in = 64;
-    for (int stage = 0; stage < 4; ++stage)
-      for (int i = 0; i < 2; ++i) {
-        const std::int64_t out = 64 << stage;
-        blocks_.push_back(register_module(
-            "block" + std::to_string(stage + 1) + std::to_string(i + 1),
-            std::make_shared<BasicBlock>(in, out, stage > 0 && i == 0 ? 2 : 1, shape.bias)));
-        in = out;
+    for (std::size_t stage = 0; stage < blocks.size(); ++stage) {
+      const std::int64_t width = 64 << stage;
+      Sequential layer;
+      for (int i = 0; i < blocks[stage]; ++i) {
+        layer->push_back(
+            std::make_shared<Block>(in, width, stage > 0 && i == 0 ? 2 : 1, shape.bias));
+        in = width * Block::kWiden;
       }
-    make_head(512, shape);
+      layers_.push_back(register_module("layer" + std::to_string(stage + 1), layer));
+    }
+    make_head(in, shape);
   }
 
  private:
   at::Tensor embed(const at::Tensor& inputs) override {
-    auto x = torch::relu(norm_->forward(conv_->forward(inputs)));
-    for (const auto& block : blocks_) x = block->forward(x);
+    auto x = torch::relu(bn1_->forward(conv1_->forward(inputs)));
+    if (large_) x = torch::max_pool2d(x, 3, 2, 1);
+    for (auto& layer : layers_) x = layer->forward(x);
     return x.mean({2, 3});
   }
 
-  torch::nn::Conv2d conv_{nullptr};
-  BatchNorm2d norm_{nullptr};
-  std::vector<std::shared_ptr<BasicBlock>> blocks_;
+  bool large_;  // pictures of photos' size, which the first layers make a quarter as wide
+  torch::nn::Conv2d conv1_{nullptr};
+  BatchNorm2d bn1_{nullptr};
+  std::vector<Sequential> layers_;
 };
 
 }  // namespace
 
 std::shared_ptr<Classifier> make_resnet18(const NetworkShape& shape) {
-  return std::make_shared<ResNet18>(shape);
+  return std::make_shared<ResNet<BasicBlock>>(shape, std::array{2, 2, 2, 2});
+}
+
+std::shared_ptr<Classifier> make_resnet34(const NetworkShape& shape) {
+  return std::make_shared<ResNet<BasicBlock>>(shape, std::array{3, 4, 6, 3});
+}
+
+std::shared_ptr<Classifier> make_resnet50(const NetworkShape& shape) {
+  return std::make_shared<ResNet<Bottleneck>>(shape, std::array{3, 4, 6, 3});
 }
 
 }  // namespace ood

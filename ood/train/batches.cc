@@ -5,7 +5,7 @@
 namespace ood {
 
 Batches::Batches(const Task& task, std::int64_t batch_size, std::int64_t outliers_per_step,
-                 std::uint64_t seed, const Augmentation& augmentation)
+                 std::uint64_t seed, const Augmentation& augmentation, std::int64_t decoders)
     : task_(task),
       batch_size_(std::min(batch_size, task.train.size())),
       outliers_(outliers_per_step),
@@ -13,7 +13,14 @@ Batches::Batches(const Task& task, std::int64_t batch_size, std::int64_t outlier
       augmentation_(augmentation),
       steps_per_epoch_(task.train.size() / batch_size_),
       id_{task.train, Purpose::kShuffle},
-      outlier_stream_{task.train_outliers, Purpose::kOutliers} {}
+      outlier_stream_{task.train_outliers, Purpose::kOutliers},
+      targets_{task.train, Purpose::kShuffle} {
+  const bool files =
+      !task.train.inputs.in_memory() || (outliers_ > 0 && !task.train_outliers.inputs.in_memory());
+  if (files)
+    ahead_ = std::make_unique<ReadAhead>([this](std::int64_t step) { return plan(step, rows_); },
+                                         [this](const auto& rows) { return read(rows); }, decoders);
+}
 
 std::int64_t Batches::position(Stream& s, std::int64_t epoch, std::int64_t i) {
   if (s.epoch != epoch) {
@@ -23,30 +30,45 @@ std::int64_t Batches::position(Stream& s, std::int64_t epoch, std::int64_t i) {
   return s.order[static_cast<std::size_t>(i)];
 }
 
-Batches::Batch Batches::at_step(std::int64_t step, const std::vector<std::int64_t>& rows) {
+std::vector<ReadAhead::Row> Batches::plan(std::int64_t step,
+                                          const std::vector<std::int64_t>& rows) {
+  const std::int64_t first = step % steps_per_epoch_ * batch_size_;
+  const std::int64_t n = task_.train_outliers.size();
+  std::vector<ReadAhead::Row> plan;
+  for (const auto row : rows) {
+    const auto sample = static_cast<std::uint64_t>(step * (batch_size_ + outliers_) + row);
+    if (row < batch_size_) {
+      plan.push_back({false, position(id_, step / steps_per_epoch_, first + row), sample});
+      continue;
+    }
+    const std::int64_t at = step * outliers_ + row - batch_size_;
+    plan.push_back({true, position(outlier_stream_, at / n, at % n), sample});
+  }
+  return plan;
+}
+
+at::Tensor Batches::read(const std::vector<ReadAhead::Row>& rows) const {
   std::vector<std::int64_t> id, outlier;
+  std::vector<std::uint64_t> samples;
+  for (const auto& row : rows) {
+    (row.outlier ? outlier : id).push_back(row.position);
+    samples.push_back(row.sample);
+  }
+  std::vector<at::Tensor> parts;
+  if (!id.empty()) parts.push_back(task_.train.inputs.at(id));
+  if (!outlier.empty()) parts.push_back(task_.train_outliers.inputs.at(outlier));
+  const auto inputs = parts.size() == 1 ? parts.front() : torch::cat(parts);
+  return augmentation_.any() ? augmented(inputs, augmentation_, seed_, samples) : inputs;
+}
+
+Batches::Batch Batches::at_step(std::int64_t step, const std::vector<std::int64_t>& rows) {
+  std::vector<std::int64_t> id;
   const std::int64_t first = step % steps_per_epoch_ * batch_size_;
   for (std::int64_t i = 0; i < batch_size_; ++i)
-    id.push_back(position(id_, step / steps_per_epoch_, first + i));
-  const std::int64_t n = task_.train_outliers.size();
-  for (std::int64_t i = 0; i < outliers_; ++i) {
-    const std::int64_t at = step * outliers_ + i;
-    outlier.push_back(position(outlier_stream_, at / n, at % n));
-  }
-  std::vector<std::int64_t> own_id, own_outlier;
-  std::vector<std::uint64_t> samples;
-  for (const auto row : rows) {
-    if (row < batch_size_)
-      own_id.push_back(id[static_cast<std::size_t>(row)]);
-    else
-      own_outlier.push_back(outlier[static_cast<std::size_t>(row - batch_size_)]);
-    samples.push_back(static_cast<std::uint64_t>(step * (batch_size_ + outliers_) + row));
-  }
-  at::Tensor inputs = task_.train.select(own_id).inputs;
-  if (!own_outlier.empty())
-    inputs = torch::cat({inputs, task_.train_outliers.select(own_outlier).inputs});
-  if (augmentation_.any()) inputs = augmented(inputs, augmentation_, seed_, samples);
+    id.push_back(position(targets_, step / steps_per_epoch_, first + i));
   const auto labels = task_.train.labels.index_select(0, torch::tensor(id, torch::kLong));
+  rows_ = rows;
+  const auto inputs = ahead_ ? ahead_->take(step) : read(plan(step, rows));
   return {normalised(task_, inputs),
           torch::cat({labels, torch::full({outliers_}, -1, torch::kLong)})};
 }

@@ -2,6 +2,7 @@
 
 #include "ood/data/augment.h"
 #include "ood/data/random.h"
+#include "ood/data/read_ahead.h"
 #include "ood/data/task.h"
 
 namespace ood {
@@ -10,9 +11,10 @@ namespace ood {
 /// stream of orders of their own. A function of seed and step, whoever makes which rows of it.
 class Batches {
  public:
-  /// outliers_per_step may be 0.
+  /// outliers_per_step may be 0. Inputs that are files are read by so many `decoders` ahead of the
+  /// step.
   Batches(const Task& task, std::int64_t batch_size, std::int64_t outliers_per_step,
-          std::uint64_t seed, const Augmentation& augmentation = {});
+          std::uint64_t seed, const Augmentation& augmentation = {}, std::int64_t decoders = 1);
 
   std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
 
@@ -33,6 +35,8 @@ class Batches {
     std::vector<std::int64_t> order{};
   };
   std::int64_t position(Stream& stream, std::int64_t epoch, std::int64_t i);
+  std::vector<ReadAhead::Row> plan(std::int64_t step, const std::vector<std::int64_t>& rows);
+  at::Tensor read(const std::vector<ReadAhead::Row>& rows) const;
 
   const Task& task_;
   std::int64_t batch_size_, outliers_;
@@ -40,6 +44,9 @@ class Batches {
   Augmentation augmentation_;
   std::int64_t steps_per_epoch_;
   Stream id_, outlier_stream_;
+  Stream targets_;                  // the same as id_, which may be epochs ahead
+  std::vector<std::int64_t> rows_;  // that are read ahead
+  std::unique_ptr<ReadAhead> ahead_;
 };
 
 }  // namespace ood

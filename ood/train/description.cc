@@ -46,9 +46,9 @@ ModelDescription describe(const RunOptions& options, const Task& task) {
   if (d.model == "auto") d.model = !task.embeddings ? "small-cnn" : hidden ? "mlp" : "linear";
   d.objective = options.objective;
   d.parameters = options.objective_parameters();
-  d.channels = task.train.inputs.size(1);
-  d.height = task.train.inputs.size(2);
-  d.width = task.train.inputs.size(3);
+  d.channels = task.train.inputs.channels();
+  d.height = task.train.inputs.height();
+  d.width = task.train.inputs.width();
   d.class_names = task.class_names;
   d.mean = task.mean;
   d.deviation = task.deviation;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "ood/data/picture.h"
 #include "ood/train/threshold_rule.h"
 
 namespace ood {
@@ -30,6 +31,9 @@ class Detector {
   /// inputs: pictures, uint8 [N, C, H, W] as in training, or embeddings, float32 [N, D]. A
   /// c10::ValueError names what was expected.
   Answer operator()(const at::Tensor& inputs) const;
+
+  /// The size that pictures have had in training, for read_picture.
+  PictureSize reading() const;
 
   /// Pictures uint8 [N, C, H, W] of any size, brought to the channels and the size of the training
   /// as it did that.

@@ -1,7 +1,5 @@
 #include "ood/train/embedder.h"
 
-#include <algorithm>
-
 #include "ood/data/picture.h"
 #include "ood/errors.h"
 #include "ood/models/script_network.h"
@@ -36,53 +34,41 @@ Embedder Embedder::load(const std::filesystem::path& source) {
   return e;
 }
 
-at::Tensor Embedder::operator()(const at::Tensor& inputs) {
+at::Tensor Embedder::operator()(const Inputs& x) {
   const auto channels = static_cast<std::int64_t>(mean_.size());
-  auto x = inputs;
-  if (x.is_floating_point() != embeddings_ || (embeddings_ && x.size(1) != channels))
+  if (x.embeddings() != embeddings_ || (embeddings_ && x.channels() != channels))
     throw DataError("expected " +
                     (embeddings_ ? "embeddings of " + std::to_string(channels) + " numbers"
                                  : std::string("pictures")) +
                     ", as the network takes, got " +
-                    (x.is_floating_point()
-                         ? "embeddings of " + std::to_string(x.size(1)) + " numbers"
-                         : std::string("pictures")));
+                    (x.embeddings() ? "embeddings of " + std::to_string(x.channels()) + " numbers"
+                                    : std::string("pictures")));
   if (height_ == 0) {
-    height_ = x.size(2);
-    width_ = x.size(3);
+    height_ = x.height();
+    width_ = x.width();
   }
   if (!network_) {
     network_ = make_script_network(archive_, {channels, height_, width_, 1}, /*trains=*/false);
     network_->eval();
   }
-  // In parts: pictures at their size may be much larger than at the network's.
-  constexpr std::int64_t kRows = 500;
-  std::vector<at::Tensor> features;
-  for (std::int64_t i = 0; i < std::max<std::int64_t>(x.size(0), 1); i += kRows) {
-    const auto part = x.slice(0, i, std::min(i + kRows, x.size(0)));
-    features.push_back(
-        run_network(*network_, mean_, deviation_, embeddings_ ? part : prepared(part)).features);
-  }
-  return torch::cat(features);
+  return run_network(*network_, mean_, deviation_, embeddings_ ? x : prepared(x)).features;
 }
 
-at::Tensor Embedder::prepared(const at::Tensor& pictures) const {
-  const auto wanted = static_cast<std::int64_t>(mean_.size()), has = pictures.size(1);
-  if (wanted != has && !(std::min(wanted, has) == 1 && std::max(wanted, has) == 3))
-    throw DataError("expected pictures of " + std::to_string(wanted) + " channels, got " +
-                    std::to_string(has));
-  return brought_to(with_channels(pictures, wanted), height_, width_, crop_);
+Inputs Embedder::prepared(const Inputs& pictures) const {
+  const auto coloured = channels_for(pictures, mean_, "the pictures");
+  if (coloured.height() == height_ && coloured.width() == width_) return coloured;
+  const PictureSize size{height_, width_, crop_};
+  return coloured.mapped([size](const at::Tensor& x) { return brought_to(x, size); });
 }
 
 PictureOptions Embedder::reading(const PictureOptions& asked) const {
   PictureOptions options = asked;
   if (!archive_.empty() || embeddings_) return options;
-  if (asked.image_size != 0 && (asked.image_size != height_ || asked.image_size != width_))
+  if (asked.size.given() && (asked.size.height != height_ || asked.size.width != width_))
     throw UsageError("`image-size`: expected none, or the " + std::to_string(width_) + "x" +
                      std::to_string(height_) + " of the run's training, got " +
-                     std::to_string(asked.image_size));
-  if (height_ == width_) options.image_size = height_;
-  options.crop = crop_;
+                     std::to_string(asked.size.height));
+  options.size = {height_, width_, crop_};
   return options;
 }
 

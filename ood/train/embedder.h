@@ -22,7 +22,7 @@ class Embedder {
   /// Pictures uint8 [N, C, H, W], which are brought to the channels and, of a run, the size of the
   /// training, or embeddings float32 [N, D, 1, 1] -> float32 [N, features]. DataError where the
   /// network takes the other kind.
-  at::Tensor operator()(const at::Tensor& inputs);
+  at::Tensor operator()(const Inputs& inputs);
 
  private:
   std::shared_ptr<Classifier> network_;
@@ -31,7 +31,7 @@ class Embedder {
   std::int64_t height_ = 0, width_ = 0;
   bool embeddings_ = false, crop_ = false;
 
-  at::Tensor prepared(const at::Tensor& pictures) const;
+  Inputs prepared(const Inputs& pictures) const;
 };
 
 }  // namespace ood

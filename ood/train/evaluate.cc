@@ -18,7 +18,7 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr const char* kTestScoresFile = "test_scores.safetensors";
-constexpr std::int64_t kBatch = 500;
+constexpr std::int64_t kRows = 500;  // at most, at a time
 constexpr int kBins = 40;
 
 json figures(const Detection& d) {
@@ -152,42 +152,42 @@ namespace {
 
 // What the network says of inputs, part by part; the ranks take turns.
 void in_parts(Classifier& network, const std::vector<double>& mean,
-              const std::vector<double>& deviation, const at::Tensor& all, const Ranks& ranks,
+              const std::vector<double>& deviation, const Inputs& all, const Ranks& ranks,
               const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit) {
   const torch::NoGradGuard no_grad;
   // Threads may share a network that is in evaluation mode.
   const bool was_training = network.is_training();
   if (was_training) network.eval();
   const auto type = network.parameters().front().scalar_type();
+  const std::int64_t rows = rows_at_once(all.shape(), kRows);
   const auto part = [&](std::int64_t begin) {
-    const auto inputs = all.slice(0, begin, std::min(begin + kBatch, all.size(0)));
+    const auto inputs = all.slice(begin, std::min(begin + rows, all.size()));
     return network.forward(normalised(inputs, mean, deviation).to(type));
   };
   // Parts are the same for any number of ranks, so that their numbers are, too.
-  const std::int64_t count = std::max<std::int64_t>((all.size(0) + kBatch - 1) / kBatch, 1);
+  const std::int64_t count = std::max<std::int64_t>((all.size() + rows - 1) / rows, 1);
   for (std::int64_t i = 0; i < count; i += ranks.size()) {
     // A rank without a part of its own does another's, for the shape.
-    const auto own = part(std::min(i + ranks.rank(), count - 1) * kBatch);
+    const auto own = part(std::min(i + ranks.rank(), count - 1) * rows);
     if (ranks.alone()) {
-      visit(own, i * kBatch);
+      visit(own, i * rows);
       continue;
     }
     const auto classes = own.logits.size(1), features = own.features.size(1);
-    auto sent = torch::zeros({kBatch, classes + features}, own.logits.options());
+    auto sent = torch::zeros({rows, classes + features}, own.logits.options());
     sent.narrow(0, 0, own.logits.size(0)).copy_(torch::cat({own.logits, own.features}, 1));
     const auto received = ranks.gather(sent);
     for (std::int64_t r = 0; r < ranks.size() && i + r < count; ++r) {
-      const std::int64_t begin = (i + r) * kBatch;
-      const auto rows = received[r].slice(0, 0, std::min(kBatch, all.size(0) - begin));
-      visit({rows.narrow(1, 0, classes), rows.narrow(1, classes, features)}, begin);
+      const std::int64_t begin = (i + r) * rows;
+      const auto theirs = received[r].slice(0, 0, std::min(rows, all.size() - begin));
+      visit({theirs.narrow(1, 0, classes), theirs.narrow(1, classes, features)}, begin);
     }
   }
   if (was_training) network.train();
 }
 
 NetworkOutput joined(Classifier& network, const std::vector<double>& mean,
-                     const std::vector<double>& deviation, const at::Tensor& all,
-                     const Ranks& ranks) {
+                     const std::vector<double>& deviation, const Inputs& all, const Ranks& ranks) {
   std::vector<at::Tensor> logits, features;
   in_parts(network, mean, deviation, all, ranks, [&](const NetworkOutput& out, std::int64_t) {
     logits.push_back(out.logits);
@@ -199,7 +199,7 @@ NetworkOutput joined(Classifier& network, const std::vector<double>& mean,
 }  // namespace
 
 NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
-                          const std::vector<double>& deviation, const at::Tensor& inputs) {
+                          const std::vector<double>& deviation, const Inputs& inputs) {
   return joined(network, mean, deviation, inputs, one_process());
 }
 

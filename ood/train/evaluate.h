@@ -15,7 +15,7 @@ namespace ood {
 
 /// What a network says of all inputs, in evaluation mode and without gradients.
 NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
-                          const std::vector<double>& deviation, const at::Tensor& inputs);
+                          const std::vector<double>& deviation, const Inputs& inputs);
 /// The same of a task's samples; ranks() share the work, and each gets all.
 NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples);
 

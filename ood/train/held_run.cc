@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 std::string comparable(RunOptions o) {
   o.data = o.known = o.unknown = o.outliers = o.launch = "";
   for (auto& item : o.ood_data) item = item.substr(0, item.find('='));
-  o.threads = 0;
+  o.threads = o.cache = o.decoders = 0;
   return to_toml(o);
 }
 

@@ -32,13 +32,14 @@ Energies energies_after_warmup(const RunOptions& options, const Task& task) {
   o.lr = 0;
   o.resolve();
   const auto d = describe(o, task);
-  const Model model = initial_model(d, o.init, o.freeze);
+  const Model model = initial_model(d, o);
   auto& network = *model.network;
   StepInputs inputs(o, task, 0);
   Optimizer optimizer(o, trainable(model), of_backbone(model));
-  // A run that it starts from has been trained, if its last layer is that of these classes.
-  const bool warm = !o.init.empty() && !model.network->named_parameters()["fc.weight"].equal(
-                                           make_model(d).network->named_parameters()["fc.weight"]);
+  // What it starts from has been trained, if its last layer is that of these classes.
+  const bool warm = !(o.init.empty() && o.weights.empty()) &&
+                    !model.network->named_parameters()["fc.weight"].equal(
+                        make_model(d).network->named_parameters()["fc.weight"]);
   const auto total =
       warm ? 0 : std::clamp<std::int64_t>(inputs.steps_per_epoch() * o.epochs / 4, 20, 200);
   network.train();

@@ -87,6 +87,8 @@ void RunOptions::resolve() {
   check_range("cutmix", cutmix, 0, 1e6, "at least 0");
   check_range("image-size", static_cast<double>(image_size), 0, 4096, "0 to 4096");
   check_range("max-pixels", static_cast<double>(max_pixels), 1, 1 << 30, "1 to 1073741824");
+  check_range("cache", static_cast<double>(cache), 0, 1e9, "0 to 1000000000");
+  check_range("decoders", static_cast<double>(decoders), 0, 1024, "0 to 1024");
   check_range("clip", clip, 0, 1e38, "at least 0");
   check_range("accumulate", static_cast<double>(accumulate), 1, 1e6, "at least 1");
   check_range("patience", static_cast<double>(patience), 0, 1e6, "at least 0");
@@ -96,10 +98,17 @@ void RunOptions::resolve() {
   check_word("precision", precision, {"float32", "float64", "bf16"});
   parse_augmentation(augment);
   if (model != "auto" && !is_script_file(model)) check_network(model);
-  if (freeze && init.empty() && !is_script_file(model))
+  check_word("normalise", normalise, {"auto", "data", "imagenet", "half"});
+  if (freeze && init.empty() && weights.empty() && !is_script_file(model))
     throw UsageError(
-        "`freeze`: expected weights that are worth keeping, of `init` RUN or `model` FILE.pt, "
-        "got neither");
+        "`freeze`: expected weights that are worth keeping, of `init` RUN, `weights` "
+        "FILE.safetensors or `model` FILE.pt, got none");
+  if (!weights.empty() && (!init.empty() || is_script_file(model)))
+    throw UsageError(
+        "`weights`: expected them without `init` and without `model` FILE.pt, got both");
+  if (normalise != "auto" && normalise != "data" && is_script_file(model))
+    throw UsageError("`normalise`: expected none with `model` FILE.pt, which says it itself, got " +
+                     normalise);
   if ((mixup > 0 || cutmix > 0) && !entry.classifies)
     throw UsageError("`mixup`, `cutmix`: expected an objective that uses labels, got " + objective);
   if (mixup > 0 && cutmix > 0) throw UsageError("expected `mixup` or `cutmix`, got both");
@@ -140,6 +149,13 @@ void RunOptions::resolve() {
   parameters = {{objective, all}};
 }
 
+PictureOptions picture_options(const RunOptions& o) {
+  return {{o.image_size, o.image_size, o.resize == "crop"},
+          o.strict,
+          o.max_pixels,
+          o.cache * kMegabyte};
+}
+
 void RunOptions::make_absolute(bool outliers_are_path) {
   const auto absolute = [](std::string& path) {
     if (!path.empty() && path != "fashion-mnist" && std::filesystem::exists(path))
@@ -147,6 +163,7 @@ void RunOptions::make_absolute(bool outliers_are_path) {
   };
   absolute(data);
   absolute(init);
+  absolute(weights);
   if (is_script_file(model)) absolute(model);
   if (outliers_are_path) absolute(outliers);
   for (auto& item : ood_data)
@@ -222,15 +239,17 @@ std::string to_toml(const RunOptions& options) {
 
 std::string run_id(const RunOptions& options) {
   RunOptions o = options;
-  o.data = o.init = o.test_fingerprint = o.launch = "";
+  o.data = o.init = o.weights = o.test_fingerprint = o.launch = "";
   o.ood_data.clear();
   o.limit_test = o.threads = 0;
   o.max_pixels = kMaxPixels;
+  o.cache = o.decoders = 0;
   if (is_script_file(o.model)) o.model = kScriptNetwork;
   std::string text = to_toml(o);
   // Off, they are no part of the name: older runs keep theirs.
   for (const std::string off : {"resize = 'squash'\n", "sync-batchnorm = false\n",
-                                "freeze = false\n", "backbone-lr = 0.0\n"})
+                                "freeze = false\n", "backbone-lr = 0.0\n", "cache = 0\n",
+                                "decoders = 0\n", "weights = ''\n", "normalise = 'auto'\n"})
     if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
   return hexadecimal(fnv1a(text.data(), text.size()));
 }

@@ -7,9 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "ood/data/picture.h"
+#include "ood/data/dataset.h"
 
 namespace ood {
+
+inline constexpr std::int64_t kMegabyte = 1'000'000;
 
 /// Everything that determines a training. visit_options() is the one list of its fields: command
 /// line, configuration file and report are made from it.
@@ -23,10 +25,13 @@ struct RunOptions {
   std::string resize = "squash";
   bool strict = false;
   std::int64_t max_pixels = kMaxPixels;
+  std::int64_t cache = PictureOptions::kCache / kMegabyte;
+  std::int64_t decoders = 0;
   std::string synthetic_outliers;
 
   std::string model = "auto";
-  std::string init;
+  std::string init, weights;
+  std::string normalise = "auto";
   bool freeze = false;
   std::string objective = "cross_entropy";
   std::int64_t epochs = 0;
@@ -73,6 +78,9 @@ struct RunOptions {
   void make_absolute(bool outliers_are_path);
 };
 
+/// How pictures are read for it.
+PictureOptions picture_options(const RunOptions& options);
+
 template <class Visitor>
 void visit_options(RunOptions& o, Visitor&& v) {
   v("data", o.data, "fashion-mnist, or a folder: idx, CIFAR binary, .npy, or pictures by class");
@@ -88,11 +96,21 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("resize", o.resize, "to that size: squash, or crop: the short side to N, then the middle");
   v("strict", o.strict, "refuse a picture that does not decode instead of leaving it out");
   v("max-pixels", o.max_pixels, "a picture of more does not decode");
+  v("cache", o.cache,
+    "MB of decoded pictures a data set may hold in memory; larger sets stay files");
+  v("decoders", o.decoders, "threads that decode pictures ahead of the step; 0: as --threads");
   v("model", o.model,
-    "network: small-cnn, mlp, linear, resnet-18, wrn-40-2, or FILE.pt of your own; auto: by the "
-    "data");
+    "network: small-cnn, mlp, linear, resnet-18, resnet-34, resnet-50, wrn-40-2, or FILE.pt of "
+    "your own; auto: by the data");
   v("init", o.init, "start from the weights of this run (fine-tuning)");
-  v("freeze", o.freeze, "train the last layer alone, on the features of --init or of a file");
+  v("weights", o.weights,
+    "start from those of FILE.safetensors, named as in --model; torchvision's for resnet-18, -34 "
+    "and -50");
+  v("normalise", o.normalise,
+    "mean and deviation of pictures: data, imagenet or half; auto: by the training data, imagenet "
+    "with --weights");
+  v("freeze", o.freeze,
+    "train the last layer alone, on the features of --init, --weights or a file");
   v("objective", o.objective, "training objective, see `ood objectives`");
   v("epochs", o.epochs, "passes over the training data; 0: 3, more where the data are few");
   v("batch-size", o.batch_size, "ID samples a step; 0: 128, less where the data are few");

@@ -16,7 +16,7 @@ namespace {
 constexpr const char* kScores = "validation_scores";
 constexpr const char* kArchive = "network.pt";
 // Of the file; raised when an older program could not use a newer file.
-constexpr int kRunFormat = 6;
+constexpr int kRunFormat = 7;
 
 }  // namespace
 
@@ -92,8 +92,42 @@ FittedScores load_scores(const std::filesystem::path& folder, const std::string&
   return FittedScores::read(file, path);
 }
 
-void initialise_network(Classifier& network, const ModelDescription& description,
-                        const std::filesystem::path& run, bool freeze) {
+namespace {
+
+// Takes over what fits. Of a frozen network all must, but for the last layer; `what` names the file.
+void take_weights(Classifier& network, const TensorFile& file, const std::string& what,
+                  bool freeze) {
+  const torch::NoGradGuard no_grad;
+  std::size_t taken = 0, all = 0, of_body = 0;
+  std::string first_other;
+  const auto take = [&](const std::string& name, at::Tensor to) {
+    ++all;
+    const auto from = file.find(name);
+    if (from.defined() && from.sizes() == to.sizes()) {
+      to.copy_(from);
+      ++taken;
+      of_body += !Classifier::is_of_head(name);
+    } else if (first_other.empty() && !Classifier::is_of_head(name)) {
+      first_other = name + " " +
+                    (from.defined() ? c10::str(from.sizes()) : std::string("nothing")) +
+                    " instead of " + c10::str(to.sizes());
+    }
+  };
+  for (const auto& p : network.named_parameters()) take(p.key(), p.value());
+  for (const auto& b : network.named_buffers()) take(b.key(), b.value());
+  if (freeze && !first_other.empty())
+    throw UsageError("`freeze`: expected weights that fit but for the last layer, " + what +
+                     " has for " + first_other);
+  if (of_body == 0 && !first_other.empty())
+    throw DataError(what + ": expected the network's tensors, got none that fits; it has for " +
+                    first_other);
+  if (taken < all)
+    listener().tell("note: " + what + ": " + std::to_string(taken) + " of " + std::to_string(all) +
+                    " tensors fit and are taken over");
+}
+
+void take_run(Classifier& network, const ModelDescription& description,
+              const std::filesystem::path& run, bool freeze) {
   const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
   const TensorFile file = read_safetensors(path);
   const auto json = parse_json(file.text("description"));
@@ -101,32 +135,17 @@ void initialise_network(Classifier& network, const ModelDescription& description
   if (model != description.model)
     throw DataError("`init`: expected a run with `model` " + description.model + ", " +
                     path.string() + " has " + (model.empty() ? "none" : model));
-  const torch::NoGradGuard no_grad;
-  std::size_t taken = 0, all = 0;
-  const auto take = [&](const std::string& name, at::Tensor to) {
-    ++all;
-    const auto from = file.find(name);
-    const bool fits = from.defined() && from.sizes() == to.sizes();
-    if (freeze && !fits && !Classifier::is_of_head(name))
-      throw UsageError("`freeze`: expected a run whose network fits but for its last layer, " +
-                       path.string() + " has for " + name + " " +
-                       (from.defined() ? c10::str(from.sizes()) : std::string("nothing")) +
-                       " instead of " + c10::str(to.sizes()));
-    if (!fits) return;
-    to.copy_(from);
-    ++taken;
-  };
-  for (const auto& p : network.named_parameters()) take(p.key(), p.value());
-  for (const auto& b : network.named_buffers()) take(b.key(), b.value());
-  if (taken < all)
-    listener().tell("note: `init`: " + std::to_string(taken) + " of " + std::to_string(all) +
-                    " tensors fit and are taken over");
+  take_weights(network, file, "`init` " + path.string(), freeze);
 }
 
-Model initial_model(const ModelDescription& description, const std::string& init, bool freeze) {
-  Model model = make_model(description, /*trains=*/!freeze);
-  if (!init.empty()) initialise_network(*model.network, description, init, freeze);
-  if (freeze) model.network->freeze();
+}  // namespace
+
+Model initial_model(const ModelDescription& description, const RunOptions& o, bool filled) {
+  Model model = make_model(description, /*trains=*/!o.freeze);
+  if (filled && !o.init.empty()) take_run(*model.network, description, o.init, o.freeze);
+  if (filled && !o.weights.empty())
+    take_weights(*model.network, read_safetensors(o.weights), "`weights` " + o.weights, o.freeze);
+  if (o.freeze) model.network->freeze();
   return model;
 }
 

@@ -27,14 +27,11 @@ FittedScores load_scores(const std::filesystem::path& folder, const std::string&
 /// In evaluation mode. DataError where the file is missing, damaged or of another format.
 Trained load_trained(const std::filesystem::path& path);
 
-/// Copies the network's tensors of the same name and shape from a run, for fine-tuning: the last
-/// layer may have other classes. DataError where the run has another network; with `freeze`,
-/// UsageError where anything before its last layer does not fit.
-void initialise_network(Classifier& network, const ModelDescription& description,
-                        const std::filesystem::path& run, bool freeze);
-
-/// With new weights, or, where a run is named, with its weights as far as they fit. `freeze`: all but
-/// the last layer.
-Model initial_model(const ModelDescription& description, const std::string& init, bool freeze);
+/// With new weights, or, where the options name a run or a file of weights, with those as far as
+/// they fit; the last layer may have other classes. Where they freeze the network, it is. DataError
+/// where the run has another network or nothing fits; UsageError where the network is to be frozen
+/// and anything before its last layer does not fit.
+Model initial_model(const ModelDescription& description, const RunOptions& options,
+                    bool filled = true);
 
 }  // namespace ood

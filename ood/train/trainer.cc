@@ -89,7 +89,7 @@ class Training {
         task_(task),
         out_(out),
         description_(describe(options, task)),
-        model_(start_model(start == Start::kResume ? "" : options.init)),
+        model_(start_model(start != Start::kResume)),
         ranks_(ranks()),
         inputs_(o_, task, outliers_per_step(options, task), ranks_),
         id_(run_id(options)),
@@ -108,7 +108,7 @@ class Training {
       if (const auto position = checkpoints_.restore_newest(model_, optimizer_, total_)) {
         at_ = *position;
       } else {  // what was tried may have left parts
-        fill_model(model_, tensors_of(start_model(options.init)), out_);
+        fill_model(model_, tensors_of(start_model(/*filled=*/true)), out_);
         optimizer_.restore({});
       }
       listener().tell("resuming at step " + std::to_string(at_.step) + " of " +
@@ -181,9 +181,9 @@ class Training {
     };
   }
 
-  Model start_model(const std::string& init) const {
-    // Others get the first rank's.
-    Model model = initial_model(description_, ranks().first() ? init : "", o_.freeze);
+  // `filled`: with the weights that a run or file gives, of which the other ranks get the first's.
+  Model start_model(bool filled) const {
+    Model model = initial_model(description_, o_, filled && ranks().first());
     if (o_.precision == "float64") convert(model, torch::kDouble);
     return model;
   }
@@ -410,8 +410,13 @@ TaskOptions task_options(const RunOptions& o) {
     const auto constants = script_notes(read_script_file(o.model));
     t.mean = constants.mean;
     t.deviation = constants.deviation;
+  } else if (o.normalise == "half") {
+    t.mean = t.deviation = {0.5, 0.5, 0.5};
+  } else if (o.normalise == "imagenet" || (o.normalise == "auto" && !o.weights.empty())) {
+    t.mean = {0.485, 0.456, 0.406};
+    t.deviation = {0.229, 0.224, 0.225};
   }
-  t.pictures = {o.image_size, o.resize == "crop", o.strict, o.max_pixels};
+  t.pictures = picture_options(o);
   t.synthetic_outliers = o.synthetic_outliers;
   return t;
 }

@@ -1,4 +1,5 @@
 """The program's networks as Python modules, with the same names for the same tensors."""
+import functools
 import io
 import json
 from typing import Tuple
@@ -58,38 +59,63 @@ class Linear(Classifier):
         return x.flatten(1)
 
 
+def _shortcut(a: int, b: int, stride: int, affine: bool) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(a, b, 1, stride, bias=False), nn.BatchNorm2d(b, affine=affine))
+
+
 class BasicBlock(nn.Module):
-    def __init__(self, a: int, b: int, stride: int, affine: bool):
+    widen = 1
+
+    def __init__(self, a: int, width: int, stride: int, affine: bool):
         super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b, affine=affine)
-        self.conv2, self.norm2 = nn.Conv2d(b, b, 3, 1, 1, bias=False), nn.BatchNorm2d(b, affine=affine)
-        self.short = stride != 1 or a != b
-        if self.short:
-            self.shortcut = nn.Conv2d(a, b, 1, stride, bias=False)
-            self.shortcut_norm = nn.BatchNorm2d(b, affine=affine)
+        self.conv1, self.bn1 = nn.Conv2d(a, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width, affine=affine)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width, affine=affine)
+        self.downsample = _shortcut(a, width, stride, affine) if stride != 1 or a != width else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
-        return torch.relu(y + (self.shortcut_norm(self.shortcut(x)) if self.short else x))
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
-class ResNet18(Classifier):
-    def __init__(self, channels: int, height: int, width: int, outputs: int, bias: bool = True):
+class Bottleneck(nn.Module):
+    widen = 4
+
+    def __init__(self, a: int, width: int, stride: int, affine: bool):
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(channels, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64, affine=bias)
-        self.blocks, a = [], 64
-        for stage in range(4):
-            for i in range(2):
-                b = 64 << stage
-                self.blocks.append(f"block{stage + 1}{i + 1}")
-                setattr(self, self.blocks[-1], BasicBlock(a, b, 2 if stage and not i else 1, bias))
-                a = b
-        self.fc = nn.Linear(512, outputs, bias=bias)
+        b = width * self.widen
+        self.conv1, self.bn1 = nn.Conv2d(a, width, 1, bias=False), nn.BatchNorm2d(width, affine=affine)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width, affine=affine)
+        self.conv3, self.bn3 = nn.Conv2d(width, b, 1, bias=False), nn.BatchNorm2d(b, affine=affine)
+        self.downsample = _shortcut(a, b, stride, affine) if stride != 1 or a != b else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        y = self.bn3(self.conv3(torch.relu(self.bn2(self.conv2(y)))))
+        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet(Classifier):
+    """Pictures whose shorter side is above 64 go through a 7x7 convolution and pooling first. Names are torchvision's."""
+
+    def __init__(self, block: type, blocks: Tuple[int, ...], channels: int, height: int, width: int, outputs: int, bias: bool = True):
+        super().__init__()
+        self.large = min(height, width) > 64
+        self.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False) if self.large else nn.Conv2d(channels, 64, 3, 1, 1, bias=False)
+        self.bn1, a = nn.BatchNorm2d(64, affine=bias), 64
+        for stage, n in enumerate(blocks):
+            layer, w = nn.Sequential(), 64 << stage
+            for i in range(n):
+                layer.append(block(a, w, 2 if stage and not i else 1, bias))
+                a = w * block.widen
+            setattr(self, f"layer{stage + 1}", layer)
+        self.fc = nn.Linear(a, outputs, bias=bias)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(self.norm(self.conv(x)))
-        for name in self.blocks:
-            x = getattr(self, name)(x)
+        x = torch.relu(self.bn1(self.conv1(x)))
+        if self.large:
+            x = torch.max_pool2d(x, 3, 2, 1)
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
         return x.mean((2, 3))
 
 
@@ -144,7 +170,9 @@ class ScriptNetwork(Classifier):
         return getattr(self.backbone, self._method)(x)
 
 
-_NETWORKS = {"small-cnn": SmallCnn, "mlp": Mlp, "linear": Linear, "resnet-18": ResNet18, "wrn-40-2": WideResNet}
+_NETWORKS = {"small-cnn": SmallCnn, "mlp": Mlp, "linear": Linear, "wrn-40-2": WideResNet,
+             "resnet-18": functools.partial(ResNet, BasicBlock, (2, 2, 2, 2)), "resnet-34": functools.partial(ResNet, BasicBlock, (3, 4, 6, 3)),
+             "resnet-50": functools.partial(ResNet, Bottleneck, (3, 4, 6, 3))}
 
 
 def forward(network: Classifier, x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:

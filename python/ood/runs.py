@@ -79,7 +79,7 @@ def _threshold_rule(path: pathlib.Path) -> dict:
         raise ValueError(f"{path}: expected false_alarms and confidence, found other contents") from e
 
 
-FORMAT = "6"  # of the program's model.safetensors
+FORMAT = "7"  # of the program's model.safetensors
 
 
 class Run(torch.nn.Module):

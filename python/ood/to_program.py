@@ -2,10 +2,13 @@
 
     python -m ood.to_program torchvision.models:resnet18 --weights state.pth --normalise imagenet --out resnet18.pt
     python -m ood.to_program mine.networks:make --argument 'width=64' --channels 1 --size 28 --out mine.pt
+    python -m ood.to_program state.pth --out resnet18.safetensors
 
 The linear layer that gives the output is taken out, since the program gives the network a last layer for its classes; what comes before it
 are the features. The file is a TorchScript one, whose batch normalisation and dropout the program can switch between
 training and evaluation. It is compared with the module it was made from before it is written.
+
+With --out FILE.safetensors a state_dict is written as `ood train --model resnet-18 --weights FILE.safetensors` reads it.
 """
 import argparse
 import ast
@@ -20,6 +23,8 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
+
+from ood.runs import write_safetensors
 
 CONSTANTS = {"imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), "half": ([0.5] * 3, [0.5] * 3)}
 
@@ -115,6 +120,23 @@ def constants(text: str, channels: int) -> Optional[Tuple[List[float], List[floa
     return mean, deviation
 
 
+def read_state(path: str) -> Dict[str, torch.Tensor]:
+    """A state_dict that torch.save wrote, as it is or as the entry "state_dict" of a checkpoint."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise Refused(f"{path}: expected a state_dict, got something else")
+    return state
+
+
+def write_state(path: str, out: str) -> int:
+    with _refusing(path):
+        state = read_state(path)
+    with _refusing(f"--out {out}"):
+        write_safetensors(out, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, {})
+    return len(state)
+
+
 def build(what: str, arguments: Dict[str, object], weights: Optional[str]) -> nn.Module:
     package, _, factory = what.partition(":")
     if not factory:
@@ -130,8 +152,7 @@ def build(what: str, arguments: Dict[str, object], weights: Optional[str]) -> nn
         raise Refused(f"{what}: expected a torch.nn.Module, got {type(module).__name__}")
     if weights:
         with _refusing(f"--weights {weights}"):
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-            module.load_state_dict(state.get("state_dict", state) if isinstance(state, dict) else state)
+            module.load_state_dict(read_state(weights))
     return module.float()
 
 
@@ -153,18 +174,21 @@ def always_evaluates(script: torch.jit.ScriptModule) -> bool:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ood.to_program", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("module", help="PACKAGE.MODULE:CALLABLE, which makes the network")
+    parser.add_argument("module", help="PACKAGE.MODULE:CALLABLE, which makes the network, or the FILE of a state_dict")
     parser.add_argument("--argument", action="append", default=[], metavar="NAME=VALUE", help="of the callable; may be repeated")
     parser.add_argument("--weights", metavar="FILE", help="a state_dict to load, .pth")
     parser.add_argument("--as-is", action="store_true", help="the module gives features already; nothing is taken out")
     parser.add_argument("--channels", type=int, default=3, help="default: 3")
     parser.add_argument("--size", type=int, default=224, help="height and width the network is tried with; default: 224")
     parser.add_argument("--normalise", default="data", help="of inputs in 0..1: data (by the training data), imagenet, half, or M,M,M/D,D,D; default: data")
-    parser.add_argument("--out", required=True, metavar="FILE.pt")
+    parser.add_argument("--out", required=True, metavar="FILE.pt|FILE.safetensors")
     given = parser.parse_args(arguments)
     try:
+        if given.out.endswith(".safetensors"):
+            print(f"{given.out}: {write_state(given.module, given.out)} tensors")
+            return 0
         if not given.out.endswith(".pt"):
-            raise Refused(f"--out: expected a name that ends with .pt, got {given.out}")
+            raise Refused(f"--out: expected a name that ends with .pt or .safetensors, got {given.out}")
         named = {}
         for text in given.argument:
             name, _, value = text.partition("=")

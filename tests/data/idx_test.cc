@@ -64,7 +64,7 @@ TEST(Dataset, FoldersOfIdxFiles) {
   const Dataset d = load_dataset((folder.path / "shapes").string());
   EXPECT_EQ(d.name, "shapes");
   EXPECT_EQ(d.classes(), 4);
-  EXPECT_EQ(d.train.inputs.sizes(), (std::vector<std::int64_t>{20, 1, 8, 8}));
+  EXPECT_EQ(d.train.inputs.all().sizes(), (std::vector<std::int64_t>{20, 1, 8, 8}));
   EXPECT_EQ(load_inputs((folder.path / "shapes").string()).size(), 10);
   EXPECT_EQ(load_inputs((folder.path / "shapes/train-images-idx3-ubyte").string()).size(), 20);
 }

@@ -51,14 +51,14 @@ TEST_F(TaskTest, SeedDecidesTheDivisionAndLimitsKeepTo) {
   EXPECT_EQ(a.train.size(), 30);
   EXPECT_EQ(a.test.size(), 7);
   EXPECT_EQ(a.ood[0].second.size(), 7);
-  EXPECT_TRUE(a.train.inputs.equal(b.train.inputs));
+  EXPECT_TRUE(a.train.inputs.all().equal(b.train.inputs.all()));
   options.seed = 1;
-  EXPECT_FALSE(make_task(options).train.inputs.equal(a.train.inputs));
+  EXPECT_FALSE(make_task(options).train.inputs.all().equal(a.train.inputs.all()));
 }
 
 TEST_F(TaskTest, NormalisationComesFromTheTrainingData) {
   const Task t = make_task(options);
-  const auto x = normalised(t, t.train.inputs);
+  const auto x = normalised(t, t.train.inputs.all());
   EXPECT_NEAR(x.mean().item<double>(), 0, 1e-4);
   EXPECT_NEAR(x.std(false).item<double>(), 1, 1e-4);
 }
@@ -116,7 +116,8 @@ TEST_F(TaskTest, TheFingerprintIsThatOfTheContent) {
 TEST_F(TaskTest, AFurtherTestSetIsBroughtToTheSizeOfTheTraining) {
   options.ood_data = {{"other", (folder.path / "small").string()}};
   test::write_bytes(folder.path / "small", test::idx_bytes({6, 4, 4}, 3));
-  EXPECT_EQ(make_task(options).ood.back().second.inputs.sizes(), c10::IntArrayRef({6, 1, 8, 8}));
+  EXPECT_EQ(make_task(options).ood.back().second.inputs.all().sizes(),
+            c10::IntArrayRef({6, 1, 8, 8}));
 }
 
 TEST_F(TaskTest, EveryEpochSeesEverySampleOnceInANewOrder) {

@@ -42,5 +42,5 @@ put("config", "whole", b'format = 2\nobjective = "energy_margin"\nknown = "0,2-4
     b'measured = "m_in"\n[energy_margin]\nm_in = -9.0\nm_out = -3\n')
 put("metrics", "lines", b'{"step": 1, "loss": 2.5, "terms": {"ce": 1.0}}\n{"step": 2, "loss": null}\n{"step": 3, "epoch": 1}\n{"st')
 put("description", "whole", json.dumps({
-    "format": "6", "model": "small-cnn", "objective": "cac", "parameters": [10.0, 0.1], "channels": 1, "height": 8, "width": 8,
+    "format": "7", "model": "small-cnn", "objective": "cac", "parameters": [10.0, 0.1], "channels": 1, "height": 8, "width": 8,
     "class_names": ["a", "b"], "mean": [0.5], "deviation": [0.2], "embeddings": False, "seed": 0, "epochs": 3}).encode())

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ BUILD = pathlib.Path(os.environ.get("OOD_BUILD", ROOT / "build" / "dev"))
 SHARED = pathlib.Path(os.environ.get("OOD_SHARED", ROOT.parent / "shared"))
 
 os.environ["OOD_BUILD"] = str(BUILD)
+CACHE = tempfile.TemporaryDirectory()  # the program's index of pictures, not the user's
+os.environ["XDG_CACHE_HOME"] = CACHE.name
 sys.path.insert(0, str(ROOT / "python"))
 import ood  # noqa: E402,F401  (the package of this tree, on the library of this build)
 

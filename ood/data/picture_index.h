@@ -1,0 +1,45 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ood/data/dataset.h"
+
+namespace ood {
+
+/// What is known of a picture file without decoding it again. All numbers are 64 bits wide, so that
+/// an index is a table of them.
+struct IndexedPicture {
+  std::uint64_t path = 0;             ///< a hash of it
+  std::uint64_t bytes = 0, time = 0;  ///< of the file, when it was decoded
+  std::uint64_t channels = 0;         ///< 1 or 3; 0: it does not decode
+  std::uint64_t hash = 0;             ///< of its content
+  std::uint64_t hash_as_colour = 0;
+  std::array<std::uint64_t, 3> sums{}, squares{};  ///< of its pixels, by channel
+};
+
+/// The pictures of a folder as they were read before, kept on disk under $XDG_CACHE_HOME or ~/.cache:
+/// a file that has changed since, or that is damaged, is as one that was never read.
+class PictureIndex {
+ public:
+  PictureIndex(const std::filesystem::path& folder, const PictureOptions& options);
+
+  /// The entry of a file that is now as it was; `path` may hold no content yet.
+  std::optional<IndexedPicture> find(const IndexedPicture& file) const;
+
+  /// Adds entries and writes all; where that cannot be, the next training reads the pictures again.
+  void add(const std::vector<IndexedPicture>& entries);
+
+ private:
+  std::filesystem::path file_;
+  std::vector<IndexedPicture> entries_;  // by path
+};
+
+/// Path, size and time of a file, the rest empty.
+IndexedPicture unread(const std::filesystem::path& path);
+
+}  // namespace ood

@@ -1,0 +1,323 @@
+#include "ood/data/picture_inputs.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <optional>
+
+#include "ood/data/hash.h"
+#include "ood/data/picture.h"
+#include "ood/data/picture_index.h"
+#include "ood/errors.h"
+#include "ood/registry/listener.h"
+#include "ood/torch.h"
+
+namespace ood {
+namespace {
+
+namespace fs = std::filesystem;
+using Positions = std::vector<std::int64_t>;
+
+at::Tensor with_channels_of_one(const at::Tensor& picture, std::int64_t channels) {
+  return with_channels(picture.unsqueeze(0), channels)[0];
+}
+
+std::uint64_t content_hash(const at::Tensor& picture) {
+  const auto x = picture.contiguous();
+  return fnv1a(x.const_data_ptr(), x.nbytes());
+}
+
+// Paths one after another in one text: a data set may have a million.
+class Paths {
+ public:
+  void add(const fs::path& path) {
+    text_ += path.native();
+    ends_.push_back(text_.size());
+  }
+  fs::path operator[](std::int64_t i) const {
+    const auto at = static_cast<std::size_t>(i);
+    const auto begin = at == 0 ? 0 : ends_[at - 1];
+    return text_.substr(begin, ends_[at] - begin);
+  }
+
+ private:
+  std::string text_;
+  std::vector<std::size_t> ends_;
+};
+
+// What several channels see of the files.
+struct Files {
+  Paths paths;
+  std::vector<IndexedPicture> entries;
+  PictureOptions options;
+  std::int64_t height, width;
+};
+
+class FileInputs : public InputSource {
+ public:
+  FileInputs(std::shared_ptr<const Files> files, std::int64_t channels)
+      : files_(std::move(files)), channels_(channels) {}
+
+  std::int64_t size() const override { return static_cast<std::int64_t>(files_->entries.size()); }
+  std::array<std::int64_t, 3> shape() const override {
+    return {channels_, files_->height, files_->width};
+  }
+  at::ScalarType type() const override { return at::kByte; }
+
+  at::Tensor read(const Positions& positions) const override {
+    const auto n = static_cast<std::int64_t>(positions.size());
+    auto out = torch::empty({n, channels_, files_->height, files_->width}, torch::kUInt8);
+    at::parallel_for(0, n, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = begin; i < end; ++i)
+        out[i].copy_(picture(positions[static_cast<std::size_t>(i)]));
+    });
+    return out;
+  }
+
+  PixelSums sums(std::int64_t position) const override {
+    const auto& e = entry(position);
+    if (!known(e)) return InputSource::sums(position);
+    PixelSums s;
+    for (std::size_t c = 0; c < static_cast<std::size_t>(channels_); ++c) {
+      s.sum.push_back(e.sums[e.channels == 1 ? 0 : c]);
+      s.squares.push_back(e.squares[e.channels == 1 ? 0 : c]);
+    }
+    return s;
+  }
+
+  std::shared_ptr<const InputSource> as_channels(std::int64_t channels) const override {
+    return std::make_shared<FileInputs>(files_, channels);
+  }
+
+ protected:
+  std::vector<std::uint64_t> find_hashes() const override {
+    std::vector<std::uint64_t> hashes(files_->entries.size());
+    at::parallel_for(0, size(), 16, [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = begin; i < end; ++i) {
+        const auto& e = entry(i);
+        hashes[static_cast<std::size_t>(i)] = !known(e)        ? content_hash(picture(i))
+                                              : channels_ == 3 ? e.hash_as_colour
+                                                               : e.hash;
+      }
+    });
+    return hashes;
+  }
+
+ private:
+  const IndexedPicture& entry(std::int64_t i) const {
+    return files_->entries[static_cast<std::size_t>(i)];
+  }
+  // Of a colour picture as grey nothing is kept.
+  bool known(const IndexedPicture& e) const { return channels_ == 3 || e.channels == 1; }
+
+  at::Tensor picture(std::int64_t i) const {
+    const fs::path path = files_->paths[i];
+    const auto x = read_picture(path, files_->options.max_pixels, files_->options.size);
+    if (x.size(1) != files_->height || x.size(2) != files_->width)
+      throw DataError(path.string() + ": has changed since the pictures were read first");
+    return with_channels_of_one(x, channels_);
+  }
+
+  std::shared_ptr<const Files> files_;
+  std::int64_t channels_;
+};
+
+// One pass over the files of a list.
+class Pass {
+ public:
+  Pass(const PictureList& list, const fs::path& folder, const PictureOptions& options)
+      : list_(list), folder_(folder), options_(options) {}
+
+  struct Shape {
+    std::int64_t channels, height, width;
+  };
+  // Of the first picture that decodes.
+  Shape first() {
+    for (const auto& path : list_.paths) try {
+        const auto p = read_picture(path, options_.max_pixels, options_.size);
+        height_ = p.size(1);
+        width_ = p.size(2);
+        if (options_.as_training)
+          tell_of_size(folder_.string(), read_picture(path, options_.max_pixels), options_.size);
+        return {p.size(0), height_, width_};
+      } catch (const DataError& e) {
+        if (options_.strict) throw DataError(std::string(e.what()) + " (`strict` refuses it)");
+      }
+    run(range(), [](std::int64_t, const at::Tensor&) {});  // names them
+    throw DataError(folder_.string() + ": expected pictures, got none that decode");
+  }
+
+  Positions range() const {
+    Positions all(list_.paths.size());
+    std::iota(all.begin(), all.end(), std::int64_t{0});
+    return all;
+  }
+
+  // Visits those that decode, from several threads. DataError where sizes differ.
+  void run(const Positions& wanted,
+           const std::function<void(std::int64_t, const at::Tensor&)>& visit) {
+    const auto n = static_cast<std::int64_t>(wanted.size());
+    std::atomic<std::int64_t> next{0};
+    std::atomic<bool> stop{false};
+    started_ = std::chrono::steady_clock::now();
+    done_ = 0;
+    at::parallel_for(0, at::get_num_threads(), 1, [&](std::int64_t, std::int64_t) {
+      for (std::int64_t i; !stop && (i = next++) < n;) {
+        const auto at = wanted[static_cast<std::size_t>(i)];
+        try {
+          const auto& path = list_.paths[static_cast<std::size_t>(at)];
+          const auto picture = read_picture(path, options_.max_pixels, options_.size);
+          if (height_ > 0 && (picture.size(1) != height_ || picture.size(2) != width_)) {
+            const std::scoped_lock lock(mutex_);
+            others_[at] = std::to_string(picture.size(2)) + "x" + std::to_string(picture.size(1));
+            stop = true;
+            continue;
+          }
+          visit(at, picture);
+        } catch (const DataError& e) {
+          const std::scoped_lock lock(mutex_);
+          failed_[at] = e.what();
+          stop = stop || options_.strict;
+        }
+        said(n);
+      }
+    });
+    if (!others_.empty())
+      throw DataError(path(others_.begin()->first) + ": is " + others_.begin()->second +
+                      ", others are " + std::to_string(width_) + "x" + std::to_string(height_) +
+                      "; expected pictures of one size; set `image-size` N");
+    name_failed();
+  }
+
+  const std::map<std::int64_t, std::string>& failed() const { return failed_; }
+  void also_failed(std::int64_t position) {
+    const auto at = static_cast<std::size_t>(position);
+    try {
+      read_picture(list_.paths[at], options_.max_pixels, options_.size);
+      failed_[position] = path(position) + ": did not decode before";
+    } catch (const DataError& e) {
+      failed_[position] = e.what();
+    }
+  }
+
+ private:
+  std::string path(std::int64_t i) const {
+    return list_.paths[static_cast<std::size_t>(i)].string();
+  }
+
+  // What takes no time is not worth a line.
+  void said(std::int64_t total) {
+    constexpr auto kPatience = std::chrono::seconds(2);
+    const std::scoped_lock lock(mutex_);
+    ++done_;
+    if (std::chrono::steady_clock::now() - started_ > kPatience)
+      listener().progress("reading " + folder_.filename().string(), done_, total, "pictures");
+  }
+
+  void name_failed() const {
+    if (failed_.empty()) return;
+    if (options_.strict) throw DataError(failed_.begin()->second + " (`strict` refuses it)");
+    constexpr int kShown = 3;
+    std::string names;
+    int shown = 0;
+    for (const auto& [i, reason] : failed_)
+      if (shown++ < kShown) names += (names.empty() ? "" : ", ") + path(i);
+    listener().warn(
+        folder_.string() + ": " + std::to_string(failed_.size()) + " of " +
+        std::to_string(list_.paths.size()) + " pictures do not decode and are left out: " + names +
+        (failed_.size() > kShown ? ", ..." : "") + "; the first: " + failed_.begin()->second);
+  }
+
+  const PictureList& list_;
+  const fs::path& folder_;
+  const PictureOptions& options_;
+  std::int64_t height_ = 0, width_ = 0, done_ = 0;
+  std::map<std::int64_t, std::string> failed_, others_;
+  std::mutex mutex_;
+  std::chrono::steady_clock::time_point started_;
+};
+
+Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first) {
+  const auto n = static_cast<std::int64_t>(list.paths.size());
+  auto pictures = torch::empty({n, first.channels, first.height, first.width}, torch::kUInt8);
+  std::map<std::int64_t, at::Tensor> others;  // of other channels than the first
+  std::mutex mutex;
+  pass.run(pass.range(), [&](std::int64_t i, const at::Tensor& picture) {
+    if (picture.size(0) == first.channels) {
+      pictures[i].copy_(picture);
+      return;
+    }
+    const std::scoped_lock lock(mutex);
+    others[i] = picture;
+  });
+  // Grey among colour is colour.
+  if (!others.empty() && first.channels == 1) pictures = with_channels(pictures, 3);
+  for (const auto& [i, picture] : others) pictures[i].copy_(with_channels_of_one(picture, 3));
+  return pictures;
+}
+
+Inputs as_files(const PictureList& list, Pass& pass, const Pass::Shape& first,
+                const fs::path& folder, const PictureOptions& options) {
+  PictureIndex index(folder, options);
+  std::vector<IndexedPicture> entries(list.paths.size());
+  Positions missing;
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    entries[i] = unread(list.paths[i]);
+    const auto found = index.find(entries[i]);
+    if (found) entries[i] = *found;
+    if (!found) missing.push_back(static_cast<std::int64_t>(i));
+    if (found && found->channels == 0) pass.also_failed(static_cast<std::int64_t>(i));
+  }
+  pass.run(missing, [&](std::int64_t i, const at::Tensor& picture) {
+    auto& e = entries[static_cast<std::size_t>(i)];
+    e.channels = static_cast<std::uint64_t>(picture.size(0));
+    e.hash = content_hash(picture);
+    e.hash_as_colour = e.channels == 1 ? content_hash(with_channels_of_one(picture, 3)) : e.hash;
+    const auto sums = pixel_sums(picture);
+    std::copy(sums.sum.begin(), sums.sum.end(), e.sums.begin());
+    std::copy(sums.squares.begin(), sums.squares.end(), e.squares.begin());
+  });
+  if (!missing.empty()) index.add(entries);
+  const auto files = std::make_shared<Files>();
+  files->options = options;
+  files->height = first.height;
+  files->width = first.width;
+  std::uint64_t channels = 1;
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (entries[i].channels == 0) continue;
+    channels = std::max(channels, entries[i].channels);
+    files->paths.add(list.paths[i]);
+    files->entries.push_back(entries[i]);
+  }
+  return Inputs(std::make_shared<FileInputs>(files, static_cast<std::int64_t>(channels)));
+}
+
+}  // namespace
+
+Samples load_picture_list(const PictureList& list, const fs::path& folder,
+                          const PictureOptions& options) {
+  Pass pass(list, folder, options);
+  const auto first = pass.first();
+  const auto bytes =
+      static_cast<std::int64_t>(list.paths.size()) * first.channels * first.height * first.width;
+  const bool keep = bytes <= options.cache;
+  Samples s;
+  s.inputs = keep ? held(list, pass, first) : as_files(list, pass, first, folder, options);
+  Positions good;
+  std::vector<std::int64_t> labels;
+  for (const auto i : pass.range()) {
+    if (pass.failed().count(i) > 0) continue;
+    good.push_back(i);
+    if (!list.labels.empty()) labels.push_back(list.labels[static_cast<std::size_t>(i)]);
+  }
+  if (keep && !pass.failed().empty()) s.inputs = s.inputs.at(good);
+  if (!list.labels.empty()) s.labels = torch::tensor(labels, torch::kLong);
+  return s;
+}
+
+}  // namespace ood

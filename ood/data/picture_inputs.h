@@ -1,0 +1,22 @@
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "ood/data/dataset.h"
+
+namespace ood {
+
+struct PictureList {
+  std::vector<std::filesystem::path> paths;
+  std::vector<std::int64_t> labels;  ///< empty: none
+};
+
+/// The pictures of a list, without those that do not decode, which are named. They are held in
+/// memory where they take no more than PictureOptions::cache; others stay files, decoded once to
+/// find out what they are and again whenever they are asked for. DataError where none decodes or
+/// their sizes differ.
+Samples load_picture_list(const PictureList& list, const std::filesystem::path& folder,
+                          const PictureOptions& options);
+
+}  // namespace ood
