@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "apps/ood/commands.h"
+#include "ood/data/arrays.h"
 #include "ood/data/files.h"
 #include "ood/data/npy.h"
 #include "ood/errors.h"

@@ -4,15 +4,17 @@
 
 #include <algorithm>
 
+#include "ood/data/arrays.h"
 #include "ood/data/cifar.h"
 #include "ood/data/idx.h"
-#include "ood/data/npy.h"
+#include "ood/data/manifest.h"
 #include "ood/data/picture.h"
 #include "ood/data/picture_files.h"
 #include "ood/data/picture_folder.h"
 #include "ood/data/picture_inputs.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
+#include "ood/registry/text.h"
 
 namespace ood {
 namespace {
@@ -77,15 +79,21 @@ fs::path existing_folder(const std::string& what) {
   return what;
 }
 
-enum class Format { kIdx, kCifar, kNpy, kPictures };
+enum class Format { kIdx, kCifar, kArrays, kNpz, kClassArrays, kManifest, kPictures };
+
+// Of a file that is a whole data set.
+bool is_npz_name(const fs::path& path) { return lower(path.extension().string()) == ".npz"; }
 
 Format format_of(const fs::path& folder) {
+  if (is_npz_name(folder)) return Format::kNpz;
+  if (is_manifest_name(folder)) return Format::kManifest;
   const auto files = files_in(folder);
   for (const auto& f : files)
     if (f.filename().string().find("images") != std::string::npos && f.extension() != ".npy")
       return Format::kIdx;
   if (is_cifar_folder(folder)) return Format::kCifar;
-  if (is_npy_folder(folder)) return Format::kNpy;
+  if (is_array_folder(folder)) return Format::kArrays;
+  if (is_folder_of_class_arrays(folder)) return Format::kClassArrays;
   if (has_pictures(folder)) return Format::kPictures;
   throw DataError(
       folder.string() +
@@ -114,8 +122,14 @@ Dataset load_folder(const fs::path& folder, const PictureOptions& options) {
       return load_idx_folder(folder);
     case Format::kCifar:
       return load_cifar(folder);
-    case Format::kNpy:
-      return load_npy_folder(folder);
+    case Format::kArrays:
+      return load_array_folder(folder);
+    case Format::kNpz:
+      return load_npz(folder);
+    case Format::kClassArrays:
+      return load_class_arrays(folder);
+    case Format::kManifest:
+      return load_manifest(folder, options);
     case Format::kPictures:
       return load_picture_folder(folder, options);
   }
@@ -150,8 +164,11 @@ void tell_of_size(const std::string& name, const at::Tensor& picture, const Pict
 
 Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   const fs::path folder = existing_folder(what);
-  if (!fs::is_directory(folder))
-    throw DataError(what + ": expected a folder of training and test data, got a file");
+  if (!fs::is_directory(folder) && !is_npz_name(folder) && !is_manifest_name(folder))
+    throw DataError(
+        what +
+        ": expected a folder of training and test data, a list (.csv, .jsonl) or arrays "
+        "(.npz), got another file");
   Dataset d = load_folder(folder, options);
   d.name =
       what == "fashion-mnist" ? what : fs::absolute(folder).lexically_normal().filename().string();
@@ -187,8 +204,10 @@ bool is_picture_folder(const fs::path& folder) { return format_of(folder) == For
 Samples load_inputs(const std::string& what, const PictureOptions& options) {
   const fs::path path = existing_folder(what);
   Samples s;
-  if (!fs::is_directory(path)) {
-    if (path.extension() == ".npy")
+  if (!fs::is_directory(path) && !is_npz_name(path)) {
+    if (is_manifest_name(path))
+      s = load_manifest_pictures(path, options);
+    else if (path.extension() == ".npy")
       s = load_npy_inputs(path);
     else if (is_picture_name(path))
       s.inputs = load_picture_list({{path}, {}}, path, options).inputs;
@@ -206,8 +225,11 @@ Samples load_inputs(const std::string& what, const PictureOptions& options) {
       case Format::kCifar:
         s.inputs = load_cifar(path).test.inputs;
         break;
-      case Format::kNpy:
-        s.inputs = load_npy_folder(path).test.inputs;
+      case Format::kArrays:
+      case Format::kNpz:
+      case Format::kClassArrays:
+      case Format::kManifest:
+        s.inputs = load_folder(path, options).test.inputs;
         break;
       case Format::kPictures:
         s = load_pictures(path, options);

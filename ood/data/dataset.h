@@ -52,11 +52,11 @@ struct PictureOptions {
 /// have another.
 void tell_of_size(const std::string& name, const at::Tensor& picture, const PictureSize& size);
 
-/// `what` is "fashion-mnist" (Debian's package dataset-fashion-mnist) or a folder, whose format is
-/// recognised by looking:
+/// `what` is "fashion-mnist" (Debian's package dataset-fashion-mnist), a file LIST.csv or LIST.jsonl
+/// (see manifest.h) or ARRAYS.npz (see arrays.h), or a folder, whose format is recognised by looking:
 ///   idx       train-images*, train-labels*, and t10k-* or test-* likewise, plain or gzip
 ///   CIFAR     data_batch_*.bin and test_batch.bin, or train.bin and test.bin
-///   arrays    train*.npy with labels in train*label*.npy, and test* likewise
+///   arrays    train*.npy with labels in train*label*.npy, and test* likewise; or a .npy a class
 ///   pictures  a sub-folder of PNG or JPEG a class
 Dataset load_dataset(const std::string& what, const PictureOptions& options = {});
 

@@ -15,12 +15,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The sub-folder with one of these names, in whatever case.
-fs::path part_of(const std::vector<fs::path>& folders, std::initializer_list<const char*> names) {
-  for (const char* name : names)
-    for (const auto& folder : folders)
-      if (lower(folder.filename().string()) == name) return folder;
-  return {};
+const std::vector<std::string> kTrain = {"train", "training"};
+const std::vector<std::string> kValidation = {"val", "valid", "validation"};
+const std::vector<std::string> kTest = {"test", "testing"};
+
+bool is_one_of(const std::string& name, const std::vector<std::string>& names) {
+  return std::find(names.begin(), names.end(), lower(name)) != names.end();
+}
+
+// The first sub-folder with one of these names, in whatever case.
+fs::path part_of(const std::vector<fs::path>& folders, const std::vector<std::string>& names) {
+  const auto it = std::find_if(folders.begin(), folders.end(), [&](const fs::path& f) {
+    return is_one_of(f.filename().string(), names);
+  });
+  return it == folders.end() ? fs::path() : *it;
 }
 
 }  // namespace
@@ -33,9 +41,9 @@ Samples load_pictures(const fs::path& folder, const PictureOptions& options) {
 
 Dataset load_picture_folder(const fs::path& folder, const PictureOptions& options) {
   const auto parts = folders_in(folder);
-  const fs::path train = part_of(parts, {"train", "training"});
-  const fs::path validation = part_of(parts, {"val", "valid", "validation"});
-  fs::path test = part_of(parts, {"test", "testing"});
+  const fs::path train = part_of(parts, kTrain);
+  const fs::path validation = part_of(parts, kValidation);
+  fs::path test = part_of(parts, kTest);
   const bool divided = !train.empty();
   const bool has_validation = divided && !validation.empty() && !test.empty();
   if (divided && test.empty()) {
@@ -51,14 +59,13 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
   for (const auto& part :
        divided ? std::vector<fs::path>{train, test} : std::vector<fs::path>{folder})
     for (const auto& c : folders_in(part)) number.emplace(c.filename().string(), 0);
-  Dataset d;
+  PictureParts found;
   for (auto& [name, index] : number) {
-    index = static_cast<std::int64_t>(d.class_names.size());
-    d.class_names.push_back(name);
+    index = static_cast<std::int64_t>(found.class_names.size());
+    found.class_names.push_back(name);
   }
   if (number.empty())
     throw DataError(folder.string() + ": expected a sub-folder of pictures for each class");
-  PictureList of_train, of_validation, of_test;
   PictureFiles all;
   // A share of each class goes to `apart`, where that is given.
   const auto add = [&](const fs::path& part, PictureList& to, PictureList* apart) {
@@ -81,24 +88,40 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
     listener().tell("note: " + folder.string() + ": " + validation.filename().string() +
                     "/ is held out; `validation` plays no part");
   if (divided) {
-    add(train, of_train, nullptr);
-    add(test, of_test, nullptr);
-    if (has_validation) add(validation, of_validation, nullptr);
+    add(train, found.train, nullptr);
+    add(test, found.test, nullptr);
+    if (has_validation) add(validation, found.validation, nullptr);
   } else {
-    add(folder, of_train, &of_test);
+    add(folder, found.train, &found.test);
     listener().tell("note: " + folder.string() + ": has no folder test/; every " +
                     std::to_string(kTestShare) +
                     "th picture of a class by name is test data. Where neighbours are nearly the "
                     "same picture, divide it into train/ and test/ yourself");
   }
   check_picture_files(all, folder);
-  if (of_test.paths.empty())
+  if (found.test.paths.empty())
     throw DataError(
         folder.string() + ": expected at least " + std::to_string(kTestShare) +
         " pictures in a class, so that one can be test data, or folders train/ and test/");
-  d.train = load_picture_list(of_train, divided ? train : folder, options);
-  d.test = load_picture_list(of_test, divided ? test : folder, options);
-  if (has_validation) d.validation = load_picture_list(of_validation, validation, options);
+  return load_parts(std::move(found), folder, options);
+}
+
+PictureList* PictureParts::named(const std::string& name) {
+  if (is_one_of(name, kTrain)) return &train;
+  if (is_one_of(name, kValidation)) return &validation;
+  return is_one_of(name, kTest) ? &test : nullptr;
+}
+
+Dataset load_parts(PictureParts parts, const fs::path& from, const PictureOptions& options) {
+  if (parts.test.paths.empty()) std::swap(parts.test, parts.validation);
+  if (parts.train.paths.empty() || parts.test.paths.empty())
+    throw DataError(from.string() + ": expected training and test pictures, got none");
+  Dataset d;
+  d.class_names = std::move(parts.class_names);
+  d.train = load_picture_list(parts.train, from, options);
+  d.test = load_picture_list(parts.test, from, options);
+  if (!parts.validation.paths.empty())
+    d.validation = load_picture_list(parts.validation, from, options);
   std::int64_t channels = 1;
   for (const Samples* s : {&d.train, &d.test, &d.validation})
     if (s->inputs.defined()) channels = std::max(channels, s->inputs.channels());

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "ood/data/dataset.h"
+#include "ood/data/picture_inputs.h"
 
 namespace ood {
 
@@ -11,6 +12,19 @@ namespace ood {
 /// in any case). Without test/, val/ is the test data; without both every fifth picture of a class
 /// is. Classes are numbered in the order of their names.
 Dataset load_picture_folder(const std::filesystem::path& folder, const PictureOptions& options);
+
+/// The pictures of a data set by part.
+struct PictureParts {
+  std::vector<std::string> class_names;
+  PictureList train, validation, test;
+
+  /// The part that such a name of a folder means; none: nullptr.
+  PictureList* named(const std::string& name);
+};
+
+/// Reads them; without test data those held out are that. `from` is what errors name.
+Dataset load_parts(PictureParts parts, const std::filesystem::path& from,
+                   const PictureOptions& options);
 
 /// All pictures at and below a folder, without labels.
 Samples load_pictures(const std::filesystem::path& folder, const PictureOptions& options);

@@ -16,7 +16,8 @@ enum class Purpose : std::uint64_t {
   kMixing,
   kSynthetic,
   kAugment,
-  kHeldOut
+  kHeldOut,
+  kBalance
 };
 
 /// 64 random bits for a purpose and up to two indices (say epoch and sample).

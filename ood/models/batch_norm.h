@@ -10,6 +10,7 @@ class SpreadNorm {
  public:
   virtual ~SpreadNorm() = default;
   void spread_over(const Ranks& ranks) { ranks_ = ranks.alone() ? nullptr : &ranks; }
+  bool is_spread() const { return ranks_ != nullptr; }
 
  protected:
   const Ranks* ranks_ = nullptr;

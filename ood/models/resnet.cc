@@ -1,3 +1,4 @@
+#include "ood/models/lean_layers.h"
 #include "ood/models/networks.h"
 #include "ood/models/residual.h"
 
@@ -28,8 +29,7 @@ class BasicBlock : public torch::nn::Module {
       downsample_ = register_module("downsample", shortcut(in, width, stride, affine));
   }
   at::Tensor forward(const at::Tensor& x) {
-    auto y = torch::relu(bn1_->forward(conv1_->forward(x)));
-    y = bn2_->forward(conv2_->forward(y));
+    const auto y = bn2_->forward(conv_of_relu_norm(conv1_->forward(x), bn1_, conv2_));
     return torch::relu(y + (downsample_ ? downsample_->forward(x) : x));
   }
 
@@ -56,9 +56,8 @@ class Bottleneck : public torch::nn::Module {
       downsample_ = register_module("downsample", shortcut(in, out, stride, affine));
   }
   at::Tensor forward(const at::Tensor& x) {
-    auto y = torch::relu(bn1_->forward(conv1_->forward(x)));
-    y = torch::relu(bn2_->forward(conv2_->forward(y)));
-    y = bn3_->forward(conv3_->forward(y));
+    auto y = conv_of_relu_norm(conv1_->forward(x), bn1_, conv2_);
+    y = bn3_->forward(conv_of_relu_norm(y, bn2_, conv3_));
     return torch::relu(y + (downsample_ ? downsample_->forward(x) : x));
   }
 
@@ -92,8 +91,8 @@ class ResNet : public Classifier {
 
  private:
   at::Tensor embed(const at::Tensor& inputs) override {
-    auto x = torch::relu(bn1_->forward(conv1_->forward(inputs)));
-    if (large_) x = torch::max_pool2d(x, 3, 2, 1);
+    auto x = conv1_->forward(inputs);
+    x = large_ ? relu_of_pooled_norm(x, bn1_) : torch::relu(bn1_->forward(x));
     for (auto& layer : layers_) x = layer->forward(x);
     return x.mean({2, 3});
   }

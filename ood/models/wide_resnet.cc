@@ -1,3 +1,4 @@
+#include "ood/models/lean_layers.h"
 #include "ood/models/networks.h"
 #include "ood/models/residual.h"
 
@@ -22,7 +23,7 @@ class PreactBlock : public torch::nn::Module {
   }
   at::Tensor forward(const at::Tensor& x) {
     const auto a = torch::relu(norm1_->forward(x));
-    const auto y = conv2_->forward(torch::relu(norm2_->forward(conv1_->forward(a))));
+    const auto y = conv_of_relu_norm(conv1_->forward(a), norm2_, conv2_);
     return y + (shortcut_ ? shortcut_->forward(a) : x);
   }
 

@@ -5,7 +5,8 @@
 namespace ood {
 
 Batches::Batches(const Task& task, std::int64_t batch_size, std::int64_t outliers_per_step,
-                 std::uint64_t seed, const Augmentation& augmentation, std::int64_t decoders)
+                 std::uint64_t seed, const Augmentation& augmentation, std::int64_t decoders,
+                 bool balanced)
     : task_(task),
       batch_size_(std::min(batch_size, task.train.size())),
       outliers_(outliers_per_step),
@@ -15,6 +16,12 @@ Batches::Batches(const Task& task, std::int64_t batch_size, std::int64_t outlier
       id_{task.train, Purpose::kShuffle},
       outlier_stream_{task.train_outliers, Purpose::kOutliers},
       targets_{task.train, Purpose::kShuffle} {
+  if (balanced) {
+    of_class_.resize(static_cast<std::size_t>(task.classes()));
+    const auto* labels = task.train.labels.const_data_ptr<std::int64_t>();
+    for (std::int64_t i = 0; i < task.train.size(); ++i)
+      of_class_[static_cast<std::size_t>(labels[i])].push_back(i);
+  }
   const bool files =
       !task.train.inputs.in_memory() || (outliers_ > 0 && !task.train_outliers.inputs.in_memory());
   if (files)
@@ -22,9 +29,34 @@ Batches::Batches(const Task& task, std::int64_t batch_size, std::int64_t outlier
                                          [this](const auto& rows) { return read(rows); }, decoders);
 }
 
-std::int64_t Batches::position(Stream& s, std::int64_t epoch, std::int64_t i) {
+// Slot i of n is of class i modulo their number; each class goes through its samples in an order of
+// its own, as often as that takes.
+std::vector<std::int64_t> Batches::balanced_order(std::uint64_t epoch) const {
+  const auto classes = static_cast<std::int64_t>(of_class_.size());
+  const auto slots = permutation(task_.train.size(), seed_, Purpose::kShuffle, epoch);
+  std::vector<std::int64_t> order(slots.size());
+  for (std::int64_t c = 0; c < classes; ++c) {
+    const auto& members = of_class_[static_cast<std::size_t>(c)];
+    const auto n = static_cast<std::int64_t>(members.size());
+    std::vector<std::int64_t> turn;
+    for (std::int64_t i = c, k = 0; i < task_.train.size(); i += classes, ++k) {
+      if (k % n == 0) {
+        const auto round = static_cast<std::uint64_t>(k / n * classes + c);
+        turn = permutation(n, seed_, Purpose::kBalance, (epoch << 24) + round);
+      }
+      order[static_cast<std::size_t>(slots[static_cast<std::size_t>(i)])] =
+          members[static_cast<std::size_t>(turn[static_cast<std::size_t>(k % n)])];
+    }
+  }
+  return order;
+}
+
+std::int64_t Batches::position(Stream& s, std::int64_t epoch, std::int64_t i) const {
   if (s.epoch != epoch) {
-    s.order = permutation(s.samples.size(), seed_, s.purpose, static_cast<std::uint64_t>(epoch));
+    const auto e = static_cast<std::uint64_t>(epoch);
+    s.order = s.purpose == Purpose::kShuffle && !of_class_.empty()
+                  ? balanced_order(e)
+                  : permutation(s.samples.size(), seed_, s.purpose, e);
     s.epoch = epoch;
   }
   return s.order[static_cast<std::size_t>(i)];

@@ -8,13 +8,15 @@
 namespace ood {
 
 /// The batches of a training: ID samples in a new order each epoch, and outliers from an endless
-/// stream of orders of their own. A function of seed and step, whoever makes which rows of it.
+/// stream of orders of their own. Balanced, an epoch has as many samples of each class, those of a
+/// small one several times. A function of seed and step, whoever makes which rows of it.
 class Batches {
  public:
   /// outliers_per_step may be 0. Inputs that are files are read by so many `decoders` ahead of the
   /// step.
   Batches(const Task& task, std::int64_t batch_size, std::int64_t outliers_per_step,
-          std::uint64_t seed, const Augmentation& augmentation = {}, std::int64_t decoders = 1);
+          std::uint64_t seed, const Augmentation& augmentation = {}, std::int64_t decoders = 1,
+          bool balanced = false);
 
   std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
 
@@ -34,7 +36,8 @@ class Batches {
     std::int64_t epoch = -1;
     std::vector<std::int64_t> order{};
   };
-  std::int64_t position(Stream& stream, std::int64_t epoch, std::int64_t i);
+  std::int64_t position(Stream& stream, std::int64_t epoch, std::int64_t i) const;
+  std::vector<std::int64_t> balanced_order(std::uint64_t epoch) const;
   std::vector<ReadAhead::Row> plan(std::int64_t step, const std::vector<std::int64_t>& rows);
   at::Tensor read(const std::vector<ReadAhead::Row>& rows) const;
 
@@ -42,6 +45,7 @@ class Batches {
   std::int64_t batch_size_, outliers_;
   std::uint64_t seed_;
   Augmentation augmentation_;
+  std::vector<std::vector<std::int64_t>> of_class_;  // positions, where it is balanced
   std::int64_t steps_per_epoch_;
   Stream id_, outlier_stream_;
   Stream targets_;                  // the same as id_, which may be epochs ahead

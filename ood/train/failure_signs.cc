@@ -87,7 +87,8 @@ nlohmann::ordered_json class_counts(const Task& task) {
   return list;
 }
 
-void warn_of_imbalance(const Task& task) {
+void warn_of_imbalance(const Task& task, bool balanced) {
+  if (balanced) return;
   const auto n = counts_of(task.train, task.classes());
   const auto [least, most] = std::minmax_element(n.begin(), n.end());
   if (*most >= 10 * *least)
@@ -95,7 +96,7 @@ void warn_of_imbalance(const Task& task) {
                     task.class_names[static_cast<std::size_t>(most - n.begin())] + " has " +
                     std::to_string(*most) + " training samples, " +
                     task.class_names[static_cast<std::size_t>(least - n.begin())] + " has " +
-                    std::to_string(*least));
+                    std::to_string(*least) + "; `class-balance` draws them equally often");
 }
 
 }  // namespace ood

@@ -18,6 +18,6 @@ std::vector<std::string> failure_signs(Classifier& network, const Objective& obj
 nlohmann::ordered_json class_counts(const Task& task);
 
 /// Says that some classes have many times the training samples of others.
-void warn_of_imbalance(const Task& task);
+void warn_of_imbalance(const Task& task, bool balanced);
 
 }  // namespace ood

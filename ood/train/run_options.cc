@@ -247,9 +247,10 @@ std::string run_id(const RunOptions& options) {
   if (is_script_file(o.model)) o.model = kScriptNetwork;
   std::string text = to_toml(o);
   // Off, they are no part of the name: older runs keep theirs.
-  for (const std::string off : {"resize = 'squash'\n", "sync-batchnorm = false\n",
-                                "freeze = false\n", "backbone-lr = 0.0\n", "cache = 0\n",
-                                "decoders = 0\n", "weights = ''\n", "normalise = 'auto'\n"})
+  for (const std::string off :
+       {"resize = 'squash'\n", "sync-batchnorm = false\n", "freeze = false\n",
+        "backbone-lr = 0.0\n", "cache = 0\n", "decoders = 0\n", "weights = ''\n",
+        "normalise = 'auto'\n", "class-balance = false\n"})
     if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
   return hexadecimal(fnv1a(text.data(), text.size()));
 }

@@ -37,6 +37,7 @@ struct RunOptions {
   std::int64_t epochs = 0;
   std::int64_t batch_size = 0;
   double outlier_ratio = 0.5;
+  bool class_balance = false;
   std::string optimizer = "sgd";
   double lr = 0;
   double backbone_lr = 0;
@@ -83,7 +84,9 @@ PictureOptions picture_options(const RunOptions& options);
 
 template <class Visitor>
 void visit_options(RunOptions& o, Visitor&& v) {
-  v("data", o.data, "fashion-mnist, or a folder: idx, CIFAR binary, .npy, or pictures by class");
+  v("data", o.data,
+    "fashion-mnist; a folder: pictures by class, idx, CIFAR binary, .npy; or a file .csv, .jsonl, "
+    ".npz");
   v("known", o.known, "classes to learn, e.g. 0,2-4,boot; default: those in no other list");
   v("outliers", o.outliers, "classes used as outliers in training, or a path to them");
   v("synthetic-outliers", o.synthetic_outliers, "made ones: noise,blur,patch-shuffle,cutmix");
@@ -115,6 +118,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("epochs", o.epochs, "passes over the training data; 0: 3, more where the data are few");
   v("batch-size", o.batch_size, "ID samples a step; 0: 128, less where the data are few");
   v("outlier-ratio", o.outlier_ratio, "outliers a step for each ID sample");
+  v("class-balance", o.class_balance, "draw every class equally often, small ones repeatedly");
   v("optimizer", o.optimizer, "sgd or adamw");
   v("lr", o.lr, "peak learning rate; 0: what suits the objective, mostly 0.1");
   v("backbone-lr", o.backbone_lr,

@@ -29,7 +29,8 @@ StepInputs::StepInputs(const RunOptions& options, const Task& task, std::int64_t
       augmentation_(parse_augmentation(options.augment)),
       batches_(task, options.batch_size, outliers_per_step,
                static_cast<std::uint64_t>(options.seed), augmentation_,
-               options.decoders > 0 ? options.decoders : at::get_num_threads()),
+               options.decoders > 0 ? options.decoders : at::get_num_threads(),
+               options.class_balance),
       split_(batches_.id_per_step(), outliers_per_step, ranks),
       all_rows_(static_cast<std::size_t>(batches_.id_per_step() + outliers_per_step)) {
   if (augmentation_.any() && task.embeddings)

@@ -484,7 +484,7 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out, S
       remove_training(out);
       write_file(out / "config.toml", to_toml(options));
     });
-    warn_of_imbalance(task);
+    warn_of_imbalance(task, options.class_balance);
   }
   if (task.validation.size() == 0)
     listener().warn(

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <filesystem>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -144,6 +146,35 @@ TEST_F(TaskTest, EveryEpochSeesEverySampleOnceInANewOrder) {
   const auto some = again.at_step(13, {3, 15, 16, 20});
   EXPECT_TRUE(some.inputs.equal(whole.inputs.index_select(0, torch::tensor({3, 15, 16, 20}))));
   EXPECT_TRUE(some.target.equal(whole.target));
+}
+
+TEST(BalancedBatches, HaveEachClassEquallyOften) {
+  // 64 samples of class 0, 8 of class 1: an epoch of 72 has 36 of each.
+  Task t;
+  t.class_names = {"many", "few"};
+  t.train = {torch::arange(72).to(torch::kByte).view({72, 1, 1, 1}),
+             torch::arange(72).ge(64).to(torch::kLong)};
+  t.mean = {0};
+  t.deviation = {1};
+  Batches batches(t, 12, 0, 3, {}, 1, /*balanced=*/true);
+  ASSERT_EQ(batches.steps_per_epoch(), 6);
+  std::vector<std::int64_t> rows(12);
+  std::iota(rows.begin(), rows.end(), std::int64_t{0});
+  std::array<std::map<float, int>, 2> drawn;
+  for (int s = 0; s < 6; ++s) {
+    const auto b = batches.at_step(s, rows);
+    for (std::int64_t i = 0; i < 12; ++i)
+      ++drawn[static_cast<std::size_t>(b.target[i].item<std::int64_t>())]
+             [b.inputs[i].item<float>()];
+  }
+  const auto counts = [&](std::size_t c) {
+    std::multiset<int> n;
+    for (const auto& [unused, count] : drawn[c]) n.insert(count);
+    return n;
+  };
+  EXPECT_EQ(counts(0).size(), 36u);  // of the 64, each once
+  EXPECT_EQ(*counts(0).rbegin(), 1);
+  EXPECT_EQ(counts(1), (std::multiset<int>{4, 4, 4, 4, 5, 5, 5, 5}));
 }
 
 TEST(Permutation, IsOneAndChangesWithItsArguments) {

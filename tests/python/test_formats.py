@@ -1,0 +1,161 @@
+"""Data as it comes: every format gives the training of the folder of the same pictures."""
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from test_runs import one_line, pictures, run, write_png
+from test_streams import same
+
+N = 80
+TASK = ["--known", "class0,class1,class2", "--unknown", "class3", "--epochs", 2, "--batch-size", 8]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Without a division of its own: every fifth picture of a class is test data."""
+    where = tmp_path_factory.mktemp("whole")
+    x, y = pictures(N)
+    write_png(where / "folder", x, y)
+    return where, x, y, trained(where / "folder", where / "run")
+
+
+@pytest.fixture(scope="module")
+def divided(tmp_path_factory):
+    where = tmp_path_factory.mktemp("divided")
+    parts = {part: pictures(n, seed=i) for i, (part, n) in enumerate((("train", 60), ("val", 20), ("test", 24)))}
+    for part, (x, y) in parts.items():
+        write_png(where / "folder" / part, x, y)
+    return where, parts, trained(where / "folder", where / "run")
+
+
+def trained(data, out, *more):
+    r = run("train", "--data", data, *TASK, "--out", out, *more)
+    assert r.returncode == 0, r.stderr
+    return out
+
+
+def as_folder(run_folder, data, out, *more):
+    same(run_folder, trained(data, out, *more))
+
+
+@pytest.mark.parametrize("end", ["csv", "jsonl"])
+@pytest.mark.parametrize("cache", [0, 256])
+def test_lists(whole, divided, tmp_path, end, cache):
+    for where, run_folder, parts in ((whole[0], whole[3], [""]), (divided[0], divided[2], ["train", "val", "test"])):
+        rows = [(f"{p.relative_to(where)}", p.parent.name, part) for part in parts
+                for p in sorted((where / "folder" / part).rglob("*.png"), reverse=True)]
+        path = where / f"list-{cache}.{end}"
+        if end == "csv":
+            quoted = [f'"{p}",{s.upper()},"{c}"' for p, c, s in rows]
+            path.write_text("\n".join(["Path,split,label,more"] + [q + ',"a, ""b"""' for q in quoted]) + "\n")
+        else:
+            path.write_text("\n".join(json.dumps({"path": p, "label": c, **({"split": s} if s else {}), "more": 1}) for p, c, s in rows))
+        as_folder(run_folder, path, tmp_path / where.name, "--cache", cache)
+
+
+def names_in(where):
+    (where / "classes.txt").write_text("".join(f"class{c}\n" for c in range(4)))
+
+
+def test_arrays_in_one_file(divided, tmp_path):
+    where, parts, run_folder = divided
+    for i, (inputs, labels) in enumerate([("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}", "{}_targets")]):
+        arrays = {}
+        for part, (x, y) in parts.items():
+            arrays[inputs.format(part)] = x.transpose(0, 2, 3, 1)  # as pictures mostly are in files
+            arrays[labels.format(part)] = y[:, None].astype(np.uint8)  # as MedMNIST has them
+        save = np.savez_compressed if i else np.savez
+        save(tmp_path / f"{i}.npz", **arrays)
+        r = run("train", "--data", tmp_path / f"{i}.npz", "--known", "0,1,2", "--unknown", "3", *TASK[4:], "--out", tmp_path / f"r{i}")
+        assert r.returncode == 0, r.stderr
+        same_weights(run_folder, tmp_path / f"r{i}")
+
+
+def same_weights(a, b):
+    """The names of classes may be others."""
+    from ood.runs import read_safetensors
+    (one, _), (two, _) = (read_safetensors(x / "model.safetensors") for x in (a, b))
+    assert list(one) == list(two) and all(one[k].equal(two[k]) for k in one)
+
+
+def test_an_array_a_class(whole, tmp_path):
+    """As QuickDraw has them: flat rows, the class in the name of the file."""
+    where, x, y, run_folder = whole
+    colour, grey = tmp_path / "colour", tmp_path / "grey"
+    for folder in (colour, grey):
+        folder.mkdir()
+    for c in range(4):
+        np.save(colour / f"class{c}.npy", x[y == c])
+        np.save(grey / f"full_numpy_bitmap_class{c}.npy", x[y == c][:, 0].reshape(-1, 32 * 32))
+    as_folder(run_folder, colour, tmp_path / "run")
+    write_png(tmp_path / "as_pictures", x[:, :1], y)
+    as_folder(trained(tmp_path / "as_pictures", tmp_path / "g1"), grey, tmp_path / "g2")
+
+
+def test_nested_folders(whole, tmp_path):
+    """Folders below a class are its own; sorted by path they come in the same order here."""
+    where, x, y, run_folder = whole
+    for path in (where / "folder").rglob("*.png"):
+        deeper = tmp_path / "nested" / path.parent.name / path.stem[:2] / path.stem[2:]
+        deeper.mkdir(parents=True)
+        shutil.copy(path, deeper / "p.png")
+    as_folder(run_folder, tmp_path / "nested", tmp_path / "run")
+
+
+def test_lists_as_ood_data(whole, tmp_path):
+    """Without labels."""
+    where, x, y, _ = whole
+    (where / "ood.csv").write_text("path\n" + "".join(f"folder/class3/{p.name}\n" for p in (where / "folder" / "class3").iterdir()))
+    r = run("eval", whole[3], "--ood-data", f"list={where / 'ood.csv'}", "--ood-data", f"folder={where / 'folder' / 'class3'}")
+    assert r.returncode == 0, r.stderr
+    figures = [l.split()[3:] for l in r.stdout.splitlines() if " list " in l or " folder " in l]
+    assert len(figures) == 2 and figures[0] == figures[1], r.stdout
+
+
+@pytest.mark.parametrize("name, content, expected", [
+    ("a.csv", "file,label\na.png,x\n", "a.csv:1: expected a line of column names, path among them"),
+    ("a.csv", "path,label\na.png\n", "a.csv:2: expected 2 fields, as the first line has, got 1"),
+    ("a.csv", 'path,label\n"a.png,x\n', "a.csv:2: a quoted field does not end"),
+    ("a.csv", "path,label\na.png,\n", "a.csv:2: expected a label, got none"),
+    ("a.csv", "path,label\n,x\n", "a.csv:2: expected a path, got none"),
+    ("a.csv", "path,label\n", "a.csv: expected pictures, got an empty list"),
+    ("a.csv", "path,label,split\na.png,x,dev\n", 'a.csv:2: expected a split train, val or test, got "dev"'),
+    ("a.csv", "path,label\nnone.png,x\n", "expected training and test pictures, got none"),
+    ("a.jsonl", '{"path": "a.png"\n', "a.jsonl:1: expected a JSON object"),
+    ("a.jsonl", '{"path": ["a.png"]}\n', 'a.jsonl:1: path: expected a text, got ["a.png"]'),
+    ("a.npz", "no zip", "a.npz: expected arrays (.npz): Not a zip archive"),
+    ("a.parquet", "", "expected a folder of training and test data, a list (.csv, .jsonl) or arrays (.npz), got another file"),
+])
+def test_mistakes_are_named(tmp_path, name, content, expected):
+    (tmp_path / name).write_text(content)
+    line = one_line(run("train", "--data", tmp_path / name, "--out", tmp_path / "run"), 3)
+    assert expected in line, line
+
+
+def test_damaged_arrays_are_named(divided, tmp_path):
+    where, parts, _ = divided
+    x, y = parts["train"]
+    np.savez_compressed(tmp_path / "a.npz", train=x, train_labels=y)
+    content = (tmp_path / "a.npz").read_bytes()
+    for i, damaged in enumerate([content[:len(content) // 2], content[:1000] + bytes(50) + content[1050:]]):
+        (tmp_path / "b.npz").write_bytes(damaged)
+        assert "b.npz" in one_line(run("train", "--data", tmp_path / "b.npz", "--out", tmp_path / "run"), 3)
+    np.savez(tmp_path / "c.npz", x=x)
+    assert "expected arrays train and train_labels" in one_line(run("train", "--data", tmp_path / "c.npz", "--out", tmp_path / "run"), 3)
+
+
+def test_classes_are_drawn_equally_often(tmp_path):
+    """A class with a tenth of the pictures: said, and drawn as often as the others where that is asked for."""
+    x, y = pictures(300, classes=3, seed=3)
+    keep = (y != 2) | (np.arange(len(y)) % 60 == 2)
+    write_png(tmp_path / "data" / "train", x[keep], y[keep])
+    x, y = pictures(60, classes=3, seed=4)
+    write_png(tmp_path / "data" / "test", x, y)
+    for name, more in (("as it is", []), ("balanced", ["--class-balance"]), ("again", ["--class-balance", "--cache", 0])):
+        r = run("train", "--data", tmp_path / "data", "--epochs", 1, "--batch-size", 16, "--out", tmp_path / name, *more)
+        assert r.returncode == 0, r.stderr
+        assert ("--class-balance draws them equally often" in r.stderr) == (name == "as it is"), r.stderr
+    same(tmp_path / "balanced", tmp_path / "again")
+    assert (tmp_path / "as it is" / "model.safetensors").read_bytes() != (tmp_path / "again" / "model.safetensors").read_bytes()
