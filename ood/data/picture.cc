@@ -4,14 +4,16 @@
 #include <cstddef>
 #include <cstdio>
 // The order matters.
+#include <fcntl.h>
 #include <jpeglib.h>
 #include <png.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <csetjmp>
 #include <cstring>
-#include <memory>
 #include <vector>
 
 #include "ood/data/exif.h"
@@ -29,10 +31,32 @@ constexpr std::int64_t kMaxSide = 1 << 16;
 // A progressive picture has about ten; each is a pass over all pixels.
 constexpr int kMaxScans = 64;
 
-struct CloseFile {
-  void operator()(std::FILE* f) const { std::fclose(f); }
-};
-using File = std::unique_ptr<std::FILE, CloseFile>;
+// The content of a file, in one read. No picture of so many pixels takes more bytes than 16 bits of
+// four channels each and what may be said of it beside them.
+std::vector<unsigned char> content(const fs::path& path, std::int64_t max_pixels) {
+  constexpr std::int64_t kBytes = 8, kBeside = 16 << 20;
+  struct Closed {
+    int fd;
+    ~Closed() {
+      if (fd >= 0) ::close(fd);
+    }
+  } const file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  struct stat about {};
+  if (file.fd < 0 || ::fstat(file.fd, &about) != 0 || !S_ISREG(about.st_mode))
+    throw DataError(path.string() + ": cannot be opened");
+  if (about.st_size > kBytes * max_pixels + kBeside)
+    throw DataError(path.string() + ": a file of " + std::to_string(about.st_size) +
+                    " bytes; expected a picture of at most " + std::to_string(max_pixels) +
+                    " pixels (`max-pixels`)");
+  std::vector<unsigned char> bytes(static_cast<std::size_t>(about.st_size));
+  std::size_t n = 0;
+  for (ssize_t part = 1; n < bytes.size() && part > 0; n += static_cast<std::size_t>(part)) {
+    part = ::read(file.fd, bytes.data() + n, bytes.size() - n);
+    if (part < 0) throw DataError(path.string() + ": cannot be read");
+  }
+  bytes.resize(n);
+  return bytes;
+}
 
 // Nothing here may have a destructor: JPEG's errors leave by a jump.
 bool fits(std::int64_t height, std::int64_t width, std::int64_t max_pixels,
@@ -55,7 +79,8 @@ at::Tensor over_rows(std::vector<unsigned char> pixels, std::int64_t height, std
       .permute({2, 0, 1});
 }
 
-at::Tensor read_png(const fs::path& path, std::FILE* file, std::int64_t max_pixels) {
+at::Tensor read_png(const fs::path& path, const std::vector<unsigned char>& file,
+                    std::int64_t max_pixels) {
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
   const auto fail = [&]() -> at::Tensor {
@@ -63,7 +88,7 @@ at::Tensor read_png(const fs::path& path, std::FILE* file, std::int64_t max_pixe
     png_image_free(&image);
     throw DataError(path.string() + ": does not decode as PNG: " + reason);
   };
-  if (png_image_begin_read_from_stdio(&image, file) == 0) return fail();
+  if (png_image_begin_read_from_memory(&image, file.data(), file.size()) == 0) return fail();
   char why[JMSG_LENGTH_MAX];
   if (!fits(image.height, image.width, max_pixels, why)) {
     png_image_free(&image);
@@ -114,9 +139,10 @@ unsigned eighths(std::int64_t height, std::int64_t width, const PictureSize& wan
 }
 
 // Plain data only between setjmp and its jump: the jump runs no destructors.
-bool decode_jpeg(std::FILE* file, std::int64_t max_pixels, const PictureSize& wanted,
-                 JpegErrors& errors, std::vector<unsigned char>& pixels, std::int64_t& height,
-                 std::int64_t& width, std::int64_t& channels, int& orientation) {
+bool decode_jpeg(const std::vector<unsigned char>& file, std::int64_t max_pixels,
+                 const PictureSize& wanted, JpegErrors& errors, std::vector<unsigned char>& pixels,
+                 std::int64_t& height, std::int64_t& width, std::int64_t& channels,
+                 int& orientation) {
   jpeg_decompress_struct info{};
   info.err = jpeg_std_error(&errors.base);
   errors.base.error_exit = jpeg_failed;
@@ -126,7 +152,7 @@ bool decode_jpeg(std::FILE* file, std::int64_t max_pixels, const PictureSize& wa
     return false;
   }
   jpeg_create_decompress(&info);
-  jpeg_stdio_src(&info, file);
+  jpeg_mem_src(&info, file.data(), file.size());
   constexpr unsigned kLongest = 0xffff;
   jpeg_save_markers(&info, JPEG_APP0 + 1, kLongest);
   jpeg_read_header(&info, TRUE);
@@ -168,8 +194,8 @@ bool decode_jpeg(std::FILE* file, std::int64_t max_pixels, const PictureSize& wa
   return warnings == 0;
 }
 
-at::Tensor read_jpeg(const fs::path& path, std::FILE* file, std::int64_t max_pixels,
-                     const PictureSize& wanted) {
+at::Tensor read_jpeg(const fs::path& path, const std::vector<unsigned char>& file,
+                     std::int64_t max_pixels, const PictureSize& wanted) {
   JpegErrors errors{};
   std::vector<unsigned char> pixels;
   std::int64_t height = 0, width = 0, channels = 0;
@@ -187,25 +213,23 @@ bool is_picture_name(const fs::path& path) {
 }
 
 at::Tensor read_picture(const fs::path& path, std::int64_t max_pixels, const PictureSize& size) {
-  const File file(std::fopen(path.c_str(), "rb"));
-  if (!file) throw DataError(path.string() + ": cannot be opened");
-  unsigned char start[8] = {};
-  const auto n = std::fread(start, 1, sizeof start, file.get());
-  std::rewind(file.get());
+  const auto file = content(path, max_pixels);
   at::Tensor picture;
   // By content: a wrong ending is a common mistake and harmless.
-  if (n >= 8 && png_sig_cmp(start, 0, 8) == 0)
-    picture = read_png(path, file.get(), max_pixels);
-  else if (n >= 3 && start[0] == 0xff && start[1] == 0xd8 && start[2] == 0xff)
-    picture = read_jpeg(path, file.get(), max_pixels, size);
+  if (file.size() >= 8 && png_sig_cmp(file.data(), 0, 8) == 0)
+    picture = read_png(path, file, max_pixels);
+  else if (file.size() >= 3 && file[0] == 0xff && file[1] == 0xd8 && file[2] == 0xff)
+    picture = read_jpeg(path, file, max_pixels, size);
   else
     throw DataError(path.string() + ": expected a PNG or JPEG picture, got something else");
-  return size.given() ? brought_to(picture.unsqueeze(0), size)[0] : picture.contiguous();
+  if (!size.given() || (picture.size(1) == size.height && picture.size(2) == size.width))
+    return picture;
+  return brought_to(picture.unsqueeze(0), size)[0];
 }
 
 at::Tensor brought_to(const at::Tensor& pictures, const PictureSize& size) {
   const auto h = pictures.size(2), w = pictures.size(3);
-  if (h == size.height && w == size.width) return pictures.contiguous();
+  if (h == size.height && w == size.width) return pictures;
   auto height = size.height, width = size.width;
   if (size.crop) {
     // The smallest size of the same shape that covers the wanted one.

@@ -18,7 +18,7 @@ struct PictureSize {
 };
 
 /// Reads a PNG or JPEG file as uint8 [1 or 3, height, width], grey or RGB, brought to `size` where
-/// one is given. 16-bit PNG is reduced to 8 bits, transparency is put on black, and a JPEG stands as
+/// one is given, in whatever layout. 16-bit PNG is reduced to 8 bits, transparency is put on black, and a JPEG stands as
 /// its Exif block says; one that is to become much smaller is decoded at a reduced size. DataError
 /// says why a file does not decode, or that it has more than `max_pixels`: a small file may promise
 /// more than the memory holds, so its header is looked at before anything is allocated.

@@ -24,6 +24,7 @@ namespace fs = std::filesystem;
 using Positions = std::vector<std::int64_t>;
 
 at::Tensor with_channels_of_one(const at::Tensor& picture, std::int64_t channels) {
+  if (picture.size(0) == channels) return picture;
   return with_channels(picture.unsqueeze(0), channels)[0];
 }
 

@@ -38,8 +38,9 @@ void ReadAhead::start() {
       // Of this thread; and of threads that start later, which is put right below.
       at::set_num_threads(1);
       // Steps go first: reading fills what they leave.
-      constexpr int kNice = 5;
+      constexpr int kNice = 19;
       setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice);
+      const at::AutoDispatchBelowADInplaceOrView no_gradients;
       ready.fetch_add(1);
       ready.notify_one();
       work();

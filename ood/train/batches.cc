@@ -24,7 +24,7 @@ Batches::Batches(const Task& task, std::int64_t batch_size, std::int64_t outlier
   }
   const bool files =
       !task.train.inputs.in_memory() || (outliers_ > 0 && !task.train_outliers.inputs.in_memory());
-  if (files)
+  if (files && decoders > 0)
     ahead_ = std::make_unique<ReadAhead>([this](std::int64_t step) { return plan(step, rows_); },
                                          [this](const auto& rows) { return read(rows); }, decoders);
 }

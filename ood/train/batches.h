@@ -13,9 +13,9 @@ namespace ood {
 class Batches {
  public:
   /// outliers_per_step may be 0. Inputs that are files are read by so many `decoders` ahead of the
-  /// step.
+  /// step, or by the threads of the step before it.
   Batches(const Task& task, std::int64_t batch_size, std::int64_t outliers_per_step,
-          std::uint64_t seed, const Augmentation& augmentation = {}, std::int64_t decoders = 1,
+          std::uint64_t seed, const Augmentation& augmentation = {}, std::int64_t decoders = 0,
           bool balanced = false);
 
   std::int64_t steps_per_epoch() const { return steps_per_epoch_; }

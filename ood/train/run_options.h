@@ -101,7 +101,8 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("max-pixels", o.max_pixels, "a picture of more does not decode");
   v("cache", o.cache,
     "MB of decoded pictures a data set may hold in memory; larger sets stay files");
-  v("decoders", o.decoders, "threads that decode pictures ahead of the step; 0: as --threads");
+  v("decoders", o.decoders,
+    "threads that decode pictures ahead of the step; 0: those of the step, before it");
   v("model", o.model,
     "network: small-cnn, mlp, linear, resnet-18, resnet-34, resnet-50, wrn-40-2, or FILE.pt of "
     "your own; auto: by the data");

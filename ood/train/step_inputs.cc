@@ -1,7 +1,5 @@
 #include "ood/train/step_inputs.h"
 
-#include <ATen/Parallel.h>
-
 #include <numeric>
 
 #include "ood/augment/mixing.h"
@@ -28,8 +26,7 @@ StepInputs::StepInputs(const RunOptions& options, const Task& task, std::int64_t
       outliers_(outliers_per_step),
       augmentation_(parse_augmentation(options.augment)),
       batches_(task, options.batch_size, outliers_per_step,
-               static_cast<std::uint64_t>(options.seed), augmentation_,
-               options.decoders > 0 ? options.decoders : at::get_num_threads(),
+               static_cast<std::uint64_t>(options.seed), augmentation_, options.decoders,
                options.class_balance),
       split_(batches_.id_per_step(), outliers_per_step, ranks),
       all_rows_(static_cast<std::size_t>(batches_.id_per_step() + outliers_per_step)) {

@@ -156,7 +156,7 @@ TEST(BalancedBatches, HaveEachClassEquallyOften) {
              torch::arange(72).ge(64).to(torch::kLong)};
   t.mean = {0};
   t.deviation = {1};
-  Batches batches(t, 12, 0, 3, {}, 1, /*balanced=*/true);
+  Batches batches(t, 12, 0, 3, {}, 0, /*balanced=*/true);
   ASSERT_EQ(batches.steps_per_epoch(), 6);
   std::vector<std::int64_t> rows(12);
   std::iota(rows.begin(), rows.end(), std::int64_t{0});
