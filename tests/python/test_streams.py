@@ -159,7 +159,7 @@ def peak(*command):
 
 def test_memory_does_not_grow_with_the_pictures(tmp_path):
     g = np.random.default_rng(0)
-    side, few, many = 160, 300, 1500
+    side, few, many = 96, 600, 6000
     noise = g.integers(0, 255, (64, side, side, 3), dtype=np.uint8)
     for i in range(many):
         for folder in ("few", "many")[0 if i < few else 1:]:

@@ -10,7 +10,7 @@ import torch
 
 import ood
 from conftest import ROOT
-from test_runs import pictures, run, write_png
+from test_runs import Image, pictures, run, write_png
 
 torchvision = pytest.importorskip("torchvision")
 SIDE = 96
@@ -132,3 +132,30 @@ def test_small_pictures_keep_their_first_layer(tmp_path):
         network = ood.load_run(out).network
         assert network.conv1.weight.shape[2] == kernel
         assert json.loads((out / "results.json").read_text())
+
+
+def test_the_guide_from_ten_thousand_pictures_to_heads(tmp_path):
+    """The commands of docs/networks.md as they stand, but at 32 pixels."""
+    guide = (ROOT / "docs" / "networks.md").read_text()
+    block = guide[guide.index("## Features once"):]
+    commands = [l.strip().split() for l in block.splitlines() if l.startswith("    ood ")]
+    assert [c[1] for c in commands] == ["embed", "embed", "compare"]
+    names, (x, y) = ["cat", "dog", "horse"], pictures(10000, classes=3)
+    for part, rows in (("train", slice(0, 9000)), ("test", slice(9000, None))):
+        for i, (p, c) in enumerate(zip(x[rows], y[rows])):
+            (tmp_path / "photos" / part / names[c]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(p.transpose(1, 2, 0)).save(tmp_path / "photos" / part / names[c] / f"{i}.jpg")
+    write_png(tmp_path / "letters", pictures(100, seed=1, channels=1)[0], np.zeros(100, int))
+    torch.save(made("resnet18").state_dict(), tmp_path / "resnet18.pth")
+    r = subprocess.run([sys.executable, "-m", "ood.to_program", "torchvision.models:resnet18", "--weights", "resnet18.pth", "--normalise",
+                        "imagenet", "--out", "resnet18.pt"], cwd=tmp_path, capture_output=True, text=True,
+                       env={**os.environ, "PYTHONPATH": str(ROOT / "python")})
+    assert r.returncode == 0, r.stderr
+    for command in commands:
+        r = run(*["32" if a == "224" else a for a in command[1:]], cwd=tmp_path)
+        assert r.returncode == 0, r.stderr
+    assert np.load(tmp_path / "features" / "train.npy").shape == (9000, 512)
+    results = json.loads((tmp_path / "runs" / "heads" / "results.json").read_text())
+    assert len(results["objectives"]) > 1 and all(
+        o["accuracy"] is None or o["accuracy"] > .9 for o in results["objectives"]), r.stdout
+    assert set(results["objectives"][0]["ood"]) == {"unknown", "letters"}
