@@ -6,6 +6,7 @@ runs a few of each.
 """
 import argparse
 import gzip
+import json
 import pathlib
 import random
 import resource
@@ -81,6 +82,14 @@ class Arena:
             (self.at / end).mkdir()
             for i, p in enumerate(tx[:4]):
                 Image.fromarray(p.transpose(1, 2, 0)).save(self.at / end / f"{i}.{end}")
+        (self.at / "npz").mkdir()
+        np.savez_compressed(self.at / "npz" / "data.npz", train=x, train_labels=y, test=tx, test_labels=ty)
+        (self.at / "lists").mkdir()
+        for i, p in enumerate(x):
+            Image.fromarray(p.transpose(1, 2, 0)).save(self.at / "lists" / f"{i}.png")
+        rows = [{"path": f"{i}.png", "label": str(c), "split": "test" if i // 4 % 4 == 3 else "train"} for i, c in enumerate(y)]
+        (self.at / "lists" / "data.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        (self.at / "lists" / "data.csv").write_text("path,label,split\n" + "".join(",".join(r.values()) + "\n" for r in rows))
         self.task = ["--known", "0,1", "--unknown", "3", "--epochs", "2", "--batch-size", "16", "--threads", "1"]
         self.run = self.at / "run"
         self.must("train", "--data", self.at / "idx", *self.task, "--out", self.run)
@@ -90,6 +99,10 @@ class Arena:
         resume = ["train", "--resume", "{folder}"]
         newest = sorted((self.paused / "checkpoints").iterdir())[-1]
         fresh = ["train", "--data", "{folder}", *self.task, "--out", self.at / "out", "--overwrite"]
+
+
+        def listed(name):
+            return [a if a != "{folder}" else "{folder}/" + name for a in fresh]
         self.kinds = {
             "model": (self.run / "model.safetensors", ["score", "{folder}", self.at / "png", "--threads", "1"]),
             "scores": (self.run / "scores.safetensors", ["eval", "{folder}", "--threads", "1"]),
@@ -101,6 +114,9 @@ class Arena:
             "labels": (self.at / "idx" / "train-labels-idx1-ubyte", fresh),
             "cifar": (self.at / "cifar" / "data_batch_1.bin", fresh),
             "npy": (self.at / "npy" / "train.npy", fresh),
+            "npz": (self.at / "npz" / "data.npz", listed("data.npz")),
+            "csv": (self.at / "lists" / "data.csv", listed("data.csv")),
+            "jsonl": (self.at / "lists" / "data.jsonl", listed("data.jsonl")),
             "png": (self.at / "png" / "0.png", ["score", self.run, "{folder}", "--threads", "1"]),
             "jpg": (self.at / "jpg" / "0.jpg", ["score", self.run, "{folder}", "--threads", "1"]),
         }
@@ -141,7 +157,7 @@ class Arena:
             shutil.copytree(folder, copy)
             if file is not None:
                 (copy / original.relative_to(folder)).write_bytes(file)
-            status, out, err, seconds = self.call([copy if a == "{folder}" else a for a in command])
+            status, out, err, seconds = self.call([str(a).replace("{folder}", str(copy)) for a in command])
             if command[0] == "train" and status == 0:
                 made = copy if command[1] == "--resume" else self.at / "out"
                 out = (made / "model.safetensors").read_bytes().hex()
@@ -151,7 +167,7 @@ class Arena:
 
 
 # Their content carries no redundancy: another pixel, label or weight is another result and not damage.
-FREE = ("idx", "labels", "cifar", "npy", "png", "jpg")
+FREE = ("idx", "labels", "cifar", "npy", "npz", "csv", "jsonl", "png", "jpg")
 
 
 def attack(arena, kind, n, seed):

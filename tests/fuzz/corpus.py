@@ -24,6 +24,12 @@ for a in (np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(18, dtype=np.u
     b = io.BytesIO()
     np.save(b, a)
     put("npy", str(a.dtype), b.getvalue())
+for save in (np.savez, np.savez_compressed):
+    b = io.BytesIO()
+    save(b, train=np.arange(12, dtype=np.float32).reshape(4, 3), train_labels=np.array([0, 1, 0, 1]))
+    put("npz", save.__name__, b.getvalue())
+put("manifest", "csv", b'path,label,split\na.png,"x, ""y""",train\n"b\nc.png",y,test\n')
+put("manifest", "jsonl", b'{"path": "a.png", "label": "x"}\n\n{"path": "b.png", "label": 3, "split": null}\n')
 for mode in ("L", "RGB", "CMYK", "I;16", "P", "RGBA"):
     for end, more in (("png", {}), ("jpeg", {}), ("jpeg", {"progressive": True})):
         b = io.BytesIO()

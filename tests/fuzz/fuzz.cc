@@ -5,11 +5,12 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "ood/data/arrays.h"
 #include "ood/data/cifar.h"
 #include "ood/data/class_list.h"
 #include "ood/data/files.h"
 #include "ood/data/idx.h"
-#include "ood/data/npy.h"
+#include "ood/data/manifest.h"
 #include "ood/data/picture.h"
 #include "ood/errors.h"
 #include "ood/train/curves.h"
@@ -32,6 +33,15 @@ Path folder_with(const Path& file, const std::vector<std::string>& names) {
 
 void idx(const Path& file, const std::string&) { ood::read_idx(file); }
 void npy(const Path& file, const std::string&) { ood::load_npy_inputs(file); }
+void npz(const Path& file, const std::string&) { ood::load_npz(file); }
+void manifest(const Path& file, const std::string&) {
+  const auto folder = folder_with(file, {"list.csv", "list.jsonl"});
+  try {
+    ood::load_manifest(folder / "list.csv", {});
+  } catch (const ood::Error&) {
+  }
+  ood::load_manifest(folder / "list.jsonl", {});
+}
 void picture(const Path& file, const std::string&) { ood::read_picture(file, 1 << 24); }
 void safetensors(const Path& file, const std::string&) { ood::read_safetensors(file); }
 void json(const Path&, const std::string& text) {
