@@ -15,6 +15,7 @@
 #include "apps/ood/rule_flags.h"
 #include "apps/ood/terminal.h"
 #include "ood/data/dataset.h"
+#include "ood/data/manifest.h"
 #include "ood/data/picture.h"
 #include "ood/data/picture_files.h"
 #include "ood/errors.h"
@@ -215,9 +216,10 @@ struct ScoreCommand {
       warn_of_other_formats(files, data);
       return files;
     }
-    PictureFiles one;
-    if (is_picture_name(data)) one.paths = {data};
-    return one;
+    PictureFiles files;
+    if (is_picture_name(data)) files.paths = {data};
+    if (is_manifest_name(data)) files.paths = manifest_paths(data);
+    return files;
   }
 };
 
@@ -228,7 +230,9 @@ void add_score(CLI::App& app) {
   auto state = std::make_shared<ScoreCommand>();
   state->out = "-";
   command->add_option("RUN", state->run, "run folder of `ood train`")->required();
-  command->add_option("DATA", state->data, "a picture, a folder of them, an idx or .npy file")
+  command
+      ->add_option("DATA", state->data,
+                   "a picture, a folder or list (.csv, .jsonl) of them, an idx, .npy or .npz file")
       ->required();
   command->add_option("--out", state->out, "CSV file; -: standard output")
       ->type_name("FILE")

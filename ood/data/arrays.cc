@@ -12,6 +12,7 @@
 #include "ood/data/class_list.h"
 #include "ood/data/npy.h"
 #include "ood/errors.h"
+#include "ood/registry/listener.h"
 #include "ood/registry/text.h"
 #include "ood/torch.h"
 
@@ -59,6 +60,8 @@ Arrays arrays_in(const fs::path& folder) {
 
 // Pictures as [N, C, H, W], embeddings as [N, D, 1, 1].
 at::Tensor as_inputs(at::Tensor x, const std::string& name) {
+  for (std::int64_t i = 1; i < x.dim(); ++i)
+    if (x.size(i) == 0) throw DataError(name + ": expected rows of numbers, got rows of none");
   if (x.is_floating_point()) {
     if (x.dim() != 2)
       throw DataError(name + ": expected embeddings [N, D], got " + std::to_string(x.dim()) +
@@ -130,7 +133,11 @@ Dataset load(const Arrays& arrays) {
   d.train = part("train");
   d.test = part("test");
   d.validation = part("val");
-  if (!d.test.inputs.defined()) std::swap(d.test, d.validation);
+  if (!d.test.inputs.defined() && d.validation.inputs.defined()) {
+    listener().tell("note: " + find(arrays, "val", false)->name +
+                    " is the test data, as there is no other");
+    std::swap(d.test, d.validation);
+  }
   if (!d.test.inputs.defined()) divide(d, Samples(d.train));
   return d;
 }
@@ -165,11 +172,14 @@ at::Tensor member(const fs::path& path, zip_t* zip, zip_uint64_t index) {
     n = zip_fread(file.get(), part.data(), part.size());
     if (n > 0) content.append(part.data(), static_cast<std::size_t>(n));
   }
-  if (n < 0 || content.size() != about.size)
+  if (n >= 0 && content.size() != about.size)
+    throw DataError(name + ": is damaged: it is not as long as the file promises");
+  if (n < 0)
     throw DataError(name +
                     ": is damaged: " + (file ? zip_file_strerror(file.get()) : zip_strerror(zip)));
-  std::istringstream in(content);
-  return read_npy(in, content.size(), name);
+  const auto size = content.size();
+  std::istringstream in(std::move(content));
+  return read_npy(in, size, name);
 }
 #endif
 
@@ -217,7 +227,16 @@ Dataset load_npz(const fs::path& path) {
 Dataset load_class_arrays(const fs::path& folder) {
   Dataset d;
   std::vector<at::Tensor> inputs, labels;
-  for (const Array& a : arrays_in(folder)) {
+  const Arrays arrays = arrays_in(folder);
+  const auto is_part = [](const Array& a) {
+    const auto stem = lower(a.stem);
+    return is_labels(stem) || is_of(stem, "train") || is_of(stem, "val") || is_of(stem, "test");
+  };
+  if (std::all_of(arrays.begin(), arrays.end(), is_part))
+    throw DataError(folder.string() +
+                    ": expected train.npy with train_labels.npy, or a .npy a class; got " +
+                    fs::path(arrays.front().name).filename().string() + " alone");
+  for (const Array& a : arrays) {
     const auto x = as_inputs(a.read(), a.name);
     if (!inputs.empty() && (x.sizes().slice(1) != inputs.front().sizes().slice(1) ||
                             x.scalar_type() != inputs.front().scalar_type()))

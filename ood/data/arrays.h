@@ -17,7 +17,7 @@ bool is_folder_of_class_arrays(const std::filesystem::path& folder);
 /// Embeddings [N, D] as float32 [N, D, 1, 1] (or pictures, uint8 [N, H, W], [N, C, H, W] or
 /// [N, H, W, C], or squares [N, side * side]) with integer labels [N]: arrays whose names begin or
 /// end with train, val and test, those with "label" or "target" in their name, or that begin with
-/// "y_", being the labels. Without test arrays every fifth row of a class is test data.
+/// "y_", being the labels. Without test arrays those of val are the test data, without both every fifth row of a class.
 /// Of a folder of .npy files; classes.txt, where it is there, names the classes.
 Dataset load_array_folder(const std::filesystem::path& folder);
 /// Of an .npz file, as numpy.savez writes it. DataError where the program is built without libzip.

@@ -93,8 +93,8 @@ Format format_of(const fs::path& folder) {
       return Format::kIdx;
   if (is_cifar_folder(folder)) return Format::kCifar;
   if (is_array_folder(folder)) return Format::kArrays;
-  if (is_folder_of_class_arrays(folder)) return Format::kClassArrays;
   if (has_pictures(folder)) return Format::kPictures;
+  if (is_folder_of_class_arrays(folder)) return Format::kClassArrays;
   throw DataError(
       folder.string() +
       ": expected idx files (train-images*), CIFAR's binary files (data_batch_1.bin), arrays "

@@ -60,8 +60,8 @@ void tell_of_size(const std::string& name, const at::Tensor& picture, const Pict
 ///   pictures  a sub-folder of PNG or JPEG a class
 Dataset load_dataset(const std::string& what, const PictureOptions& options = {});
 
-/// Inputs of a further test set or of outliers: a file (idx, npy, a picture) or a folder of one of
-/// the formats above: of pictures all, else the test part where there is one. Labels play no part.
+/// Inputs of a further test set or of outliers: a file (idx, npy, a picture, a list of pictures) or
+/// one of the formats above: of pictures all, else the test part where there is one. Labels play no part.
 Samples load_inputs(const std::string& what, const PictureOptions& options = {});
 
 /// Whether a folder is one of pictures, and not of another of the formats.

@@ -114,8 +114,6 @@ std::vector<Row> rows_of(const fs::path& path) {
     row.path = (path.parent_path() / row.path).lexically_normal().string();
   }
   if (rows.empty()) throw DataError(path.string() + ": expected pictures, got an empty list");
-  std::stable_sort(rows.begin(), rows.end(),
-                   [](const Row& a, const Row& b) { return a.path < b.path; });
   return rows;
 }
 
@@ -127,7 +125,9 @@ bool is_manifest_name(const fs::path& path) {
 }
 
 Dataset load_manifest(const fs::path& path, const PictureOptions& options) {
-  const auto rows = rows_of(path);
+  auto rows = rows_of(path);
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const Row& a, const Row& b) { return fs::path(a.path) < fs::path(b.path); });
   std::map<std::string, std::int64_t> number;
   for (const Row& row : rows) {
     if (row.label.empty())
@@ -159,10 +159,14 @@ Dataset load_manifest(const fs::path& path, const PictureOptions& options) {
   return load_parts(std::move(parts), path, options);
 }
 
+std::vector<fs::path> manifest_paths(const fs::path& path) {
+  std::vector<fs::path> paths;
+  for (const Row& row : rows_of(path)) paths.emplace_back(row.path);
+  return paths;
+}
+
 Samples load_manifest_pictures(const fs::path& path, const PictureOptions& options) {
-  PictureList list;
-  for (const Row& row : rows_of(path)) list.paths.emplace_back(row.path);
-  return load_picture_list(list, path, options);
+  return load_picture_list({manifest_paths(path), {}}, path, options);
 }
 
 }  // namespace ood

@@ -21,7 +21,7 @@ struct PictureSize {
 /// one is given, in whatever layout. 16-bit PNG is reduced to 8 bits, transparency is put on black, and a JPEG stands as
 /// its Exif block says; one that is to become much smaller is decoded at a reduced size. DataError
 /// says why a file does not decode, or that it has more than `max_pixels`: a small file may promise
-/// more than the memory holds, so its header is looked at before anything is allocated.
+/// more than the memory holds, so its header is looked at before any pixel is allocated.
 at::Tensor read_picture(const std::filesystem::path& path, std::int64_t max_pixels = kMaxPixels,
                         const PictureSize& size = {});
 

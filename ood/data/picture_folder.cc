@@ -113,7 +113,10 @@ PictureList* PictureParts::named(const std::string& name) {
 }
 
 Dataset load_parts(PictureParts parts, const fs::path& from, const PictureOptions& options) {
-  if (parts.test.paths.empty()) std::swap(parts.test, parts.validation);
+  if (parts.test.paths.empty() && !parts.validation.paths.empty()) {
+    listener().tell("note: " + from.string() + ": val is the test data, as there is no other");
+    std::swap(parts.test, parts.validation);
+  }
   if (parts.train.paths.empty() || parts.test.paths.empty())
     throw DataError(from.string() + ": expected training and test pictures, got none");
   Dataset d;

@@ -70,8 +70,9 @@ PictureIndex::PictureIndex(const fs::path& folder, const PictureOptions& options
   std::error_code error;
   std::string key = fs::absolute(folder, error).lexically_normal().string();
   // What changes the decoded pixels, or whether there are any.
-  for (const auto n : {options.size.height, options.size.width, std::int64_t{options.size.crop},
-                       options.max_pixels})
+  constexpr std::int64_t kDecoder = 1;  // raised when pictures come out otherwise
+  for (const auto n : {kDecoder, options.size.height, options.size.width,
+                       std::int64_t{options.size.crop}, options.max_pixels})
     key += " " + std::to_string(n);
   file_ = kept / ("pictures-" + hexadecimal(hash_of(key)) + ".npy");
   entries_ = read(file_);
@@ -95,6 +96,7 @@ void PictureIndex::add(const std::vector<IndexedPicture>& entries) {
   };
   all.erase(std::unique(all.begin(), all.end(), same), all.end());
   entries_ = all;
+  if (all.empty()) return;
   IndexedPicture check;
   check.path = fnv1a(all.data(), all.size() * sizeof all[0]);
   all.push_back(check);

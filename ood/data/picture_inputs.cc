@@ -147,6 +147,7 @@ class Pass {
           tell_of_size(folder_.string(), read_picture(path, options_.max_pixels), options_.size);
         return {p.size(0), height_, width_};
       } catch (const DataError& e) {
+        if (list_.paths.size() == 1) throw;
         if (options_.strict) throw DataError(std::string(e.what()) + " (`strict` refuses it)");
       }
     run(range(), [](std::int64_t, const at::Tensor&) {});  // names them
@@ -196,15 +197,6 @@ class Pass {
   }
 
   const std::map<std::int64_t, std::string>& failed() const { return failed_; }
-  void also_failed(std::int64_t position) {
-    const auto at = static_cast<std::size_t>(position);
-    try {
-      read_picture(list_.paths[at], options_.max_pixels, options_.size);
-      failed_[position] = path(position) + ": did not decode before";
-    } catch (const DataError& e) {
-      failed_[position] = e.what();
-    }
-  }
 
  private:
   std::string path(std::int64_t i) const {
@@ -264,15 +256,18 @@ Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first) {
 
 Inputs as_files(const PictureList& list, Pass& pass, const Pass::Shape& first,
                 const fs::path& folder, const PictureOptions& options) {
-  PictureIndex index(folder, options);
+  PictureOptions as_found = options;
+  as_found.size.height = first.height;
+  as_found.size.width = first.width;
+  PictureIndex index(folder, as_found);
   std::vector<IndexedPicture> entries(list.paths.size());
   Positions missing;
   for (std::size_t i = 0; i < entries.size(); ++i) {
     entries[i] = unread(list.paths[i]);
-    const auto found = index.find(entries[i]);
-    if (found) entries[i] = *found;
-    if (!found) missing.push_back(static_cast<std::int64_t>(i));
-    if (found && found->channels == 0) pass.also_failed(static_cast<std::int64_t>(i));
+    if (const auto found = index.find(entries[i]))
+      entries[i] = *found;
+    else
+      missing.push_back(static_cast<std::int64_t>(i));
   }
   pass.run(missing, [&](std::int64_t i, const at::Tensor& picture) {
     auto& e = entries[static_cast<std::size_t>(i)];
@@ -283,7 +278,11 @@ Inputs as_files(const PictureList& list, Pass& pass, const Pass::Shape& first,
     std::copy(sums.sum.begin(), sums.sum.end(), e.sums.begin());
     std::copy(sums.squares.begin(), sums.squares.end(), e.squares.begin());
   });
-  if (!missing.empty()) index.add(entries);
+  // What does not decode may be what cannot be read now: it is tried again next time.
+  std::vector<IndexedPicture> good;
+  for (const auto& e : entries)
+    if (e.channels > 0) good.push_back(e);
+  if (!missing.empty()) index.add(good);
   const auto files = std::make_shared<Files>();
   files->options = options;
   files->height = first.height;
@@ -304,8 +303,10 @@ Samples load_picture_list(const PictureList& list, const fs::path& folder,
                           const PictureOptions& options) {
   Pass pass(list, folder, options);
   const auto first = pass.first();
+  // Where the first is grey, others may not be.
+  constexpr std::int64_t kChannels = 3;
   const auto bytes =
-      static_cast<std::int64_t>(list.paths.size()) * first.channels * first.height * first.width;
+      static_cast<std::int64_t>(list.paths.size()) * kChannels * first.height * first.width;
   const bool keep = bytes <= options.cache;
   Samples s;
   s.inputs = keep ? held(list, pass, first) : as_files(list, pass, first, folder, options);

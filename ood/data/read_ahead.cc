@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
+#include <latch>
 
 #include "ood/torch.h"
 
@@ -32,20 +32,21 @@ ReadAhead::~ReadAhead() {
 
 void ReadAhead::start() {
   const int before = at::get_num_threads();
-  std::atomic<std::int64_t> ready{0};
+  std::latch ready(threads_);
   for (std::int64_t i = 0; i < threads_; ++i)
     workers_.emplace_back([this, &ready] {
-      // Of this thread; and of threads that start later, which is put right below.
+      // Of this thread, which would take the number of all at its first work; and of threads that
+      // start later, which is put right below.
+      at::internal::lazy_init_num_threads();
       at::set_num_threads(1);
       // Steps go first: reading fills what they leave.
       constexpr int kNice = 19;
       setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice);
       const at::AutoDispatchBelowADInplaceOrView no_gradients;
-      ready.fetch_add(1);
-      ready.notify_one();
+      ready.count_down();
       work();
     });
-  for (auto n = ready.load(); n < threads_; n = ready.load()) ready.wait(n);
+  ready.wait();
   at::set_num_threads(before);
 }
 

@@ -1,5 +1,7 @@
 #include "ood/data/synthetic_outliers.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <sstream>
 
@@ -16,8 +18,8 @@ constexpr std::int64_t kPatches = 4, kCoarse = 8;
 
 // [C, H, W] each.
 at::Tensor noise(const at::Tensor& x, RandomStream& random) {
-  auto out = x.to(torch::kFloat).contiguous();
-  const float low = out.min().item<float>(), high = out.max().item<float>();
+  const float low = x.min().item<float>(), high = x.max().item<float>();
+  auto out = torch::empty(x.sizes(), torch::kFloat);  // x may be the training data itself
   auto* v = out.mutable_data_ptr<float>();
   for (std::int64_t i = 0; i < out.numel(); ++i)
     v[i] = low + (high - low) * static_cast<float>(random.uniform());
@@ -65,8 +67,11 @@ class Synthetic : public InputSource {
   }
 
   at::Tensor read(const std::vector<std::int64_t>& positions) const override {
-    std::vector<at::Tensor> made;
-    for (const auto i : positions) made.push_back(one(i));
+    std::vector<at::Tensor> made(positions.size());
+    at::parallel_for(0, static_cast<std::int64_t>(made.size()), 8, [&](auto begin, auto end) {
+      for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
+        made[i] = one(positions[i]);
+    });
     return torch::stack(made);
   }
 

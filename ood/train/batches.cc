@@ -21,6 +21,8 @@ Batches::Batches(const Task& task, std::int64_t batch_size, std::int64_t outlier
     const auto* labels = task.train.labels.const_data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < task.train.size(); ++i)
       of_class_[static_cast<std::size_t>(labels[i])].push_back(i);
+    // One may be held out whole, or lost to a limit.
+    std::erase_if(of_class_, [](const auto& members) { return members.empty(); });
   }
   const bool files =
       !task.train.inputs.in_memory() || (outliers_ > 0 && !task.train_outliers.inputs.in_memory());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ood/data/files.h"
 #include "ood/data/hash.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
@@ -101,12 +102,14 @@ void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) 
     options.epochs = std::clamp<std::int64_t>((500 + steps - 1) / steps, 3, 100);
   }
   if (options.model == "auto") options.model = describe(options, task).model;
-  if (is_script_file(options.model)) {
-    const auto content = read_script_file(options.model);
+  constexpr std::uint64_t kLargest = std::uint64_t{1} << 36;
+  const bool script = is_script_file(options.model);
+  if (script || !options.weights.empty()) {
+    const auto& file = script ? options.model : options.weights;
+    const auto content = script ? read_script_file(file) : read_text(file, kLargest);
     const auto fingerprint = hexadecimal(fnv1a(content.data(), content.size()));
     if (!options.network_fingerprint.empty() && options.network_fingerprint != fingerprint)
-      throw DataError(options.model +
-                      ": is another file than the one that the training was begun with");
+      throw DataError(file + ": is another file than the one that the training was begun with");
     options.network_fingerprint = fingerprint;
   }
   const std::string weight(get_objective(options.objective).weight_of_classes);

@@ -144,8 +144,8 @@ void visit_options(RunOptions& o, Visitor&& v) {
 /// Takes from `file` what is not named in `given`: flags stand above a configuration file.
 void merge(RunOptions& options, const RunOptions& file, const std::set<std::string>& given);
 
-/// A name of the training that the options determine: of everything but where its data is now, what
-/// it is tested on and the number of threads.
+/// A name of the training that the options determine: of everything but where its data and the
+/// weights it starts from are now, what it is tested on, and what changes time and memory alone.
 std::string run_id(const RunOptions& options);
 
 /// As TOML text; the other way round for a run's config.toml. DataError where the file is damaged,

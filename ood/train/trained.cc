@@ -107,6 +107,8 @@ void take_weights(Classifier& network, const TensorFile& file, const std::string
       to.copy_(from);
       ++taken;
       of_body += !Classifier::is_of_head(name);
+    } else if (!from.defined() && name.find("num_batches_tracked") != std::string::npos) {
+      --all;  // a counter that weights of before PyTorch 0.4.1 do not have, and nothing reads
     } else if (first_other.empty() && !Classifier::is_of_head(name)) {
       first_other = name + " " +
                     (from.defined() ? c10::str(from.sizes()) : std::string("nothing")) +

@@ -412,7 +412,8 @@ TaskOptions task_options(const RunOptions& o) {
     t.deviation = constants.deviation;
   } else if (o.normalise == "half") {
     t.mean = t.deviation = {0.5, 0.5, 0.5};
-  } else if (o.normalise == "imagenet" || (o.normalise == "auto" && !o.weights.empty())) {
+  } else if (o.normalise == "imagenet" ||
+             (o.normalise == "auto" && !o.weights.empty() && o.model.rfind("resnet", 0) == 0)) {
     t.mean = {0.485, 0.456, 0.406};
     t.deviation = {0.229, 0.224, 0.225};
   }

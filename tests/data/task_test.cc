@@ -11,6 +11,7 @@
 
 #include "ood/data/class_list.h"
 #include "ood/data/random.h"
+#include "ood/data/synthetic_outliers.h"
 #include "ood/errors.h"
 #include "ood/train/batches.h"
 #include "tests/data/files.h"
@@ -175,6 +176,29 @@ TEST(BalancedBatches, HaveEachClassEquallyOften) {
   EXPECT_EQ(counts(0).size(), 36u);  // of the 64, each once
   EXPECT_EQ(*counts(0).rbegin(), 1);
   EXPECT_EQ(counts(1), (std::multiset<int>{4, 4, 4, 4, 5, 5, 5, 5}));
+}
+
+TEST(BalancedBatches, LeaveOutAClassThatHasNoSampleLeft) {
+  Task t;
+  t.class_names = {"many", "none", "few"};
+  t.train = {torch::arange(12).to(torch::kByte).view({12, 1, 1, 1}),
+             torch::arange(12).ge(8).to(torch::kLong) * 2};
+  t.mean = {0};
+  t.deviation = {1};
+  Batches batches(t, 12, 0, 3, {}, 0, /*balanced=*/true);
+  std::vector<std::int64_t> rows(12);
+  std::iota(rows.begin(), rows.end(), std::int64_t{0});
+  EXPECT_EQ(batches.at_step(0, rows).target.eq(2).sum().item<int>(), 6);
+}
+
+TEST(SyntheticOutliers, LeaveTheTrainingDataAsTheyAre) {
+  for (const auto type : {torch::kFloat, torch::kByte}) {
+    const auto x = torch::randint(0, 255, {10, 4, 1, 1}).to(type);
+    const Samples train{x.clone(), torch::zeros({10}, torch::kLong)};
+    const auto made = make_synthetic_outliers(train, "noise", 1);
+    EXPECT_TRUE(train.inputs.all().equal(x));
+    EXPECT_FALSE(made.inputs.all().equal(x));
+  }
 }
 
 TEST(Permutation, IsOneAndChangesWithItsArguments) {

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from test_runs import one_line, pictures, run, write_png
+from test_runs import Image, one_line, pictures, run, write_png
 from test_streams import same
 
 N = 80
@@ -104,6 +104,50 @@ def test_nested_folders(whole, tmp_path):
     as_folder(run_folder, tmp_path / "nested", tmp_path / "run")
 
 
+def test_names_that_sort_otherwise_as_texts(tmp_path):
+    """a/x.png before a-1/x.png, as folders are sorted, in lists as well."""
+    x, y = pictures(80)
+    for i, (p, c) in enumerate(zip(x, y)):
+        where = tmp_path / "folder" / f"class{c}" / ("a" if i % 3 else "a-1")
+        where.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(p.transpose(1, 2, 0)).save(where / f"{i}.png")
+    (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{p.relative_to(tmp_path)},{p.parts[-3]}\n" for p in tmp_path.rglob("*.png")))
+    as_folder(trained(tmp_path / "folder", tmp_path / "run"), tmp_path / "list.csv", tmp_path / "again")
+
+
+def test_a_list_is_scored_in_its_order(whole, tmp_path):
+    where, _, _, run_folder = whole
+    paths = sorted((where / "folder").rglob("*.png"), reverse=True)[:7]
+    (tmp_path / "damaged.png").write_bytes(b"none")
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps({"path": str(p)}) + "\n" for p in [*paths, tmp_path / "damaged.png"]))
+    r = run("score", run_folder, tmp_path / "list.jsonl")
+    assert r.returncode == 0, r.stderr
+    rows = [l.split(",") for l in r.stdout.splitlines()[1:]]
+    assert [l[0] for l in rows] == [str(p) for p in paths] + [str(tmp_path / "damaged.png")] and "got something else" in rows[-1][-1]
+
+
+def test_arrays_without_labels_are_no_classes(tmp_path):
+    x, y = pictures(80)
+    (tmp_path / "parts").mkdir()
+    for part in ("train", "test"):
+        np.save(tmp_path / "parts" / f"{part}.npy", x)
+    assert "expected train.npy with train_labels.npy, or a .npy a class; got test.npy alone" in one_line(
+        run("train", "--data", tmp_path / "parts", "--out", tmp_path / "run"), 3)
+    # A folder of pictures stays one.
+    write_png(tmp_path / "pictures", x, y)
+    np.save(tmp_path / "pictures" / "features.npy", np.zeros((5, 3), np.float32))
+    assert run("train", "--data", tmp_path / "pictures", *TASK, "--out", tmp_path / "run").returncode == 0
+
+
+def test_validation_arrays_are_the_test_where_there_is_no_other(divided, tmp_path):
+    _, parts, _ = divided
+    for part in ("train", "val"):
+        np.save(tmp_path / f"{part}.npy", parts[part][0])
+        np.save(tmp_path / f"{part}_labels.npy", parts[part][1])
+    r = run("train", "--data", tmp_path, "--known", "0-2", "--unknown", "3", "--epochs", 1, "--out", tmp_path / "run")
+    assert r.returncode == 0 and "val.npy is the test data, as there is no other" in r.stderr, r.stderr
+
+
 def test_lists_as_ood_data(whole, tmp_path):
     """Without labels."""
     where, x, y, _ = whole
@@ -142,6 +186,8 @@ def test_damaged_arrays_are_named(divided, tmp_path):
     for i, damaged in enumerate([content[:len(content) // 2], content[:1000] + bytes(50) + content[1050:]]):
         (tmp_path / "b.npz").write_bytes(damaged)
         assert "b.npz" in one_line(run("train", "--data", tmp_path / "b.npz", "--out", tmp_path / "run"), 3)
+    np.savez(tmp_path / "d.npz", train=np.zeros((5, 0), np.float32), train_labels=np.zeros(5, int))
+    assert "expected rows of numbers, got rows of none" in one_line(run("train", "--data", tmp_path / "d.npz", "--out", tmp_path / "run"), 3)
     np.savez(tmp_path / "c.npz", x=x)
     assert "expected arrays train and train_labels" in one_line(run("train", "--data", tmp_path / "c.npz", "--out", tmp_path / "run"), 3)
 

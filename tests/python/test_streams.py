@@ -1,6 +1,5 @@
 """Pictures that stay files: the same training as from memory, in little of it."""
 import os
-import resource
 import signal
 import subprocess
 import time
@@ -117,6 +116,40 @@ def test_a_picture_that_changes_is_read_again(tmp_path):
     assert (tmp_path / "a" / "model.safetensors").read_bytes() != (tmp_path / "b" / "model.safetensors").read_bytes()
 
 
+def test_a_picture_that_could_not_be_read_is_tried_again(tmp_path):
+    """Its size and time of change say nothing of why."""
+    x, y = pictures(60)
+    write_png(tmp_path / "set", x, y)
+    common = ["train", "--data", tmp_path / "set", "--known", "class0,class1", "--unknown", "class3", "--epochs", 1, "--batch-size", 8]
+    assert run(*common, "--out", tmp_path / "a").returncode == 0
+    away = tmp_path / "set" / "class0" / "0004.png"
+    content, times = away.read_bytes(), (away.stat().st_atime_ns, away.stat().st_mtime_ns)
+    away.write_bytes(bytes(len(content)))
+    os.utime(away, ns=times)
+    assert "1 of 48 pictures do not decode" in run(*common, "--cache", 0, "--out", tmp_path / "b").stderr
+    away.write_bytes(content)
+    os.utime(away, ns=times)
+    assert run(*common, "--cache", 0, "--out", tmp_path / "c").returncode == 0
+    same(tmp_path / "a", tmp_path / "c")
+
+
+def test_another_size_is_named_with_an_index_as_without(tmp_path):
+    x, y = pictures(60)
+    write_png(tmp_path / "set", x, y)
+    common = ["train", "--data", tmp_path / "set", "--known", "class0,class1", "--unknown", "class3", "--epochs", 1, "--batch-size", 8]
+    assert run(*common, "--cache", 0, "--out", tmp_path / "a").returncode == 0
+    Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save(tmp_path / "set" / "class0" / "0000.png")
+    for cache in (0, 256):
+        r = run(*common, "--cache", cache, "--out", tmp_path / "b")
+        assert r.returncode == 3 and "others are 50x50; expected pictures of one size; set --image-size N" in r.stderr, r.stderr
+
+
+def test_one_picture_that_does_not_decode_says_why(held, tmp_path):
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    line = one_line(run("embed", held, tmp_path / "x.png", "--out", tmp_path / "f.npy"), 3)
+    assert "x.png: does not decode as PNG" in line
+
+
 def test_a_picture_that_goes_is_named(tmp_path):
     """After the index was made: the training ends, and goes on once the picture is there again."""
     x, y = pictures(80)
@@ -145,16 +178,15 @@ def test_an_index_that_cannot_be_kept_is_no_fault(data, held, place, tmp_path):
 
 
 def peak(*command):
-    """Most memory of the program, in bytes."""
-    pid = os.fork()
-    if pid == 0:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        os.execv(PROGRAM, [PROGRAM, *map(str, command)])
-    _, status, used = os.wait4(pid, 0)
-    assert status == 0
-    return used.ru_maxrss * 1024
+    """Most memory of the program, in bytes, of itself: what a parent forks counts as the child's elsewhere."""
+    p = subprocess.Popen([PROGRAM, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    most = 0
+    while p.poll() is None:
+        with open(f"/proc/{p.pid}/status") as status:
+            most = max([most, *(int(l.split()[1]) * 1024 for l in status if l.startswith("VmHWM"))])
+        time.sleep(.01)
+    assert p.returncode == 0
+    return most
 
 
 def test_memory_does_not_grow_with_the_pictures(tmp_path):

@@ -84,6 +84,21 @@ def test_they_are_fine_tuned_and_resumed(photos, tmp_path):
     assert run("eval", tmp_path / "run").returncode == 0
 
 
+def test_weights_of_before_counters_fit(photos, tmp_path):
+    """PyTorch 0.4 had no num_batches_tracked; another file in the place of the first is another training."""
+    net = made("resnet18")
+    state = net.state_dict()
+    net.state_dict = lambda: {k: v for k, v in state.items() if "num_batches" not in k}
+    weights = state_file(tmp_path, net)
+    r = run(*arguments(photos, "resnet18", weights, tmp_path / "run"), "--freeze")
+    assert r.returncode == 0, r.stderr
+    common = ["compare", *arguments(photos, "resnet18", weights, tmp_path / "all")[1:], "--objectives", "cross_entropy"]
+    assert run(*common).returncode == 0
+    weights.write_bytes(state_file(tmp_path, made("resnet18", 1), "other").read_bytes())
+    r = run(*common)
+    assert r.returncode == 2 and "asked for network_fingerprint" in r.stderr, (r.stdout, r.stderr)
+
+
 def test_what_does_not_fit_is_named(photos, tmp_path):
     weights = state_file(tmp_path, made("resnet18"))
     common = arguments(photos, "resnet18", weights, tmp_path / "run")
