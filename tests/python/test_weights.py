@@ -73,7 +73,7 @@ def test_features_are_torchvisions(name, photos, tmp_path):
     assert float((twin - expected).abs().max()) < 1e-5 * scale
 
 
-def test_they_are_fine_tuned_and_resumed(photos, tmp_path):
+def test_a_fine_tuned_run_needs_no_file(photos, tmp_path):
     weights = state_file(tmp_path, made("resnet18"))
     r = run(*arguments(photos, "resnet18", weights, tmp_path / "run"), "--backbone-lr", .001)
     assert r.returncode == 0, r.stderr
