@@ -198,11 +198,8 @@ struct ScoreCommand {
     const bool embeddings = shape.size() == 1;
     const auto width = x.channels();
     if (x.embeddings() != embeddings || (embeddings && width != shape[0]))
-      throw DataError(
-          data + ": the run takes " +
-          (embeddings ? "embeddings of " + std::to_string(shape[0]) + " numbers" : "pictures") +
-          ", got " +
-          (x.embeddings() ? "embeddings of " + std::to_string(width) + " numbers" : "pictures"));
+      throw DataError(data + ": the run takes " + input_kind(embeddings, shape[0]) + ", got " +
+                      input_kind(x.embeddings(), width));
     return x;
   }
 

@@ -115,7 +115,7 @@ void divide(Dataset& d, const Samples& all) {
   std::map<std::int64_t, std::int64_t> seen;
   const auto* labels = all.labels.const_data_ptr<std::int64_t>();
   for (std::int64_t i = 0; i < all.size(); ++i)
-    (seen[labels[i]]++ % kTestShare == kTestShare - 1 ? test_rows : train_rows).push_back(i);
+    (is_test_share(seen[labels[i]]++) ? test_rows : train_rows).push_back(i);
   d.train = all.select(train_rows);
   d.test = all.select(test_rows);
 }

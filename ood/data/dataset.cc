@@ -139,9 +139,8 @@ Dataset load_folder(const fs::path& folder, const PictureOptions& options) {
 Inputs sized(const Inputs& inputs, const std::string& name, const PictureOptions& options) {
   const auto& size = options.size;
   if (inputs.embeddings() || !size.given() || inputs.size() == 0) return inputs;
-  if (inputs.height() == size.height && inputs.width() == size.width) return inputs;
   if (options.as_training) tell_of_size(name, inputs.slice(0, 1)[0], size);
-  return inputs.mapped([size](const at::Tensor& x) { return brought_to(x, size); });
+  return inputs.brought_to(size);
 }
 
 }  // namespace

@@ -35,6 +35,8 @@ struct Dataset {
 
 /// Of data without a division of its own, one sample of so many in each class is test data.
 inline constexpr std::int64_t kTestShare = 5;
+/// Whether the sample at that place among those of its class, counted from 0, is it.
+inline bool is_test_share(std::int64_t place) { return place % kTestShare == kTestShare - 1; }
 
 /// How pictures are read.
 struct PictureOptions {

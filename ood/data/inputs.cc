@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "ood/data/hash.h"
-#include "ood/data/picture.h"
 #include "ood/torch.h"
 
 namespace ood {
@@ -202,14 +201,12 @@ Inputs Inputs::select(const std::vector<std::int64_t>& positions) const {
   return chosen;
 }
 
-std::uint64_t Inputs::hash(std::int64_t position) const {
-  return source_->hashes()[static_cast<std::size_t>(place(position))];
-}
-
 std::vector<std::uint64_t> Inputs::hashes() const {
   std::vector<std::uint64_t> all;
   all.reserve(static_cast<std::size_t>(size_));
-  for (std::int64_t i = 0; i < size_; ++i) all.push_back(hash(i));
+  const auto& of_source = source_->hashes();
+  for (std::int64_t i = 0; i < size_; ++i)
+    all.push_back(of_source[static_cast<std::size_t>(place(i))]);
   return all;
 }
 
@@ -222,6 +219,11 @@ Inputs Inputs::mapped(const std::function<at::Tensor(const at::Tensor&)>& how) c
   in_parts(*changed.source_, [&](const at::Tensor& part, std::int64_t) { parts.push_back(part); });
   changed.source_ = std::make_shared<Held>(torch::cat(parts), std::vector<std::uint64_t>());
   return changed;
+}
+
+Inputs Inputs::brought_to(const PictureSize& size) const {
+  if (size_ == 0 || (height() == size.height && width() == size.width)) return *this;
+  return mapped([size](const at::Tensor& x) { return ood::brought_to(x, size); });
 }
 
 Inputs Inputs::with_channels(std::int64_t channels) const {
@@ -242,6 +244,10 @@ Inputs Inputs::followed_by(const Inputs& more) const {
     return held_inputs(torch::cat({all(), more.all()}), std::move(hashes));
   }
   return Inputs(std::make_shared<Joined>(*this, more));
+}
+
+std::string input_kind(bool embeddings, std::int64_t numbers) {
+  return embeddings ? "embeddings of " + std::to_string(numbers) + " numbers" : "pictures";
 }
 
 Inputs held_inputs(at::Tensor held, std::vector<std::uint64_t> hashes) {

@@ -7,7 +7,10 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
+
+#include "ood/data/picture.h"
 
 namespace ood {
 
@@ -73,13 +76,14 @@ class Inputs {
   at::Tensor slice(std::int64_t begin, std::int64_t end) const;
   at::Tensor all() const { return slice(0, size_); }
   Inputs select(const std::vector<std::int64_t>& positions) const;
-  std::uint64_t hash(std::int64_t position) const;
   std::vector<std::uint64_t> hashes() const;
   PixelSums sums(std::int64_t position) const { return source_->sums(place(position)); }
 
   /// Each changed by `how`, which takes and gives [n, ...]: now where they lie in memory, else when
   /// they are read.
   Inputs mapped(const std::function<at::Tensor(const at::Tensor&)>& how) const;
+  /// Pictures at that size, as ood::brought_to makes them.
+  Inputs brought_to(const PictureSize& size) const;
   /// Pictures of 1 or 3 channels as such of 3 or 1.
   Inputs with_channels(std::int64_t channels) const;
   /// These, then those.
@@ -94,6 +98,9 @@ class Inputs {
   std::shared_ptr<const std::vector<std::int64_t>> positions_;  // none: all
   std::int64_t size_ = 0;
 };
+
+/// "pictures", or "embeddings of N numbers", for errors.
+std::string input_kind(bool embeddings, std::int64_t numbers);
 
 /// In memory, with hashes that are known.
 Inputs held_inputs(at::Tensor held, std::vector<std::uint64_t> hashes);

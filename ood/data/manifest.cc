@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "ood/data/files.h"
@@ -128,17 +129,14 @@ Dataset load_manifest(const fs::path& path, const PictureOptions& options) {
   auto rows = rows_of(path);
   std::stable_sort(rows.begin(), rows.end(),
                    [](const Row& a, const Row& b) { return fs::path(a.path) < fs::path(b.path); });
-  std::map<std::string, std::int64_t> number;
+  std::set<std::string> names;
   for (const Row& row : rows) {
     if (row.label.empty())
       throw DataError(at_line(path, row.line) + ": expected a label, got none");
-    number.emplace(row.label, 0);
+    names.insert(row.label);
   }
   PictureParts parts;
-  for (auto& [name, index] : number) {
-    index = static_cast<std::int64_t>(parts.class_names.size());
-    parts.class_names.push_back(name);
-  }
+  const auto number = parts.number(names);
   const bool divided =
       std::any_of(rows.begin(), rows.end(), [](const Row& r) { return !r.split.empty(); });
   std::map<std::int64_t, std::int64_t> seen;
@@ -146,7 +144,7 @@ Dataset load_manifest(const fs::path& path, const PictureOptions& options) {
     const auto label = number.at(row.label);
     PictureList* list = &parts.train;
     if (!divided) {
-      if (seen[label]++ % kTestShare == kTestShare - 1) list = &parts.test;
+      if (is_test_share(seen[label]++)) list = &parts.test;
     } else {
       list = parts.named(row.split);
       if (list == nullptr)

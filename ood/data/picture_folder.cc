@@ -55,15 +55,12 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
                     "/ is the test data, as there is no test/; `validation` is held out of " +
                     train.filename().string() + "/");
   }
-  std::map<std::string, std::int64_t> number;  // sorted by name
+  std::set<std::string> names;
   for (const auto& part :
        divided ? std::vector<fs::path>{train, test} : std::vector<fs::path>{folder})
-    for (const auto& c : folders_in(part)) number.emplace(c.filename().string(), 0);
+    for (const auto& c : folders_in(part)) names.insert(c.filename().string());
   PictureParts found;
-  for (auto& [name, index] : number) {
-    index = static_cast<std::int64_t>(found.class_names.size());
-    found.class_names.push_back(name);
-  }
+  const auto number = found.number(names);
   if (number.empty())
     throw DataError(folder.string() + ": expected a sub-folder of pictures for each class");
   PictureFiles all;
@@ -77,7 +74,8 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
       if (files.paths.empty() && files.unreadable.empty())
         throw DataError(c.string() + ": a class folder without pictures");
       for (std::size_t i = 0; i < files.paths.size(); ++i) {
-        PictureList& list = apart != nullptr && i % kTestShare == kTestShare - 1 ? *apart : to;
+        PictureList& list =
+            apart != nullptr && is_test_share(static_cast<std::int64_t>(i)) ? *apart : to;
         list.paths.push_back(files.paths[i]);
         list.labels.push_back(label->second);
       }
@@ -104,6 +102,15 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
         folder.string() + ": expected at least " + std::to_string(kTestShare) +
         " pictures in a class, so that one can be test data, or folders train/ and test/");
   return load_parts(std::move(found), folder, options);
+}
+
+std::map<std::string, std::int64_t> PictureParts::number(const std::set<std::string>& names) {
+  std::map<std::string, std::int64_t> numbers;
+  for (const auto& name : names) {
+    numbers.emplace(name, static_cast<std::int64_t>(class_names.size()));
+    class_names.push_back(name);
+  }
+  return numbers;
 }
 
 PictureList* PictureParts::named(const std::string& name) {

@@ -1,6 +1,10 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "ood/data/dataset.h"
 #include "ood/data/picture_inputs.h"
@@ -18,6 +22,8 @@ struct PictureParts {
   std::vector<std::string> class_names;
   PictureList train, validation, test;
 
+  /// Takes these as the classes, in the order of their names; the numbers that they get.
+  std::map<std::string, std::int64_t> number(const std::set<std::string>& names);
   /// The part that such a name of a folder means; none: nullptr.
   PictureList* named(const std::string& name);
 };

@@ -111,11 +111,6 @@ std::vector<std::string> names_of(const Dataset& d, const std::vector<std::int64
   return names;
 }
 
-std::string kind_text(const Inputs& x) {
-  return x.embeddings() ? "embeddings of " + std::to_string(x.channels()) + " numbers"
-                        : std::string("pictures");
-}
-
 // Further samples in the form of the training data, pictures at its size; DataError where that
 // cannot be.
 Samples load_like(const Inputs& reference, const std::string& path, const PictureOptions& options) {
@@ -130,8 +125,9 @@ Samples load_like(const Inputs& reference, const std::string& path, const Pictur
     s.inputs = s.inputs.with_channels(reference.channels());
   if (reference.embeddings() == s.inputs.embeddings() && reference.shape() == s.inputs.shape())
     return s;
-  throw DataError(path + ": expected " + kind_text(reference) + " like the training data, got " +
-                  kind_text(s.inputs));
+  throw DataError(path + ": expected " + input_kind(reference.embeddings(), reference.channels()) +
+                  " like the training data, got " +
+                  input_kind(s.inputs.embeddings(), s.inputs.channels()));
 }
 
 // Of embeddings, a few rows at a time.

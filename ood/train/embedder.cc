@@ -37,12 +37,8 @@ Embedder Embedder::load(const std::filesystem::path& source) {
 at::Tensor Embedder::operator()(const Inputs& x) {
   const auto channels = static_cast<std::int64_t>(mean_.size());
   if (x.embeddings() != embeddings_ || (embeddings_ && x.channels() != channels))
-    throw DataError("expected " +
-                    (embeddings_ ? "embeddings of " + std::to_string(channels) + " numbers"
-                                 : std::string("pictures")) +
-                    ", as the network takes, got " +
-                    (x.embeddings() ? "embeddings of " + std::to_string(x.channels()) + " numbers"
-                                    : std::string("pictures")));
+    throw DataError("expected " + input_kind(embeddings_, channels) +
+                    ", as the network takes, got " + input_kind(x.embeddings(), x.channels()));
   if (height_ == 0) {
     height_ = x.height();
     width_ = x.width();
@@ -55,10 +51,7 @@ at::Tensor Embedder::operator()(const Inputs& x) {
 }
 
 Inputs Embedder::prepared(const Inputs& pictures) const {
-  const auto coloured = channels_for(pictures, mean_, "the pictures");
-  if (coloured.height() == height_ && coloured.width() == width_) return coloured;
-  const PictureSize size{height_, width_, crop_};
-  return coloured.mapped([size](const at::Tensor& x) { return brought_to(x, size); });
+  return channels_for(pictures, mean_, "the pictures").brought_to({height_, width_, crop_});
 }
 
 PictureOptions Embedder::reading(const PictureOptions& asked) const {
