@@ -26,6 +26,13 @@ constexpr std::int64_t kRun = 256;
 constexpr std::int64_t kAhead = 12;
 constexpr std::size_t kLine = 64;  // bytes of a line of the cache
 
+// Vectors whose sums are kept in registers, of which there are 16 before AVX-512.
+#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3
+constexpr int kSummed = 2;
+#else
+constexpr int kSummed = 4;
+#endif
+
 // Calls body(i, n) for every vector of a run; n < Lanes for the last one.
 template <class D, class Body>
 HWY_INLINE void ForEachVector(D d, std::int64_t samples, const Body& body) {
@@ -143,6 +150,7 @@ HWY_INLINE void StatisticsRun(const T* data, const T* scale, const RunLabels<T>&
   const auto lowest = hn::Set(d, -std::numeric_limits<T>::infinity());
   ForEachVector(d, samples,
                 [&](std::int64_t i, std::size_t) HWY_ATTR { hn::StoreU(lowest, d, max + i); });
+  const bool in_place = out.exp == data;
   // Two classes at a time: half as many trips of the maxima through memory.
   for (std::int64_t j = 0; j < c.classes; j += 2) {
     const std::int64_t other =
@@ -157,6 +165,7 @@ HWY_INLINE void StatisticsRun(const T* data, const T* scale, const RunLabels<T>&
       }
       const auto v = LoadN(d, x + i, n), w = LoadN(d, x + other * c.class_stride + i, n);
       hn::StoreU(hn::Max(hn::Max(hn::LoadU(d, max + i), v), w), d, max + i);
+      if (in_place) return;
       StoreN(d, v, copy + i, n);
       StoreN(d, w, copy + other * out.exp_stride + i, n);
     });
@@ -164,8 +173,8 @@ HWY_INLINE void StatisticsRun(const T* data, const T* scale, const RunLabels<T>&
   const Run<T> run{data + samples, c.class_stride, scale, samples, c.classes, out, labels, max};
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   std::int64_t i = 0;
-  for (; i + 4 * lanes <= samples; i += 4 * lanes)
-    SumVectors<T, kScaled, kInner, 4>(run, i, hn::Lanes(d));
+  for (; i + kSummed * lanes <= samples; i += kSummed * lanes)
+    SumVectors<T, kScaled, kInner, kSummed>(run, i, hn::Lanes(d));
   for (; i < samples; i += lanes)
     SumVectors<T, kScaled, kInner, 1>(run, i,
                                       static_cast<std::size_t>(std::min(lanes, samples - i)));
@@ -281,10 +290,11 @@ HWY_INLINE void GradientOfExp(const Columns<T>& c, std::int64_t first, std::size
   }
   const T *exp = k.exp + first, *x = c.data + first;
   T* to = grad + first;
-  // A line that is written as a whole need not be read first.
+  // A line that is written as a whole need not be read first, where it was not read just now.
   const auto places =
       reinterpret_cast<std::uintptr_t>(to) | static_cast<std::uintptr_t>(grad_stride) * sizeof(T);
-  const bool stream = n == hn::Lanes(d) && kVectors * sizeof(V) % kLine == 0 && places % kLine == 0;
+  const bool stream =
+      to != exp && n == hn::Lanes(d) && kVectors * sizeof(V) % kLine == 0 && places % kLine == 0;
   const auto no_part = hn::Set(d, static_cast<T>(kNoPart));
   for (std::int64_t j = 0; j < c.classes; ++j) {
     for (int v = 0; v < kVectors; ++v) {

@@ -17,14 +17,16 @@ struct Columns {
   const std::int32_t* label = nullptr;  ///< as of Rows
 };
 
-/// out.exp is required: room for the samples' numbers, apart from them.
+/// out.exp is required: room for the samples' numbers, apart from them or, with the same stride, in
+/// their place.
 void column_statistics(const Columns<float>& columns, const RowStatistics<float>& out);
 void column_statistics(const Columns<double>& columns, const RowStatistics<double>& out);
 
 void column_square_norms(const Columns<float>& columns, float* out);
 void column_square_norms(const Columns<double>& columns, double* out);
 
-/// Writes the gradient of number c of sample i to grad[c * grad_stride + i].
+/// Writes the gradient of number c of sample i to grad[c * grad_stride + i]; grad may be what it is
+/// computed from, the samples' own memory or `exp`.
 void column_gradient(const Columns<float>& columns, const RowCoefficients<float>& coefficients,
                      float* grad, std::int64_t grad_stride);
 void column_gradient(const Columns<double>& columns, const RowCoefficients<double>& coefficients,

@@ -27,25 +27,24 @@ LabelCounts Count(const Labels& l) {
 }
 
 template <bool kIgnoring>
-HWY_INLINE bool MarkAny(const Labels& l, bool uses_ood, std::int32_t* of_row) {
+HWY_INLINE bool MarkAny(const Labels& l, std::int32_t outlier, std::int32_t* of_row) {
   // The next block's labels come from memory while this block is computed.
   constexpr std::int64_t kLine = 64 / sizeof(std::int64_t);
   for (std::int64_t i = 0; i < l.count; i += kLine) hwy::Prefetch(l.label + l.count + i);
-  const std::int64_t outside = uses_ood ? kNoClass : kNoPart;
   std::int64_t too_large = 0;
   for (std::int64_t i = 0; i < l.count; ++i) {
     const std::int64_t label = l.label[i];
     const std::int64_t taken = !kIgnoring | (label != l.ignored);
     too_large |= taken & (label >= l.classes);
     const std::int64_t known = label < l.classes ? label : kNoPart;
-    const std::int64_t row = label >= 0 ? known : outside;
+    const std::int64_t row = label >= 0 ? known : outlier;
     of_row[i] = static_cast<std::int32_t>(kIgnoring && label == l.ignored ? kNoPart : row);
   }
   return too_large != 0;
 }
 
-bool Mark(const Labels& l, bool uses_ood, std::int32_t* of_row) {
-  return l.ignoring ? MarkAny<true>(l, uses_ood, of_row) : MarkAny<false>(l, uses_ood, of_row);
+bool Mark(const Labels& l, std::int32_t outlier, std::int32_t* of_row) {
+  return l.ignoring ? MarkAny<true>(l, outlier, of_row) : MarkAny<false>(l, outlier, of_row);
 }
 
 }  // namespace ood::kernels::HWY_NAMESPACE
@@ -60,8 +59,8 @@ HWY_EXPORT(Mark);
 LabelCounts count_labels(const Labels& labels) {
   return HWY_DISPATCH_TABLE(Count)[simd_table_index()](labels);
 }
-bool mark_rows(const Labels& labels, bool uses_ood, std::int32_t* of_row) {
-  return HWY_DISPATCH_TABLE(Mark)[simd_table_index()](labels, uses_ood, of_row);
+bool mark_rows(const Labels& labels, std::int32_t outlier, std::int32_t* of_row) {
+  return HWY_DISPATCH_TABLE(Mark)[simd_table_index()](labels, outlier, of_row);
 }
 
 }  // namespace ood::kernels

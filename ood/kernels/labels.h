@@ -26,9 +26,8 @@ struct LabelCounts {
 
 LabelCounts count_labels(const Labels& labels);
 
-/// of_row[i] = the class of row i; kNoClass where it is OOD and `uses_ood`; kNoPart where it is
-/// ignored, or OOD otherwise, or its label is no class. Returns whether there is one of the last
-/// kind.
-bool mark_rows(const Labels& labels, bool uses_ood, std::int32_t* of_row);
+/// of_row[i] = the class of row i; `outlier` where it is OOD; kNoPart where it is ignored, or its
+/// label is no class. Returns whether there is one of the last kind.
+bool mark_rows(const Labels& labels, std::int32_t outlier, std::int32_t* of_row);
 
 }  // namespace ood::kernels

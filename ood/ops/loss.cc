@@ -2,6 +2,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/where.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
 #include <torch/library.h>
 
 #include "ood/ops/functorch.h"
@@ -102,91 +104,105 @@ Losses loss_of_terms(const RowTermsArguments& given, Reduction reduction, Balanc
   return {means.sum(), means.detach()};
 }
 
+struct LossArguments {
+  std::string objective;
+  std::vector<double> parameters;
+  bool sum, whole_batch;
+  Label ignore_index;
+};
+
 // The gradient is computed with the loss and waits for its factor. That of half logits is computed
 // when the factor is known: rounded before it, under the scale of a loss, it would lose digits.
-struct LossFunction : ag::Function<LossFunction> {
-  static ag::variable_list forward(ag::AutogradContext* ctx, OOD_PARTS_ARGS, bool want_extras,
-                                   bool want_weight) {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    const bool now = !at::isReducedFloatingType(logits.scalar_type());
-    const auto [loss, terms, to_logits, to_extras, to_weight] =
-        parts_op().call(logits, target, objective, parameters, extras, weight, sum, whole_batch,
-                        ignore_index, now, now && want_extras, now && want_weight, std::nullopt);
-    ag::variable_list saved{logits, target, usable(extras) ? *extras : Tensor(),
-                            usable(weight) ? *weight : Tensor()};
-    if (now) saved.insert(saved.end(), {to_logits, to_extras, to_weight});
-    ctx->save_for_backward(std::move(saved));
-    auto& data = ctx->saved_data;
-    data["objective"] = std::string(objective);
-    data["parameters"] = parameters.vec();
-    data["sum"] = sum;
-    data["whole_batch"] = whole_batch;
-    data["ignore_index"] = ignore_index;
-    ctx->mark_non_differentiable({terms});
-    return {loss, terms};
+// A node of its own: that of ag::Function keeps its arguments in a dictionary of boxed values,
+// which costs more than the loss of a small batch.
+struct LossBackward final : ag::Node {
+  LossArguments call;
+  ag::SavedVariable logits, target, extras, weight;
+  ag::SavedVariable to_logits, to_extras, to_weight;
+  bool computed = false;
+
+  using ag::Node::Node;
+  std::string name() const override { return "ood::LossBackward"; }
+
+  void release_variables() override {
+    for (auto* v : {&logits, &target, &extras, &weight, &to_logits, &to_extras, &to_weight})
+      v->reset_data();
   }
 
-  static ag::variable_list backward(ag::AutogradContext* ctx, const ag::variable_list& grads) {
-    const auto saved = ctx->get_saved_variables();
-    const Tensor &logits = saved[0], &target = saved[1], &upstream = grads[0];
-    const OptionalTensor extras = saved[2].defined() ? OptionalTensor(saved[2]) : std::nullopt;
-    const OptionalTensor weight = saved[3].defined() ? OptionalTensor(saved[3]) : std::nullopt;
-    const auto want = wanted(ctx, extras, weight);
-    RowGradients to;
-    if (!at::GradMode::is_enabled() && saved.size() > 4) {
-      const GradientFactor factor(upstream);
-      const auto scaled = [&](bool wanted_here, const Tensor& g) {
-        return wanted_here ? factor.times(g) : Tensor();
-      };
-      to = {scaled(want.logits, saved[4]), scaled(want.extras, saved[5]),
-            scaled(want.weight, saved[6])};
-    } else {
-      auto& data = ctx->saved_data;
-      const auto objective = data["objective"].toStringRef();
-      const auto parameters = data["parameters"].toDoubleVector();
-      const auto ignore_index = data["ignore_index"].toOptional<std::int64_t>();
-      const bool sum = data["sum"].toBool(), whole_batch = data["whole_batch"].toBool();
-      if (at::GradMode::is_enabled()) {
-        constexpr bool per_row = false;
-        to =
-            row_gradients_with_graph(OOD_ROW_CALL, want, upstream, [&](const RowTermsArguments& a) {
-              const auto [terms, counts] = row_terms_composite(a);
-              return reduced(terms, counts, sum, balance_of(whole_batch)).sum();
-            });
-      } else {
-        const auto parts =
-            parts_op().call(logits, target, objective, parameters, extras, weight, sum, whole_batch,
-                            ignore_index, want.logits, want.extras, want.weight, upstream);
-        if (want.logits) to.logits = std::get<2>(parts);
-        if (want.extras) to.extras = std::get<3>(parts);
-        if (want.weight) to.weight = std::get<4>(parts);
-      }
-    }
-    return {to.logits, Tensor(), Tensor(), Tensor(), to.extras, to.weight,
-            Tensor(),  Tensor(), Tensor(), Tensor(), Tensor()};
+  ag::variable_list apply(ag::variable_list&& grads) override {
+    const Tensor& upstream = grads[0];
+    if (!upstream.defined()) return ag::variable_list(3);
+    const WantedGradients want{task_should_compute_output(0), task_should_compute_output(1),
+                               task_should_compute_output(2)};
+    const auto to =
+        at::GradMode::is_enabled() || !computed ? compute(want, upstream) : scaled(want, upstream);
+    return {to.logits, to.extras, to.weight};
+  }
+
+ private:
+  RowGradients scaled(const WantedGradients& want, const Tensor& upstream) const {
+    for (const auto* v : {&logits, &target, &extras, &weight}) v->unpack();  // says what changed
+    const GradientFactor factor(upstream);
+    const auto times = [&](bool wanted_here, const ag::SavedVariable& g) {
+      return wanted_here ? factor.times(g.unpack()) : Tensor();
+    };
+    return {times(want.logits, to_logits), times(want.extras, to_extras),
+            times(want.weight, to_weight)};
+  }
+
+  RowGradients compute(const WantedGradients& want, const Tensor& upstream) const {
+    const auto optional = [](Tensor t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
+    const Tensor x = logits.unpack(), y = target.unpack();
+    const OptionalTensor e = optional(extras.unpack()), w = optional(weight.unpack());
+    const auto& [objective, parameters, sum, whole_batch, ignore_index] = call;
+    if (at::GradMode::is_enabled())
+      return row_gradients_with_graph(
+          {x, y, e, w, objective, parameters, false, ignore_index}, want, upstream,
+          [&](const RowTermsArguments& a) {
+            const auto [terms, counts] = row_terms_composite(a);
+            return reduced(terms, counts, sum, balance_of(whole_batch)).sum();
+          });
+    const auto parts =
+        parts_op().call(x, y, objective, parameters, e, w, sum, whole_batch, ignore_index,
+                        want.logits, want.extras, want.weight, upstream);
+    return {want.logits ? std::get<2>(parts) : Tensor(),
+            want.extras ? std::get<3>(parts) : Tensor(),
+            want.weight ? std::get<4>(parts) : Tensor()};
   }
 };
 
-bool needs_gradient(const OptionalTensor& t) { return usable(t) && t->requires_grad(); }
+bool needs_gradient(const Tensor& t) { return t.defined() && t.requires_grad(); }
 
 Losses fused_loss(const RowTermsArguments& given, bool sum, bool whole_batch) {
   return with_computing_types(
       given.logits, given.target, given.objective, given.parameters, given.extras, given.weight,
       false, given.ignore_index, [&](OOD_ROW_ARGS) -> Losses {
-        const bool any =
-            at::GradMode::is_enabled() &&
-            (logits.requires_grad() || needs_gradient(extras) || needs_gradient(weight));
+        const Tensor e = usable(extras) ? *extras : Tensor(),
+                     w = usable(weight) ? *weight : Tensor();
+        const bool any = at::GradMode::is_enabled() &&
+                         (logits.requires_grad() || needs_gradient(e) || needs_gradient(w));
+        const bool now = any && !at::isReducedFloatingType(logits.scalar_type());
+        const auto [loss, terms, to_logits, to_extras, to_weight] = [&] {
+          at::AutoDispatchBelowADInplaceOrView guard;
+          return parts_op().call(logits, target, objective, parameters, extras, weight, sum,
+                                 whole_batch, ignore_index, now, now && needs_gradient(e),
+                                 now && needs_gradient(w), std::nullopt);
+        }();
         if (any) {
-          const auto out = LossFunction::apply(logits, target, objective, parameters, extras,
-                                               weight, sum, whole_batch, ignore_index,
-                                               needs_gradient(extras), needs_gradient(weight));
-          return {out[0], out[1]};
+          const auto node = c10::make_intrusive<LossBackward>(ag::collect_next_edges(logits, e, w));
+          node->call = {std::string(objective), parameters.vec(), sum, whole_batch, ignore_index};
+          node->logits = {logits, false};
+          node->target = {target, false};
+          node->extras = {e, false};
+          node->weight = {w, false};
+          if ((node->computed = now)) {
+            node->to_logits = {to_logits, false};
+            node->to_extras = {to_extras, false};
+            node->to_weight = {to_weight, false};
+          }
+          ag::set_history(loss, node);
         }
-        at::AutoDispatchBelowADInplaceOrView guard;
-        const auto out =
-            parts_op().call(logits, target, objective, parameters, extras, weight, sum, whole_batch,
-                            ignore_index, false, false, false, std::nullopt);
-        return {std::get<0>(out), std::get<1>(out)};
+        return {loss, terms};
       });
 }
 

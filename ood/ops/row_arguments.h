@@ -50,8 +50,7 @@ auto with_computing_types(OOD_ROW_ARGS, const Call& call) {
   const auto cast = [&](const OptionalTensor& t) {
     return usable(t) ? OptionalTensor(t->to(type)) : std::nullopt;
   };
-  auto label = target.scalar_type() == at::kLong ? target : target.to(at::kLong);
-  label = relabelled(entry, logits, label, ignore_index);
+  const auto label = target.scalar_type() == at::kLong ? target : target.to(at::kLong);
   return call(logits, label, objective, parameters, cast(extras), cast(weight), per_row,
               ignore_index);
 }

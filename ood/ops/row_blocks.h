@@ -11,6 +11,7 @@
 #include "ood/kernels/columns.h"
 #include "ood/kernels/labels.h"
 #include "ood/kernels/simd_level.h"
+#include "ood/kernels/transpose.h"
 #include "ood/ops/huge_pages.h"
 #include "ood/ops/layout.h"
 #include "ood/ops/row_terms.h"
@@ -21,6 +22,9 @@ namespace ood::ops {
 
 inline constexpr std::int64_t kBlockBytes = 256 * 1024;
 inline constexpr std::int64_t kMaxBlockRows = 256;
+/// Rows of up to so many numbers are turned round, a lane a row, in blocks for the first cache.
+inline constexpr std::int64_t kFewClasses = 32;
+inline constexpr std::int64_t kTurnedBytes = 16 * 1024;
 inline constexpr std::int64_t kGrain = 16 * 1024;  // numbers below which a second thread costs more
 
 /// What numbers of type S are computed in.
@@ -46,10 +50,14 @@ struct Blocks {
 
   Blocks(const Layout& l, std::size_t element)
       : layout(l),
-        per_block(std::clamp<std::int64_t>(
-            kBlockBytes / (l.classes * static_cast<std::int64_t>(element)), 1, kMaxBlockRows)),
+        per_block(std::clamp<std::int64_t>((turned() ? kTurnedBytes : kBlockBytes) /
+                                               (l.classes * static_cast<std::int64_t>(element)),
+                                           1, kMaxBlockRows)),
         per_image((l.inner + per_block - 1) / per_block),
         count(l.outer * per_image) {}
+
+  /// Whether rows go through the kernels as columns.
+  bool turned() const { return !layout.columns && layout.classes <= kFewClasses; }
 };
 
 /// Block b: `n` samples from `begin` on, in the order of the target; the first one's class 0 lies
@@ -105,6 +113,11 @@ struct Input {
     return {target + begin, n, classes, args.ignore_index.has_value(),
             args.ignore_index.value_or(0)};
   }
+  /// What OOD rows are to the formula.
+  std::int32_t outlier() const {
+    if (entry.ood_is_last_class) return static_cast<std::int32_t>(classes - 1);
+    return entry.uses_ood ? kernels::kNoClass : kernels::kNoPart;
+  }
 };
 
 /// Numbers of ID and OOD rows. A label that is no class is an error that names its row.
@@ -129,6 +142,7 @@ std::array<std::int64_t, 2> count_rows(const Input<S>& in) {
     TORCH_CHECK_INDEX(kernels::count_labels(in.labels(i, 1)).too_large == 0, in.entry.name,
                       ": expected labels below the number of classes ", in.classes, ", got ",
                       in.target[i], " in row ", i);
+  if (in.entry.ood_is_last_class) return {sum.known + sum.unknown, 0};
   return {sum.known, sum.unknown};
 }
 
@@ -147,6 +161,7 @@ struct Scratch {
   std::array<Row, 6> statistics;
   std::vector<F> logits, gradient;  ///< of half types, in computing type
   std::vector<F> exp;               ///< of a block of columns
+  std::vector<F> turned;            ///< rows as columns
 
   BlockStatistics<F> own_statistics(const StatisticsLayout& layout) {
     const auto at = [&](int row) {
@@ -179,16 +194,20 @@ void convert(const Numbers<From>& from, const Numbers<To>& to) {
   }
 }
 
-/// Room in `buffer` for a block of the shape of `like`.
+/// Room in `buffer` for n samples. It starts a line of the cache.
+template <class F>
+Numbers<F> make_room(std::vector<F>& buffer, std::int64_t n, std::int64_t classes, bool columns) {
+  constexpr std::size_t kLine = 64;
+  buffer.resize(static_cast<std::size_t>(n * classes) + kLine / sizeof(F));
+  const auto past = reinterpret_cast<std::uintptr_t>(buffer.data()) % kLine;
+  F* data = buffer.data() + (kLine - past) % kLine / sizeof(F);
+  return {data, n, classes, columns ? 1 : classes, columns ? n : 1, columns};
+}
+
+/// Room for a block of the shape of `like`.
 template <class F, class T>
 Numbers<F> make_room(std::vector<F>& buffer, const Numbers<T>& like) {
-  buffer.resize(static_cast<std::size_t>(like.n * like.classes));
-  return {buffer.data(),
-          like.n,
-          like.classes,
-          like.columns ? 1 : like.classes,
-          like.columns ? like.n : 1,
-          like.columns};
+  return make_room(buffer, like.n, like.classes, like.columns);
 }
 
 /// A block on its way: the kernels on the logits of the block in the layout they have.
@@ -198,7 +217,7 @@ class BlockPass {
   using F = Computing<S>;
 
   BlockPass(const Input<S>& in, const Block& block, Scratch<F>& scratch)
-      : in_(in), block_(block), s_(scratch) {
+      : in_(in), block_(block), s_(scratch), turned_(in.blocks.turned()) {
     const Layout& l = in.logits.layout;
     const Numbers<const S> stored{in.data + block.offset, block.n,        l.classes,
                                   l.sample_stride,        l.class_stride, l.columns};
@@ -209,8 +228,13 @@ class BlockPass {
       convert(stored, room);
       x_ = {room.data, room.n, room.classes, room.sample_stride, room.class_stride, room.columns};
     }
-    no_class_ =
-        kernels::mark_rows(in.labels(block.begin, block.n), in.entry.uses_ood, s_.label.data());
+    if (turned_) {
+      const Numbers<F> room = make_room(s_.turned, block.n, l.classes, true);
+      kernels::rows_to_columns(x_.data, x_.n, x_.classes, x_.sample_stride, room.data,
+                               room.class_stride);
+      x_ = {room.data, room.n, room.classes, room.sample_stride, room.class_stride, room.columns};
+    }
+    no_class_ = kernels::mark_rows(in.labels(block.begin, block.n), in.outlier(), s_.label.data());
   }
 
   /// Whether a label of the block is no class; its row takes no part then.
@@ -224,7 +248,8 @@ class BlockPass {
     compute_scale(to.sqnorm);
     kernels::RowStatistics<F> out{to.max, to.log_sum, to.mean, to.expected, to.target};
     if (x_.columns) {
-      const Numbers<F> exp = make_room(s_.exp, x_);
+      const bool in_place = turned_ && !in_.entry.row.needs_input;
+      const Numbers<F> exp = make_room(in_place ? s_.turned : s_.exp, x_);
       out.exp = exp_ = exp.data;
       out.exp_stride = exp_stride_ = exp.class_stride;
       kernels::column_statistics(columns(), out);
@@ -291,8 +316,16 @@ class BlockPass {
     const F* d = in_.entry.row.needs_input ? s_.d.data() : nullptr;
     const kernels::RowCoefficients<F> k{from.max, from.log_sum, s_.a.data(), s_.b.data(),
                                         d,        s_.c.data(),  exp_,        exp_stride_};
-    x_.columns ? kernels::column_gradient(columns(), k, room.data, room.class_stride)
-               : kernels::row_gradient(rows(), k, room.data, room.sample_stride);
+    if (turned_) {
+      // Over what it is computed from.
+      F* at = exp_ != nullptr ? exp_ : make_room(s_.turned, x_).data;
+      kernels::column_gradient(columns(), k, at, x_.class_stride);
+      kernels::columns_to_rows(at, x_.n, x_.classes, x_.class_stride, room.data,
+                               room.sample_stride);
+    } else {
+      x_.columns ? kernels::column_gradient(columns(), k, room.data, room.class_stride)
+                 : kernels::row_gradient(rows(), k, room.data, room.sample_stride);
+    }
     if constexpr (!std::is_same_v<S, F>) convert(room, stored);
   }
 
@@ -311,7 +344,7 @@ class BlockPass {
   Numbers<const F> x_{};
   F* exp_ = nullptr;
   std::int64_t exp_stride_ = 0;
-  bool no_class_;
+  bool turned_, no_class_;
 };
 
 /// Calls body(b, block, scratch) for every block.
