@@ -113,31 +113,35 @@ HWY_INLINE void SquareDistances(const T* a, std::int64_t n, const T* b, std::int
 
 template <class T>
 HWY_INLINE void WeightedDifferences(const T* a, const T* b, std::int64_t m, std::int64_t width,
-                                    const T* weight, std::int64_t stride, T* out) {
+                                    const T* weight, const std::int64_t* index, T* out) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   std::int64_t k = 0;
-  for (; k + 2 * lanes <= width; k += 2 * lanes) {
-    const auto u = hn::LoadU(d, a + k), v = hn::LoadU(d, a + k + lanes);
-    auto s = hn::Zero(d), t = hn::Zero(d);
-    for (std::int64_t j = 0; j < m; ++j) {
-      if (weight[j * stride] == 0) continue;
-      const auto w = hn::Set(d, weight[j * stride]);
-      s = hn::MulAdd(w, hn::Sub(u, hn::LoadU(d, b + j * width + k)), s);
-      t = hn::MulAdd(w, hn::Sub(v, hn::LoadU(d, b + j * width + k + lanes)), t);
+  for (; k + 4 * lanes <= width; k += 4 * lanes) {
+    const auto u0 = hn::LoadU(d, a + k), u1 = hn::LoadU(d, a + k + lanes),
+               u2 = hn::LoadU(d, a + k + 2 * lanes), u3 = hn::LoadU(d, a + k + 3 * lanes);
+    auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
+    for (std::int64_t e = 0; e < m; ++e) {
+      const auto w = hn::Set(d, weight[e]);
+      const T* from = b + index[e] * width + k;
+      s0 = hn::MulAdd(w, hn::Sub(u0, hn::LoadU(d, from)), s0);
+      s1 = hn::MulAdd(w, hn::Sub(u1, hn::LoadU(d, from + lanes)), s1);
+      s2 = hn::MulAdd(w, hn::Sub(u2, hn::LoadU(d, from + 2 * lanes)), s2);
+      s3 = hn::MulAdd(w, hn::Sub(u3, hn::LoadU(d, from + 3 * lanes)), s3);
     }
-    hn::StoreU(s, d, out + k);
-    hn::StoreU(t, d, out + k + lanes);
+    hn::StoreU(s0, d, out + k);
+    hn::StoreU(s1, d, out + k + lanes);
+    hn::StoreU(s2, d, out + k + 2 * lanes);
+    hn::StoreU(s3, d, out + k + 3 * lanes);
   }
   while (k < width) {
     const auto n = static_cast<std::size_t>(std::min(lanes, width - k));
     const bool full = static_cast<std::int64_t>(n) == lanes;
     const auto u = full ? hn::LoadU(d, a + k) : LoadTail(d, a + k, n);
     auto s = hn::Zero(d);
-    for (std::int64_t j = 0; j < m; ++j) {
-      if (weight[j * stride] == 0) continue;
-      const T* from = b + j * width + k;
-      s = hn::MulAdd(hn::Set(d, weight[j * stride]),
+    for (std::int64_t e = 0; e < m; ++e) {
+      const T* from = b + index[e] * width + k;
+      s = hn::MulAdd(hn::Set(d, weight[e]),
                      hn::Sub(u, full ? hn::LoadU(d, from) : LoadTail(d, from, n)), s);
     }
     full ? hn::StoreU(s, d, out + k) : StoreTail(d, s, out + k, n);
@@ -154,12 +158,12 @@ void SquareDistancesF64(const double* a, std::int64_t n, const double* b, std::i
   SquareDistances(a, n, b, m, width, out, stride);
 }
 void WeightedDifferencesF32(const float* a, const float* b, std::int64_t m, std::int64_t width,
-                            const float* w, std::int64_t stride, float* out) {
-  WeightedDifferences(a, b, m, width, w, stride, out);
+                            const float* w, const std::int64_t* index, float* out) {
+  WeightedDifferences(a, b, m, width, w, index, out);
 }
 void WeightedDifferencesF64(const double* a, const double* b, std::int64_t m, std::int64_t width,
-                            const double* w, std::int64_t stride, double* out) {
-  WeightedDifferences(a, b, m, width, w, stride, out);
+                            const double* w, const std::int64_t* index, double* out) {
+  WeightedDifferences(a, b, m, width, w, index, out);
 }
 
 }  // namespace ood::kernels::HWY_NAMESPACE
@@ -184,12 +188,12 @@ void square_distances(const double* a, std::int64_t n, const double* b, std::int
   OOD_DISPATCH(SquareDistancesF64)(a, n, b, m, width, out, stride);
 }
 void weighted_differences(const float* a, const float* b, std::int64_t m, std::int64_t width,
-                          const float* w, std::int64_t stride, float* out) {
-  OOD_DISPATCH(WeightedDifferencesF32)(a, b, m, width, w, stride, out);
+                          const float* w, const std::int64_t* index, float* out) {
+  OOD_DISPATCH(WeightedDifferencesF32)(a, b, m, width, w, index, out);
 }
 void weighted_differences(const double* a, const double* b, std::int64_t m, std::int64_t width,
-                          const double* w, std::int64_t stride, double* out) {
-  OOD_DISPATCH(WeightedDifferencesF64)(a, b, m, width, w, stride, out);
+                          const double* w, const std::int64_t* index, double* out) {
+  OOD_DISPATCH(WeightedDifferencesF64)(a, b, m, width, w, index, out);
 }
 
 }  // namespace ood::kernels

@@ -13,11 +13,17 @@ void square_distances(const float* a, std::int64_t n, const float* b, std::int64
 void square_distances(const double* a, std::int64_t n, const double* b, std::int64_t m,
                       std::int64_t width, double* out, std::int64_t out_stride);
 
-/// out = sum over j of weight[j * stride] (a - b_j), for m rows of b; those of weight 0 are not
-/// read. With m = 1 a scaled difference.
+/// out = sum over e < m of weight[e] (a - b_j), j = index[e], rows of `width` numbers.
 void weighted_differences(const float* a, const float* b, std::int64_t m, std::int64_t width,
-                          const float* weight, std::int64_t stride, float* out);
+                          const float* weight, const std::int64_t* index, float* out);
 void weighted_differences(const double* a, const double* b, std::int64_t m, std::int64_t width,
-                          const double* weight, std::int64_t stride, double* out);
+                          const double* weight, const std::int64_t* index, double* out);
+
+/// out = weight (a - b).
+template <class T>
+void weighted_difference(const T* a, const T* b, std::int64_t width, T weight, T* out) {
+  constexpr std::int64_t kFirst = 0;
+  weighted_differences(a, b, 1, width, &weight, &kFirst, out);
+}
 
 }  // namespace ood::kernels

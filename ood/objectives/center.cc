@@ -91,7 +91,7 @@ Parts parts_of(double square_radius, Tensors in, bool sum, std::int64_t wanted) 
       if (g == nullptr) continue;
       const F weight = static_cast<F>(2 * scale);
       if (takes_part)
-        kernels::weighted_differences(px + i * width, own, 1, width, &weight, 1, g + i * width);
+        kernels::weighted_difference(px + i * width, own, width, weight, g + i * width);
       else
         std::fill(g + i * width, g + (i + 1) * width, F{0});
     }

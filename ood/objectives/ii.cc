@@ -15,8 +15,8 @@
 
 #include "ood/kernels/distance.h"
 #include "ood/ops/by_type.h"
+#include "ood/ops/closest_pair.h"
 #include "ood/ops/direct_loss.h"
-#include "ood/ops/distance_products.h"
 #include "ood/ops/distances.h"
 #include "ood/ops/row_values.h"
 #include "ood/registry/register.h"
@@ -149,7 +149,7 @@ Parts parts_of(const Ii& p, Tensors in, std::int64_t classes, bool sum, bool wan
                        kernels::square_distances(row, 1, own, 1, width, &distance, 1);
                        distances[static_cast<std::size_t>(i)] = distance;
                        if (!want) continue;
-                       kernels::weighted_differences(row, own, 1, width, &weight, 1, g);
+                       kernels::weighted_difference(row, own, width, weight, g);
                        if (a == b || (y[i] != a && y[i] != b)) continue;
                        const F by = pull(y[i]);
                        for (std::int64_t k = 0; k < width; ++k)

@@ -58,7 +58,7 @@ Parts parts(Tensors in, std::int64_t wanted, double scale, const RowOf& row_of) 
       values[static_cast<std::size_t>(i)] = row.value;
       const F weight = static_cast<F>(2 * scale) * row.slope;
       if (g != nullptr)
-        kernels::weighted_differences(px + i * width, pc, 1, width, &weight, 1, g + i * width);
+        kernels::weighted_difference(px + i * width, pc, width, weight, g + i * width);
     }
   });
   Parts out{{scale * std::accumulate(values.begin(), values.end(), 0.0)},

@@ -1,7 +1,9 @@
 #include "ood/ops/distances.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
@@ -14,6 +16,7 @@
 #include "ood/ops/dispatch.h"
 #include "ood/ops/distance_products.h"
 #include "ood/ops/functorch.h"
+#include "ood/ops/huge_pages.h"
 
 namespace ood {
 namespace {
@@ -56,6 +59,22 @@ Tensor forward_meta(const Tensor& x, const Tensor& c, bool) {
   return at::empty_symint({x.sym_size(0), c.sym_size(0)}, x.options());
 }
 
+// Upstream gradients of distances as those of half their squares. A weight of 0 takes no part, also
+// where the distance is NaN.
+Tensor over_distances(const Tensor& upstream, const Tensor& distances) {
+  auto out = at::empty_like(upstream);
+  ops::prefer_huge_pages(out);
+  ops::by_type(upstream, "center_distances", [&](auto zero) {
+    using F = decltype(zero);
+    const F *u = upstream.const_data_ptr<F>(), *d = distances.const_data_ptr<F>();
+    F* to = out.template mutable_data_ptr<F>();
+    at::parallel_for(0, upstream.numel(), 32768, [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = begin; i < end; ++i) to[i] = u[i] == 0 || d[i] == 0 ? F{0} : u[i] / d[i];
+    });
+  });
+  return out;
+}
+
 // With w_ij = dL/d(d_ij^2): dx_i = 2 sum_j w_ij (x_i - c_j),  dc_j = 2 sum_i w_ij (c_j - x_i).
 std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_in,
                                         const Tensor& c_in, const Tensor& distances, bool squared,
@@ -68,16 +87,13 @@ std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_
                       ", ", c_in.size(0), "] of ", x_in.scalar_type(), ", got ", t->sizes(), " of ",
                       t->scalar_type());
   const auto x = x_in.detach().contiguous(), c = c_in.detach().contiguous();
-  // A weight of 0 takes no part, also where the distance is NaN.
-  const auto weight = (squared ? 2.0 * upstream
-                               : at::where(distances.eq(0).logical_or(upstream.eq(0)),
-                                           at::zeros_like(distances), upstream / distances))
-                          .contiguous();
+  const auto up = upstream.contiguous();
+  const auto [to_x, to_c] =
+      squared ? ops::distance_gradients(x, c, up, 2, want_x, want_c)
+              : ops::distance_gradients(x, c, over_distances(up, distances.contiguous()), 1, want_x,
+                                        want_c);
   const auto none = at::empty({0}, x.options());
-  if (const auto sparse = ops::sparse_gradients(x, c, weight))
-    return {want_x ? sparse->first : none, want_c ? sparse->second : none};
-  return {want_x ? ops::weighted_differences(x, c, weight) : none,
-          want_c ? ops::weighted_differences(c, x, weight.t().contiguous()) : none};
+  return {to_x.defined() ? to_x : none, to_c.defined() ? to_c : none};
 }
 
 // The same by ordinary operations, with derivatives of any order: by direct differences where they

@@ -206,7 +206,7 @@ std::tuple<Tensor, Tensor> own_backward_cpu(const Tensor& upstream_in, const Ten
     at::parallel_for(0, x.size(0), grain(d), [&](std::int64_t begin, std::int64_t end) {
       for (auto i = begin; i < end; ++i)
         if (y[i] >= 0)
-          kernels::weighted_differences(px + i * d, pc + y[i] * d, 1, d, w + i, 1, gx + i * d);
+          kernels::weighted_difference(px + i * d, pc + y[i] * d, d, w[i], gx + i * d);
         else
           std::fill(gx + i * d, gx + (i + 1) * d, F{0});
     });

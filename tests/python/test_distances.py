@@ -349,6 +349,40 @@ def test_anchors_on_the_axes_take_a_shorter_way_to_the_same_numbers(dtype, toler
     torch.testing.assert_close(a.grad.double(), b.grad, rtol=20 * tolerance, atol=100 * tolerance)
 
 
+@pytest.mark.parametrize("offset", [0., 30.])
+@pytest.mark.parametrize("near", [0., 1e-3, .25, .6])
+def test_distances_of_many_centers_keep_their_digits_near_one(near, offset):
+    """At a size where they are matrix products; `near`: how far rows are from a center, in its standard deviations."""
+    g = torch.Generator().manual_seed(0)
+    c = torch.randn(200, 96, generator=g) + offset
+    x = c[torch.arange(300) % 200] + near * torch.randn(300, 96, generator=g)
+    right = (x.double()[:, None] - c.double()[None]).square().sum(2)
+    torch.testing.assert_close(ops.center_distances(x, c, True).double(), right, rtol=4e-6, atol=0)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("unused", ["nothing", "a third of the rows", "a third of the centers", "most"])
+def test_gradients_of_many_centers(squared, unused):
+    """At a size where they are matrix products. What takes no part may hold NaN."""
+    g = torch.Generator().manual_seed(0)
+    x, c, w = torch.randn(300, 96, generator=g), torch.randn(200, 96, generator=g), torch.randn(300, 200, generator=g)
+    spoilt_x, spoilt_c = x.clone(), c.clone()
+    if unused == "a third of the rows":
+        w[::3], spoilt_x[::3] = 0, float("nan")
+    if unused == "a third of the centers":
+        w[:, ::3], spoilt_c[::3] = 0, float("nan")
+    if unused == "most":
+        w[torch.rand(w.shape, generator=g) > .02] = 0
+        w[5, 7] = 1e-41  # no more than 0, and slow in a product
+    gradients = []
+    for a, b, up in ((spoilt_x, spoilt_c, w), (x.double(), c.double(), w.double())):
+        a, b = a.clone().requires_grad_(), b.clone().requires_grad_()
+        d = ops.center_distances(a, b, squared) if a.dtype == torch.float else (a[:, None] - b[None]).square().sum(2)
+        gradients.append(torch.autograd.grad(d if squared or a.dtype == torch.float else d.sqrt(), (a, b), up))
+    for ours, right in zip(*gradients):
+        torch.testing.assert_close(ours.double(), right, rtol=0, atol=4e-6 * right.abs().max().item())
+
+
 @pytest.mark.parametrize("squared", [True, False])
 def test_a_loss_that_looks_at_one_center_a_row_has_the_gradient_of_all(squared):
     g = torch.Generator().manual_seed(0)

@@ -106,6 +106,13 @@ class Criterion(torch.nn.Module):
 
     def parameter_list(self) -> List[float]:
         """The values in the order of the registry's table."""
+        own = self.__dict__
+        try:
+            return [float(own[name]) for name in self._parameter_names]
+        except KeyError:
+            return self._looked_up_parameters()
+
+    def _looked_up_parameters(self) -> List[float]:
         return [float(self._value(p.python_name, self.__dict__.get("start_" + p.python_name, p.default)))
                 for p in self.objective.parameters]
 
@@ -122,7 +129,7 @@ class Criterion(torch.nn.Module):
         else:
             head = None
         ranks = self._ranks()
-        if ranks:
+        if ranks is not None:
             if self._value("reduction", "mean") not in ("mean", "sum"):
                 raise ValueError(f"{o.class_name}: process_group: expected reduction mean or sum, got {self.reduction}")
             *tensors, weight = ranks.rows([*tensors, weight]) if weight is not None else (*ranks.rows(tensors), None)
@@ -272,7 +279,8 @@ def make_class(o: Objective) -> type:
     bases = (METHODS[o.name],) if o.name in METHODS else ()
     bases += ((Distances,) if o.has_distances else ()) + (Criterion,)
     return type(o.class_name, bases, {"__doc__": document(o), "__init__": __init__, "forward": forward,
-                                      "objective": o, "__signature__": own, "__module__": __name__})
+                                      "objective": o, "_parameter_names": [p.python_name for p in o.parameters],
+                                      "__signature__": own, "__module__": __name__})
 
 
 def __getattr__(name: str) -> type:
