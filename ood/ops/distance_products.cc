@@ -21,6 +21,8 @@ using at::Tensor;
 
 // d^2 below this share of the squares it is the difference of has lost digits.
 constexpr double kNear = 0.2;
+// With fewer, a product is a pass over the rows as well, and not the faster one.
+constexpr std::int64_t kManyCenters = 16;
 
 template <class F>
 F find_anchors(const Tensor& centers) {
@@ -142,7 +144,7 @@ Tensor square_distances(const Tensor& x, const Tensor& c) {
   prefer_huge_pages(out);
   by_type(x, "center_distances", [&](auto zero) {
     using F = decltype(zero);
-    if (is_large(n, k, d)) {
+    if (is_large(n, k, d) && k >= kManyCenters) {
       if (const auto m = static_cast<F>(axis_anchors(c)); m != 0)
         return anchor_distances(x, c, m, out);
       return product_distances<F>(x, c, out);
