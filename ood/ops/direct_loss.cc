@@ -1,7 +1,6 @@
 #include "ood/ops/direct_loss.h"
 
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <map>
@@ -10,6 +9,7 @@
 #include "ood/ops/by_type.h"
 #include "ood/ops/functorch.h"
 #include "ood/ops/gradient_factor.h"
+#include "ood/ops/saved_node.h"
 #include "ood/registry/registry.h"
 
 namespace ood::ops {
@@ -76,46 +76,38 @@ auto& parts_op() {
   return op;
 }
 
-struct DirectLossFunction : ag::Function<DirectLossFunction> {
-  static ag::variable_list forward(ag::AutogradContext* ctx, at::TensorList inputs,
-                                   std::string_view name, Numbers numbers, bool sum,
-                                   std::int64_t wanted) {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    const auto parts = parts_op().call(name, inputs, numbers, sum, wanted);
-    ag::variable_list saved(inputs.begin(), inputs.end());
-    saved.insert(saved.end(), parts.begin() + 2, parts.end());
-    ctx->save_for_backward(std::move(saved));
-    ctx->saved_data["name"] = std::string(name);
-    ctx->saved_data["numbers"] = numbers.vec();
-    ctx->saved_data["sum"] = sum;
-    ctx->saved_data["wanted"] = wanted;
-    ctx->mark_non_differentiable({parts[1]});
-    return {parts[0], parts[1]};
+struct DirectLossBackward final : SavedNode {
+  std::string loss;
+  std::vector<double> numbers;
+  bool sum = false;
+  std::size_t inputs = 0;  // saved first, then their gradients
+
+  using SavedNode::SavedNode;
+  std::string name() const override { return "ood::DirectLossBackward"; }
+
+  ag::variable_list apply(ag::variable_list&& grads) override {
+    ag::variable_list to(inputs);
+    if (!grads[0].defined()) return to;
+    const auto kept = saved();
+    if (at::GradMode::is_enabled()) return with_graph(Tensors(kept).slice(0, inputs), grads[0]);
+    const GradientFactor factor(grads[0]);
+    for (std::size_t i = 0; i < inputs; ++i)
+      if (task_should_compute_output(i)) to[i] = factor.times(kept[inputs + i]);
+    return to;
   }
 
-  static ag::variable_list backward(ag::AutogradContext* ctx, const ag::variable_list& grads) {
-    const auto saved = ctx->get_saved_variables();
-    const std::size_t count = saved.size() / 2;
-    const auto wanted = ctx->saved_data["wanted"].toInt();
-    ag::variable_list to(count);
-    if (!at::GradMode::is_enabled()) {
-      const GradientFactor factor(grads[0]);
-      for (std::size_t i = 0; i < count; ++i)
-        if (wants(wanted, i)) to[i] = factor.times(saved[count + i]);
-    } else {
-      to = gradients_with_graph(
-          [&](const std::vector<Tensor>& inputs) {
-            const DirectLoss loss = find(ctx->saved_data["name"].toStringRef());
-            return add_up_terms(
-                       loss.composite(ctx->saved_data["numbers"].toDoubleVector(), inputs),
-                       loss.terms,
-                       ctx->saved_data["sum"].toBool() ? Reduction::kSum : Reduction::kMean)
-                .loss;
-          },
-          Tensors(saved).slice(0, count), wanted, grads[0]);
-    }
-    to.resize(count + 4);
-    return to;
+ private:
+  ag::variable_list with_graph(Tensors given, const Tensor& upstream) const {
+    std::int64_t wanted = 0;
+    for (std::size_t i = 0; i < inputs; ++i)
+      if (task_should_compute_output(i)) wanted |= std::int64_t{1} << i;
+    const auto output = [&](const std::vector<Tensor>& in) {
+      const DirectLoss of = find(loss);
+      return add_up_terms(of.composite(numbers, in), of.terms,
+                          sum ? Reduction::kSum : Reduction::kMean)
+          .loss;
+    };
+    return gradients_with_graph(output, given, wanted, upstream);
   }
 };
 
@@ -131,12 +123,20 @@ Losses compute(const DirectLoss& loss, Tensors inputs, Numbers numbers, Reductio
   std::int64_t wanted = 0;
   for (std::size_t i = 0; i < inputs.size() && at::GradMode::is_enabled(); ++i)
     if (inputs[i].requires_grad()) wanted |= std::int64_t{1} << i;
+  const auto out = [&] {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return parts_op().call(loss.name, inputs, numbers, sum, wanted);
+  }();
   if (wanted != 0) {
-    const auto out = DirectLossFunction::apply(inputs, loss.name, numbers, sum, wanted);
-    return {out[0], out[1]};
+    const auto node = c10::make_intrusive<DirectLossBackward>(ag::collect_next_edges(inputs));
+    node->loss = loss.name;
+    node->numbers = numbers.vec();
+    node->sum = sum;
+    node->inputs = inputs.size();
+    node->save(inputs);
+    node->save(Tensors(out).slice(2));
+    ag::set_history(out[0], node);
   }
-  at::AutoDispatchBelowADInplaceOrView guard;
-  const auto out = parts_op().call(loss.name, inputs, numbers, sum, wanted);
   return {out[0], out[1]};
 }
 

@@ -8,7 +8,6 @@
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "ood/formula/tensor_row.h"
@@ -17,6 +16,7 @@
 #include "ood/ops/distance_products.h"
 #include "ood/ops/functorch.h"
 #include "ood/ops/huge_pages.h"
+#include "ood/ops/saved_node.h"
 
 namespace ood {
 namespace {
@@ -140,23 +140,22 @@ auto& backward_op() {
   return op;
 }
 
-struct CenterDistances : ag::Function<CenterDistances> {
-  static Tensor forward(ag::AutogradContext* ctx, const Tensor& x, const Tensor& c, bool squared) {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    const auto out = forward_op().call(x, c, squared);
-    ctx->save_for_backward({x, c, out});
-    ctx->saved_data["squared"] = squared;
-    return out;
-  }
-  static ag::variable_list backward(ag::AutogradContext* ctx, const ag::variable_list& grads) {
-    const auto saved = ctx->get_saved_variables();
-    const bool squared = ctx->saved_data["squared"].toBool();
-    const bool want_x = ctx->needs_input_grad(0), want_c = ctx->needs_input_grad(1);
+struct CenterDistancesBackward final : ops::SavedNode {
+  bool squared = false;
+
+  using SavedNode::SavedNode;
+  std::string name() const override { return "ood::CenterDistancesBackward"; }
+
+  ag::variable_list apply(ag::variable_list&& grads) override {
+    if (!grads[0].defined()) return ag::variable_list(2);
+    const auto kept = saved();
+    const Tensor& distances = squared ? grads[0] : kept[2];  // the gradient of squares needs none
+    const bool want_x = task_should_compute_output(0), want_c = task_should_compute_output(1);
     const auto [to_x, to_c] =
         at::GradMode::is_enabled()
-            ? backward_composite(grads[0], saved[0], saved[1], squared)
-            : backward_op().call(grads[0], saved[0], saved[1], saved[2], squared, want_x, want_c);
-    return {want_x ? to_x : Tensor(), want_c ? to_c : Tensor(), Tensor()};
+            ? backward_composite(grads[0], kept[0], kept[1], squared)
+            : backward_op().call(grads[0], kept[0], kept[1], distances, squared, want_x, want_c);
+    return {want_x ? to_x : Tensor(), want_c ? to_c : Tensor()};
   }
 };
 
@@ -168,7 +167,18 @@ Tensor with_gradient(const Tensor& x_in, const Tensor& c_in, bool squared) {
   const auto x = ops::widened(x_in), c = ops::widened(c_in);
   check(x, c);
   if (!ops::fused(x)) return composite(x, c, squared);
-  return CenterDistances::apply(x, c, squared);
+  const auto out = [&] {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return forward_op().call(x, c, squared);
+  }();
+  if (at::GradMode::is_enabled() && (x.requires_grad() || c.requires_grad())) {
+    const auto node = c10::make_intrusive<CenterDistancesBackward>(ag::collect_next_edges(x, c));
+    node->squared = squared;
+    node->save({x, c});
+    ag::set_history(out, node);
+    if (!squared) node->save_output(out);
+  }
+  return out;
 }
 
 Tensor any_device(const Tensor& x_in, const Tensor& c_in, bool squared) {

@@ -9,6 +9,7 @@
 #include "ood/ops/functorch.h"
 #include "ood/ops/gradient_factor.h"
 #include "ood/ops/row_arguments.h"
+#include "ood/ops/saved_node.h"
 
 namespace ood {
 namespace ops {
@@ -115,45 +116,38 @@ struct LossArguments {
 // when the factor is known: rounded before it, under the scale of a loss, it would lose digits.
 // A node of its own: that of ag::Function keeps its arguments in a dictionary of boxed values,
 // which costs more than the loss of a small batch.
-struct LossBackward final : ag::Node {
+struct LossBackward final : SavedNode {
   LossArguments call;
-  ag::SavedVariable logits, target, extras, weight;
-  ag::SavedVariable to_logits, to_extras, to_weight;
-  bool computed = false;
+  bool computed = false;  // then the gradients are saved after the inputs
 
-  using ag::Node::Node;
+  using SavedNode::SavedNode;
   std::string name() const override { return "ood::LossBackward"; }
 
-  void release_variables() override {
-    for (auto* v : {&logits, &target, &extras, &weight, &to_logits, &to_extras, &to_weight})
-      v->reset_data();
-  }
-
   ag::variable_list apply(ag::variable_list&& grads) override {
-    const Tensor& upstream = grads[0];
-    if (!upstream.defined()) return ag::variable_list(3);
+    if (!grads[0].defined()) return ag::variable_list(3);
     const WantedGradients want{task_should_compute_output(0), task_should_compute_output(1),
                                task_should_compute_output(2)};
-    const auto to =
-        at::GradMode::is_enabled() || !computed ? compute(want, upstream) : scaled(want, upstream);
+    const auto kept = saved();
+    const auto to = at::GradMode::is_enabled() || !computed ? compute(kept, want, grads[0])
+                                                            : scaled(kept, want, grads[0]);
     return {to.logits, to.extras, to.weight};
   }
 
  private:
-  RowGradients scaled(const WantedGradients& want, const Tensor& upstream) const {
-    for (const auto* v : {&logits, &target, &extras, &weight}) v->unpack();  // says what changed
+  static RowGradients scaled(Tensors kept, const WantedGradients& want, const Tensor& upstream) {
     const GradientFactor factor(upstream);
-    const auto times = [&](bool wanted_here, const ag::SavedVariable& g) {
-      return wanted_here ? factor.times(g.unpack()) : Tensor();
+    const auto times = [&](bool wanted_here, const Tensor& g) {
+      return wanted_here ? factor.times(g) : Tensor();
     };
-    return {times(want.logits, to_logits), times(want.extras, to_extras),
-            times(want.weight, to_weight)};
+    return {times(want.logits, kept[4]), times(want.extras, kept[5]), times(want.weight, kept[6])};
   }
 
-  RowGradients compute(const WantedGradients& want, const Tensor& upstream) const {
-    const auto optional = [](Tensor t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
-    const Tensor x = logits.unpack(), y = target.unpack();
-    const OptionalTensor e = optional(extras.unpack()), w = optional(weight.unpack());
+  RowGradients compute(Tensors kept, const WantedGradients& want, const Tensor& upstream) const {
+    const auto optional = [](const Tensor& t) {
+      return t.defined() ? OptionalTensor(t) : std::nullopt;
+    };
+    const Tensor &x = kept[0], &y = kept[1];
+    const OptionalTensor e = optional(kept[2]), w = optional(kept[3]);
     const auto& [objective, parameters, sum, whole_batch, ignore_index] = call;
     if (at::GradMode::is_enabled())
       return row_gradients_with_graph(
@@ -191,15 +185,9 @@ Losses fused_loss(const RowTermsArguments& given, bool sum, bool whole_batch) {
         if (any) {
           const auto node = c10::make_intrusive<LossBackward>(ag::collect_next_edges(logits, e, w));
           node->call = {std::string(objective), parameters.vec(), sum, whole_batch, ignore_index};
-          node->logits = {logits, false};
-          node->target = {target, false};
-          node->extras = {e, false};
-          node->weight = {w, false};
-          if ((node->computed = now)) {
-            node->to_logits = {to_logits, false};
-            node->to_extras = {to_extras, false};
-            node->to_weight = {to_weight, false};
-          }
+          node->computed = now;
+          node->save({logits, target, e, w});
+          if (now) node->save({to_logits, to_extras, to_weight});
           ag::set_history(loss, node);
         }
         return {loss, terms};
