@@ -124,12 +124,15 @@ struct LossBackward final : SavedNode {
   std::string name() const override { return "ood::LossBackward"; }
 
   ag::variable_list apply(ag::variable_list&& grads) override {
-    if (!grads[0].defined()) return ag::variable_list(3);
-    const WantedGradients want{task_should_compute_output(0), task_should_compute_output(1),
-                               task_should_compute_output(2)};
+    if (!grads[0].defined()) return ag::variable_list(num_outputs());
+    const bool logits_alone = num_outputs() == 1;
+    const WantedGradients want{task_should_compute_output(0),
+                               !logits_alone && task_should_compute_output(1),
+                               !logits_alone && task_should_compute_output(2)};
     const auto kept = saved();
     const auto to = at::GradMode::is_enabled() || !computed ? compute(kept, want, grads[0])
                                                             : scaled(kept, want, grads[0]);
+    if (logits_alone) return {to.logits};
     return {to.logits, to.extras, to.weight};
   }
 
@@ -178,16 +181,21 @@ Losses fused_loss(const RowTermsArguments& given, bool sum, bool whole_batch) {
         const bool now = any && !at::isReducedFloatingType(logits.scalar_type());
         const auto [loss, terms, to_logits, to_extras, to_weight] = [&] {
           at::AutoDispatchBelowADInplaceOrView guard;
+          const WantedGradients want{now, now && needs_gradient(e), now && needs_gradient(w)};
           return parts_op().call(logits, target, objective, parameters, extras, weight, sum,
-                                 whole_batch, ignore_index, now, now && needs_gradient(e),
-                                 now && needs_gradient(w), std::nullopt);
+                                 whole_batch, ignore_index, want.logits, want.extras, want.weight,
+                                 std::nullopt);
         }();
         if (any) {
-          const auto node = c10::make_intrusive<LossBackward>(ag::collect_next_edges(logits, e, w));
+          const auto node = c10::make_intrusive<LossBackward>(
+              e.defined() || w.defined() ? ag::collect_next_edges(logits, e, w)
+                                         : ag::collect_next_edges(logits));
           node->call = {std::string(objective), parameters.vec(), sum, whole_batch, ignore_index};
           node->computed = now;
           node->save({logits, target, e, w});
-          if (now) node->save({to_logits, to_extras, to_weight});
+          if (now)
+            node->save({to_logits, needs_gradient(e) ? to_extras : Tensor(),
+                        needs_gradient(w) ? to_weight : Tensor()});
           ag::set_history(loss, node);
         }
         return {loss, terms};

@@ -15,18 +15,18 @@ struct SavedNode : torch::autograd::Node {
 
   /// An undefined tensor comes back as such.
   void save(c10::ArrayRef<at::Tensor> tensors) {
-    saved_.reserve(saved_.size() + tensors.size());
-    for (const auto& t : tensors) saved_.emplace_back(t, /*is_output=*/false);
+    for (const auto& t : tensors) keep(t, /*is_output=*/false);
   }
   /// An output of this very node; once it has its history.
-  void save_output(const at::Tensor& t) { saved_.emplace_back(t, /*is_output=*/true); }
+  void save_output(const at::Tensor& t) { keep(t, /*is_output=*/true); }
 
   /// All that was saved, in order. An error where one has been changed in place since, or was
   /// released by a backward pass.
   std::vector<at::Tensor> saved() {
-    std::vector<at::Tensor> out;
-    out.reserve(saved_.size());
-    for (const auto& t : saved_) out.push_back(t.unpack(getptr()));
+    std::vector<at::Tensor> out(defined_.size());
+    auto next = saved_.begin();
+    for (std::size_t i = 0; i < out.size(); ++i)
+      if (defined_[i]) out[i] = (next++)->unpack(getptr());
     return out;
   }
 
@@ -35,7 +35,13 @@ struct SavedNode : torch::autograd::Node {
   }
 
  private:
-  std::vector<torch::autograd::SavedVariable> saved_;
+  void keep(const at::Tensor& t, bool is_output) {
+    defined_.push_back(t.defined());
+    if (t.defined()) saved_.emplace_back(t, is_output);
+  }
+
+  std::vector<bool> defined_;
+  std::vector<torch::autograd::SavedVariable> saved_;  // the defined ones
 };
 
 }  // namespace ood::ops
