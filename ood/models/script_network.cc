@@ -12,6 +12,7 @@
 
 #include "ood/data/files.h"
 #include "ood/errors.h"
+#include "ood/models/channels_last.h"
 
 namespace ood {
 namespace {
@@ -152,7 +153,10 @@ class ScriptNetwork : public Classifier {
     const torch::NoGradGuard no_grad;
     layout_ = layout;
     for (auto& t : parameters())
-      if (t.dim() == 4) t.set_data(t.contiguous(layout));
+      if (t.dim() == 4 && layout == at::MemoryFormat::ChannelsLast)
+        make_channels_last(t);
+      else if (t.dim() == 4)
+        t.set_data(t.contiguous(layout));
   }
 
   std::int64_t width(const NetworkShape& shape) {

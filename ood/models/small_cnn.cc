@@ -1,5 +1,6 @@
 #include "ood/errors.h"
 #include "ood/models/batch_norm.h"
+#include "ood/models/channels_last.h"
 #include "ood/models/networks.h"
 
 namespace ood {
@@ -30,7 +31,7 @@ class SmallCnn : public Classifier {
     make_head(kCnnFeatures, shape);
     for (auto& c : convs_) {
       torch::nn::init::kaiming_normal_(c->weight, 0, torch::kFanOut, torch::kReLU);
-      c->weight.set_data(c->weight.contiguous(at::MemoryFormat::ChannelsLast));
+      make_channels_last(c->weight);
     }
   }
 
