@@ -1,145 +1,125 @@
-"""Forward + backward of each objective against pytorch-ood, called from one process.
+"""Every objective of the registry beside the peers and beside floors measured in the same run.
 
-Ours and the peer's alternate block by block, so that a change of the machine's speed meets both; the
-figure of a cell is the median over blocks, the ratio the median of the blocks' ratios. The floor is
-copy_ of the logits into a preallocated tensor. Half of the labels are OOD.
+    ./dev bench [--parts rows,distances,state,scaling,training] [--objectives NAMES] [--types float32,bfloat16]
+                [--threads 1,2] [--levels avx2]
+
+Floors: copy_ and torch.exp of the logits, the sum of the logits with its backward pass, and for full distances the three
+matrix products. Peers: pytorch-ood 0.4.0, eager and compiled, incerto, torch's cross-entropy. The allocator is as it is.
+All parts together take about 20 minutes on two cores; a table of this machine goes into bench/results.json, and the chart
+of README is made from that file. What is above its line is marked.
 """
 import argparse
 import json
 import math
 import os
 import pathlib
-import resource
+import platform
+import re
 import statistics
+import subprocess
+import sys
 import time
-import warnings
 
-import torch
+import chart
 
-warnings.filterwarnings("ignore")
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-BUILD = pathlib.Path(os.environ.get("OOD_BUILD", ROOT / "build" / "dev"))
-torch.ops.load_library(str(BUILD / "lib" / "libood.so"))
-import pytorch_ood.loss as peer  # noqa: E402  (after the warnings filter)
-
-SHAPES = [(128, 10), (512, 1000), (4096, 1000)]
-# name, parameters, balance, the peer's criterion
-ROWS = [
-    ("cross_entropy", [0.], "default", peer.CrossEntropyLoss()),
-    ("outlier_exposure", [.5], "whole_batch", peer.OutlierExposureLoss(alpha=.5)),
-    ("entropic_open_set", [1.], "default", peer.EntropicOpenSetLoss()),
-    ("energy_regularized", [.1, -9., -3.], "default",
-     peer.EnergyRegularizedLoss(alpha=.1, margin_in=-9, margin_out=-3)),
-    ("logit_norm", [.04], "default", peer.LogitNorm(t=.04)),
-]
+HERE = pathlib.Path(__file__).resolve().parent
+PARTS = ("rows", "distances", "state", "scaling", "training")
+NAMES = {"rows": "formulas of logits", "dense": "maps of logits", "distances": "distances to centers", "state": "other objectives"}
 
 
-def block(call, seconds):
-    """Mean time of a call, repeated for about that long."""
-    call()
-    n, start = 0, time.perf_counter()
-    while True:
-        call()
-        n += 1
-        now = time.perf_counter()
-        if now - start >= seconds:
-            return (now - start) / n
+def machine():
+    """What the figures were taken on, as `ood doctor` tells it."""
+    doctor = subprocess.run([HERE.parent / "build/dev/bin/ood", "doctor"], capture_output=True, text=True).stdout
+    level = re.search(r"SIMD\s+(\w+)", doctor)
+    model = next((x.split(":", 1)[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), platform.machine())
+    return f"{model}, {os.cpu_count()} cores", level.group(1) if level else "?"
 
 
-def gradient_memory(call, leaf):
-    """Bytes that one call adds to the tensors alive at its peak, by the profiler's allocations."""
-    leaf.grad = None  # its memory is not to be counted as freed by the call
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as p:
-        call()
-    alive = most = 0
-    for event in p.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            alive += event.nbytes()
-            most = max(most, alive)
-    return most
+def line(c):
+    us, ratio = c["us"], c.get("ratio", {})
+    floors = {k: us["ours"] / us[k] for k in ("products", "exp", "sum") if k in us}
+    shown = " ".join(f"{us['ours'] / us[k]:7.2f} {k}" for k in floors if k == "products" or k == ("sum" if c["shape"] == "128x10" else "exp"))
+    others = "  ".join(f"{who} {r:.2f}x" for who, r in ratio.items())
+    return (f"{c['objective']:26} {c['shape']:>14} {c['type']:8} {c['threads']} {us['ours']:10.1f} us ({c['spread'][0]:.1f} to {c['spread'][1]:.1f})"
+            f" {shown}  {others}{'   <- ' + '; '.join(c['over']) if c['over'] else ''}")
 
 
-def measure(rows, classes, name, parameters, balance, criterion, blocks, seconds):
-    g = torch.Generator().manual_seed(0)
-    x = torch.randn(rows, classes, generator=g).requires_grad_()
-    y = torch.randint(0, classes, (rows,), generator=g)
-    y[::2] = -1
-    sink = torch.empty_like(x)
-
-    def ours():
-        x.grad = None
-        torch.ops.ood.loss(x, y, name, parameters, None, None, "mean", balance).backward()
-
-    def theirs():
-        x.grad = None
-        criterion(x, y).backward()
-
-    def floor():
-        with torch.no_grad():
-            sink.copy_(x)
-
-    times = {"ours": [], "peer": [], "floor": []}
-    for _ in range(blocks):
-        for key, call in (("ours", ours), ("peer", theirs), ("floor", floor)):
-            times[key].append(block(call, seconds))
-    logits = x.numel() * 4
-    return {
-        "objective": name, "rows": rows, "classes": classes,
-        **{k + "_us": 1e6 * statistics.median(v) for k, v in times.items()},
-        "ratio": statistics.median(p / o for p, o in zip(times["peer"], times["ours"])),
-        "ours_memory": gradient_memory(ours, x) / logits,
-        "peer_memory": gradient_memory(theirs, x) / logits,
-    }
+def run(parts, level, threads, a):
+    command = [sys.executable, HERE / "cells.py", "--parts", ",".join(parts), "--types", a.types, "--threads", str(threads),
+               "--objectives", a.objectives]
+    cells, heading = [], None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ, OOD_SIMD=level)) as p:
+        for text in p.stdout:
+            if not text.startswith("{"):
+                continue
+            c = dict(json.loads(text), level=level)
+            if c["part"] == "scaling":
+                print(f"{c['objective']:26} {c['what']}: {c['value']:.2f} (line {c['line']}){'   <-' if c['over'] else ''}", flush=True)
+            else:
+                if c["part"] != heading:
+                    heading = c["part"]
+                    print(f"\n{NAMES[heading]}, {level}, {threads} thread{'s' if threads > 1 else ''}")
+                print(line(c), flush=True)
+            cells.append(c)
+    if p.returncode:
+        raise SystemExit(f"cells.py ended with {p.returncode}")
+    return cells
 
 
-def cpp_rows(path):
-    """Ours over torch's cross-entropy, from the C++ benchmark's JSON."""
-    times = {}
-    for b in json.loads(pathlib.Path(path).read_text())["benchmarks"]:
-        objective, who, rows, classes, *_ = b["name"].split("/")
-        if objective == "cross_entropy":
-            times[(int(rows), int(classes), who)] = b["real_time"] / 1e3
-    return [{"rows": r, "classes": c, "ours_us": times[(r, c, "ours")], "torch_us": times[(r, c, "torch")],
-             "share": times[(r, c, "ours")] / times[(r, c, "torch")]} for r, c in SHAPES]
+def means(cells):
+    """{(level, type, threads): (geometric mean, least) of the ratio to pytorch-ood}."""
+    found = {}
+    for c in cells:
+        if "pytorch-ood" in c.get("ratio", {}):
+            found.setdefault((c["level"], c["type"], c["threads"]), []).append(c["ratio"]["pytorch-ood"])
+    return {k: (math.exp(statistics.fmean(map(math.log, v))), min(v), len(v)) for k, v in found.items()}
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--cpp", help="JSON of the C++ benchmark")
-    p.add_argument("--out", default=str(ROOT / "bench" / "results.json"))
-    p.add_argument("--threads", type=int, default=torch.get_num_threads())
-    p.add_argument("--blocks", type=int, default=7)
-    p.add_argument("--seconds", type=float, default=.15, help="length of a block")
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--parts", default=",".join(PARTS))
+    p.add_argument("--objectives", default="", help="only these")
+    p.add_argument("--types", default="float32,bfloat16")
+    p.add_argument("--threads", default=",".join(map(str, sorted({1, min(2, os.cpu_count())}))))
+    p.add_argument("--levels", default="", help="of instructions; default: the machine's, and avx2 where that is another")
+    p.add_argument("--out", default=str(HERE / "results.json"))
     a = p.parse_args()
-    torch.set_num_threads(a.threads)
-
-    cells = []
-    print(f"forward + backward from Python, float32, {a.threads} threads, peer: pytorch-ood 0.4.0")
-    print(f"{'objective':20} {'shape':>10} {'ours us':>9} {'peer us':>9} {'copy us':>9} {'peer/ours':>9}"
-          f" {'memory ours':>11} {'peer':>5}   (memory in multiples of the logits)")
-    for name, parameters, balance, criterion in ROWS:
-        mine = []
-        for rows, classes in SHAPES:
-            c = measure(rows, classes, name, parameters, balance, criterion, a.blocks, a.seconds)
-            mine.append(c)
-            print(f"{name:20} {f'{rows}x{classes}':>10} {c['ours_us']:9.1f} {c['peer_us']:9.1f} {c['floor_us']:9.1f}"
-                  f" {c['ratio']:9.1f} {c['ours_memory']:11.2f} {c['peer_memory']:5.2f}", flush=True)
-        mean = math.exp(sum(math.log(c["ratio"]) for c in mine) / len(mine))
-        print(f"{name:20} {'geom. mean':>10} {'':29} {mean:9.1f}")
-        cells += mine
-    import compat
-    import large  # after the library is loaded
-    classes = compat.measure(block, max(3, a.blocks // 2), a.seconds)
-    cells_large = large.measure(peer)
-    result = {"threads": a.threads, "torch": torch.__version__, "python": cells, "compat": classes, "large": cells_large,
-              "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-    if a.cpp:
-        result["cpp"] = cpp_rows(a.cpp)
-        print("\nfrom C++, cross-entropy, all labels ID")
-        for r in result["cpp"]:
-            print(f"{r['rows']}x{r['classes']}: ours {r['ours_us']:.1f} us, torch {r['torch_us']:.1f} us,"
-                  f" ours/torch {r['share']:.2f}")
-    pathlib.Path(a.out).write_text(json.dumps(result, indent=1) + "\n")
+    parts = [x for x in a.parts.split(",") if x]
+    if unknown := set(parts) - set(PARTS):
+        p.error(f"--parts: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    start = time.time()
+    name, own = machine()
+    print(f"{name}, {own}; torch {__import__('torch').__version__}")
+    levels = [x for x in a.levels.split(",") if x] or sorted({own, "avx2"} if own.startswith("avx") else {own})
+    cells, training = [], []
+    for level in levels:
+        for threads in map(int, a.threads.split(",")):
+            here = [x for x in parts if x not in ("scaling", "training")]
+            if "scaling" in parts and threads == max(map(int, a.threads.split(","))):
+                here.append("scaling")
+            if here:
+                cells += run(here, level, threads, a)
+    if "training" in parts:
+        print("\ntraining, pictures a second", flush=True)
+        out = subprocess.run([sys.executable, HERE / "training.py", "--rounds", "2", "--json"], stdout=subprocess.PIPE, text=True, check=True)
+        training = json.loads(out.stdout)
+    print()
+    for (level, kind, threads), (mean, least, n) in means(cells).items():
+        print(f"pytorch-ood, {level}, {kind}, {threads} threads: geometric mean {mean:.1f}x, least {least:.2f}x of {n} cells")
+    over = sum(bool(c["over"]) for c in cells)
+    print(f"{over} of {len(cells)} cells are beyond their line; {(time.time() - start) / 60:.0f} minutes")
+    path = pathlib.Path(a.out)
+    results = json.loads(path.read_text()) if path.exists() else {"machines": {}}
+    table = results["machines"].setdefault(f"{name}, {own}", {"cells": [], "training": []})
+    key = lambda c: [c.get(k) for k in ("part", "objective", "shape", "what", "type", "threads", "level")]
+    new = [key(c) for c in cells]
+    table["cells"] = [c for c in table["cells"] if key(c) not in new] + cells
+    table["training"] = training or table["training"]
+    table["torch"] = __import__("torch").__version__
+    lines = ",\n".join(f"{json.dumps(m)}: {{\"torch\": {json.dumps(t['torch'])}, \"training\": {json.dumps(t['training'])}, \"cells\": [\n"
+                       + ",\n".join(map(json.dumps, t["cells"])) + "\n]}" for m, t in results["machines"].items())
+    path.write_text('{"machines": {\n' + lines + "\n}}\n")
+    chart.write(results, path.with_name("speed.svg"))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Both in turn, each a process of its own; the figure is the median of the rounds,
 --quality three seeds of three epochs each, and the accuracy and AUROC (msp) of both.
 """
 import argparse
+import functools
 import gzip
 import json
 import os
@@ -114,12 +115,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--quality", action="store_true")
+    parser.add_argument("--json", action="store_true", help="the table in JSON on stdout, the lines on stderr")
     parser.add_argument("--loop", help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.loop:
-        print(json.dumps(loop(*json.loads(a.loop))))
-        return []
-    rows = []
+        return print(json.dumps(loop(*json.loads(a.loop))))
+    rows, say = [], functools.partial(print, flush=True, file=sys.stderr if a.json else sys.stdout)
     for network in a.networks.split(","):
         sizes = (3, 0, 0) if a.quality else (1, STEPS[network] * BATCH, 1)
         pairs = []
@@ -132,13 +133,14 @@ def main():
         ours, loops, ratios = ([f(p) for p in pairs] for f in (lambda p: p[0][0], lambda p: p[1][0], lambda p: p[0][0] / p[1][0]))
         middle = lambda v: f"{statistics.median(v):.0f} ({min(v):.0f} to {max(v):.0f})"
         row = {"network": network, "precision": a.precision, "ours": ours, "loop": loops, "ratio": statistics.median(ratios)}
-        print(f"{network} {a.precision}: ood train {middle(ours)} pictures a second, loop {middle(loops)}, ratio {row['ratio']:.2f}"
-              f" ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+        say(f"{network} {a.precision}: ood train {middle(ours)} pictures a second, loop {middle(loops)}, ratio {row['ratio']:.2f}"
+              f" ({min(ratios):.2f} to {max(ratios):.2f})")
         if a.quality:
             for i, what in ((1, "accuracy"), (2, "AUROC")):
-                print(f"  {what}: ood train {', '.join(f'{p[0][i]:.4f}' for p in pairs)}; loop {', '.join(f'{p[1][i]:.4f}' for p in pairs)}")
+                say(f"  {what}: ood train {', '.join(f'{p[0][i]:.4f}' for p in pairs)}; loop {', '.join(f'{p[1][i]:.4f}' for p in pairs)}")
         rows.append(row)
-    return rows
+    if a.json:
+        print(json.dumps(rows))
 
 
 if __name__ == "__main__":

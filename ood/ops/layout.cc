@@ -4,6 +4,19 @@
 
 namespace ood::ops {
 
+namespace {
+
+// Without a list of the expected sizes: that is an allocation in every call.
+bool has_one_dimension_less(const at::Tensor& target, const at::Tensor& logits) {
+  if (target.dim() != logits.dim() - 1) return false;
+  const auto of_target = target.sym_sizes(), of_logits = logits.sym_sizes();
+  for (std::int64_t i = 0; i < target.dim(); ++i)
+    if (of_target[i] != of_logits[i < class_dim(logits) ? i : i + 1]) return false;
+  return true;
+}
+
+}  // namespace
+
 void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const at::Tensor& target,
                   const std::optional<at::Tensor>& extras,
                   const std::optional<at::Tensor>& weight) {
@@ -13,10 +26,10 @@ void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const a
     auto sizes = logits.sym_sizes().vec();
     sizes.erase(sizes.begin() + class_dim(logits));
     return sizes;
-  }();
-  TORCH_CHECK_VALUE(target.sym_sizes() == c10::SymIntArrayRef(expected), entry.name,
-                    ": for logits ", logits.sym_sizes(), " expected target of shape ",
-                    c10::SymIntArrayRef(expected), ", got ", target.sym_sizes());
+  };
+  TORCH_CHECK_VALUE(has_one_dimension_less(target, logits), entry.name, ": for logits ",
+                    logits.sym_sizes(), " expected target of shape ",
+                    c10::SymIntArrayRef(expected()), ", got ", target.sym_sizes());
   TORCH_CHECK_VALUE(logits.sym_size(class_dim(logits)) >= 1, entry.name,
                     ": expected at least one class, got logits ", logits.sym_sizes());
   if (weight.has_value() && weight->defined())

@@ -106,7 +106,7 @@ Losses loss_of_terms(const RowTermsArguments& given, Reduction reduction, Balanc
 }
 
 struct LossArguments {
-  std::string objective;
+  std::string_view objective;  // as the registry has it, which forgets none
   std::vector<double> parameters;
   bool sum, whole_batch;
   Label ignore_index;
@@ -190,7 +190,8 @@ Losses fused_loss(const RowTermsArguments& given, bool sum, bool whole_batch) {
           const auto node = c10::make_intrusive<LossBackward>(
               e.defined() || w.defined() ? ag::collect_next_edges(logits, e, w)
                                          : ag::collect_next_edges(logits));
-          node->call = {std::string(objective), parameters.vec(), sum, whole_batch, ignore_index};
+          node->call = {get_objective(objective).name, parameters.vec(), sum, whole_batch,
+                        ignore_index};
           node->computed = now;
           node->save({logits, target, e, w});
           if (now)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ood/kernels/columns.h"
+#include "ood/kernels/half.h"
 #include "ood/kernels/labels.h"
 #include "ood/kernels/simd_level.h"
 #include "ood/kernels/transpose.h"
@@ -159,9 +160,9 @@ struct Scratch {
   std::array<std::int32_t, kMaxBlockRows> label;
   Row scale, scaled_max, a, b, c, d;
   std::array<Row, 6> statistics;
-  std::vector<F> logits, gradient;  ///< of half types, in computing type
-  std::vector<F> exp;               ///< of a block of columns
-  std::vector<F> turned;            ///< rows as columns
+  std::vector<F> logits, gradient;                             ///< of half types, in computing type
+  std::vector<F> exp;                                          ///< of a block of columns
+  alignas(64) std::array<F, kTurnedBytes / sizeof(F)> turned;  ///< rows as columns
 
   BlockStatistics<F> own_statistics(const StatisticsLayout& layout) {
     const auto at = [&](int row) {
@@ -180,6 +181,20 @@ struct Numbers {
   bool columns;
 };
 
+template <class S>
+constexpr kernels::HalfType half_type() {
+  return std::is_same_v<S, at::Half> ? kernels::HalfType::kFloat16 : kernels::HalfType::kBFloat16;
+}
+template <class S>
+void convert(const S* from, std::int64_t n, float* to) {
+  kernels::widen(half_type<S>(), reinterpret_cast<const std::uint16_t*>(from), n, to);
+}
+template <class S>
+void convert(const float* from, std::int64_t n, S* to) {
+  kernels::narrow(half_type<S>(), from, n, reinterpret_cast<std::uint16_t*>(to));
+}
+
+/// Of half types, from or to the type they are computed in.
 template <class From, class To>
 void convert(const Numbers<From>& from, const Numbers<To>& to) {
   const bool columns = from.columns;
@@ -187,27 +202,21 @@ void convert(const Numbers<From>& from, const Numbers<To>& to) {
                      inner = columns ? from.n : from.classes;
   const std::int64_t from_stride = columns ? from.class_stride : from.sample_stride;
   const std::int64_t to_stride = columns ? to.class_stride : to.sample_stride;
-  for (std::int64_t i = 0; i < outer; ++i) {
-    const From* x = from.data + i * from_stride;
-    To* y = to.data + i * to_stride;
-    for (std::int64_t j = 0; j < inner; ++j) y[j] = static_cast<To>(x[j]);
-  }
+  if (from_stride == inner && to_stride == inner) return convert(from.data, outer * inner, to.data);
+  for (std::int64_t i = 0; i < outer; ++i)
+    convert(from.data + i * from_stride, inner, to.data + i * to_stride);
 }
 
-/// Room in `buffer` for n samples. It starts a line of the cache.
-template <class F>
-Numbers<F> make_room(std::vector<F>& buffer, std::int64_t n, std::int64_t classes, bool columns) {
-  constexpr std::size_t kLine = 64;
-  buffer.resize(static_cast<std::size_t>(n * classes) + kLine / sizeof(F));
-  const auto past = reinterpret_cast<std::uintptr_t>(buffer.data()) % kLine;
-  F* data = buffer.data() + (kLine - past) % kLine / sizeof(F);
-  return {data, n, classes, columns ? 1 : classes, columns ? n : 1, columns};
-}
-
-/// Room for a block of the shape of `like`.
+/// Room in `buffer` for a block of the shape of `like`.
 template <class F, class T>
 Numbers<F> make_room(std::vector<F>& buffer, const Numbers<T>& like) {
-  return make_room(buffer, like.n, like.classes, like.columns);
+  buffer.resize(static_cast<std::size_t>(like.n * like.classes));
+  return {buffer.data(),
+          like.n,
+          like.classes,
+          like.columns ? 1 : like.classes,
+          like.columns ? like.n : 1,
+          like.columns};
 }
 
 /// A block on its way: the kernels on the logits of the block in the layout they have.
@@ -229,10 +238,9 @@ class BlockPass {
       x_ = {room.data, room.n, room.classes, room.sample_stride, room.class_stride, room.columns};
     }
     if (turned_) {
-      const Numbers<F> room = make_room(s_.turned, block.n, l.classes, true);
-      kernels::rows_to_columns(x_.data, x_.n, x_.classes, x_.sample_stride, room.data,
-                               room.class_stride);
-      x_ = {room.data, room.n, room.classes, room.sample_stride, room.class_stride, room.columns};
+      F* columns = s_.turned.data();
+      kernels::rows_to_columns(x_.data, x_.n, x_.classes, x_.sample_stride, columns, x_.n);
+      x_ = {columns, x_.n, x_.classes, 1, x_.n, true};
     }
     no_class_ = kernels::mark_rows(in.labels(block.begin, block.n), in.outlier(), s_.label.data());
   }
@@ -249,9 +257,9 @@ class BlockPass {
     kernels::RowStatistics<F> out{to.max, to.log_sum, to.mean, to.expected, to.target};
     if (x_.columns) {
       const bool in_place = turned_ && !in_.entry.row.needs_input;
-      const Numbers<F> exp = make_room(in_place ? s_.turned : s_.exp, x_);
-      out.exp = exp_ = exp.data;
-      out.exp_stride = exp_stride_ = exp.class_stride;
+      const Numbers<F> apart = in_place ? Numbers<F>{} : make_room(s_.exp, x_);
+      out.exp = exp_ = in_place ? s_.turned.data() : apart.data;
+      out.exp_stride = exp_stride_ = in_place ? x_.class_stride : apart.class_stride;
       kernels::column_statistics(columns(), out);
     } else {
       if (gradient != nullptr) {
@@ -318,7 +326,7 @@ class BlockPass {
                                         d,        s_.c.data(),  exp_,        exp_stride_};
     if (turned_) {
       // Over what it is computed from.
-      F* at = exp_ != nullptr ? exp_ : make_room(s_.turned, x_).data;
+      F* at = exp_ != nullptr ? exp_ : s_.turned.data();
       kernels::column_gradient(columns(), k, at, x_.class_stride);
       kernels::columns_to_rows(at, x_.n, x_.classes, x_.class_stride, room.data,
                                room.sample_stride);
