@@ -37,9 +37,9 @@ def machine():
 
 def line(c):
     us, ratio = c["us"], c.get("ratio", {})
-    floors = {k: us["ours"] / us[k] for k in ("products", "exp", "sum") if k in us}
-    shown = " ".join(f"{us['ours'] / us[k]:7.2f} {k}" for k in floors if k == "products" or k == ("sum" if c["shape"] == "128x10" else "exp"))
-    others = "  ".join(f"{who} {r:.2f}x" for who, r in ratio.items())
+    floor = "products" if "products" in us else "sum" if c["shape"] == "128x10" else "exp"
+    shown = f"{us['ours'] / us[floor]:7.2f} {floor}"
+    others = "  ".join([*(f"{who} {r:.2f}x" for who, r in ratio.items()), *(f"{who} cannot" for who in c.get("cannot", {}))])
     return (f"{c['objective']:26} {c['shape']:>14} {c['type']:8} {c['threads']} {us['ours']:10.1f} us ({c['spread'][0]:.1f} to {c['spread'][1]:.1f})"
             f" {shown}  {others}{'   <- ' + '; '.join(c['over']) if c['over'] else ''}")
 

@@ -45,13 +45,15 @@ def measure(calls, blocks=5, seconds=.05):
             start = time.perf_counter()
             call()
             once = time.perf_counter() - start
-        except Exception:
-            if name in OTHERS:  # without that number type, or maps of logits
-                continue
-            raise
+        except Exception as e:
+            if name not in OTHERS:
+                raise
+            # Without that number type, or maps of logits.
+            taken.setdefault("cannot", {})[name] = str(e).splitlines()[0]
+            continue
         taken[name], rounds[name] = [], 9 if once < .001 else blocks if once < .2 else 2 if once < 1 else 1
     for i in range(9):
-        for name in taken:
+        for name in rounds:
             if i < rounds[name]:
                 taken[name].append(1e6 * block(calls[name], seconds))
     return taken
@@ -59,10 +61,11 @@ def measure(calls, blocks=5, seconds=.05):
 
 def cell(part, objective, shape, dtype, calls, floors):
     times = measure({**calls, **floors})
+    cannot = times.pop("cannot", {})
     middle = {k: statistics.median(v) for k, v in times.items()}
     out = {"part": part, "objective": objective, "shape": "x".join(map(str, shape)), "type": str(dtype).split(".")[1],
            "threads": torch.get_num_threads(), "us": {k: round(v, 2) for k, v in middle.items()},
-           "spread": [round(min(times["ours"]), 2), round(max(times["ours"]), 2)], "over": []}
+           "spread": [round(min(times["ours"]), 2), round(max(times["ours"]), 2)], "over": [], **({"cannot": cannot} if cannot else {})}
     for who in OTHERS:
         if who in times:
             pairs = [b / a for a, b in zip(times["ours"], times[who])]

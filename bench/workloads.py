@@ -30,7 +30,7 @@ class Batch:
     def __init__(self, shape, dtype=torch.float32):
         g = torch.Generator().manual_seed(0)
         leaf = lambda *size: torch.randn(*size, generator=g).to(dtype).requires_grad_()
-        self.shape, (self.rows, self.classes, *places) = shape, shape
+        self.dtype, (self.rows, self.classes, *places) = dtype, shape
         self.logits, self.one_more = leaf(*shape), leaf(self.rows, self.classes + 1, *places)
         self.embedding, self.confidence = leaf(self.rows, FEATURES), leaf(self.rows, 1)
         self.known = torch.randint(0, self.classes, (self.rows, *places), generator=g)
@@ -84,16 +84,17 @@ def rows(o, b, compiled):
     return calls, x
 
 
-def layer(inputs, outputs):
+def layer(inputs, outputs, dtype):
     torch.manual_seed(0)
-    made = torch.nn.Linear(inputs, outputs)
+    made = torch.nn.Linear(inputs, outputs, dtype=dtype)
     torch.nn.init.uniform_(made.weight)
     return made
 
 
 def synthesis(library, b):
     """With full queues, the state in which it draws outliers."""
-    c = library.VirtualOutlierSynthesizingRegLoss(layer(1, 2), layer(b.classes, 1), layer(FEATURES, b.classes),
+    c = library.VirtualOutlierSynthesizingRegLoss(layer(1, 2, b.dtype), layer(b.classes, 1, b.dtype),
+                                                  layer(FEATURES, b.classes, b.dtype),
                                                   sample_number=QUEUE, sample_from=DRAWN)
     g = torch.Generator().manual_seed(1)
     if library is peer:
@@ -119,7 +120,7 @@ CLASSES = {
     "ii": (lambda m, b: m.IILoss(b.classes, FEATURES), lambda c, b: c(b.embedding, b.target)),
     "deep_svdd": (lambda m, b: m.DeepSVDDLoss(FEATURES, center=torch.zeros(FEATURES)), lambda c, b: c(b.embedding, b.target)),
     "deep_sad": (lambda m, b: m.DeepSADLoss(FEATURES, center=torch.zeros(FEATURES)), lambda c, b: c(b.embedding, b.target)),
-    "vos_reg": (lambda m, b: m.VOSRegLoss(layer(1, 2), layer(b.classes, 1)), lambda c, b: c(b.logits, b.target)),
+    "vos_reg": (lambda m, b: m.VOSRegLoss(layer(1, 2, b.dtype), layer(b.classes, 1, b.dtype)), lambda c, b: c(b.logits, b.target)),
     "virtual_outlier_synthesis": (synthesis, lambda c, b: c(b.logits, b.embedding, b.target)),
     "energy_margin": (lambda m, b: m.EnergyMarginLoss(1., -10.), lambda c, b: c(b.logits, b.target, b.last)),
 }
@@ -127,7 +128,7 @@ CLASSES = {
 
 def classes(o, b):
     """{who: call} of any other objective."""
-    b.last = layer(1, 1)
+    b.last = layer(1, 1, b.dtype)
     calls = {}
     if o.name in CLASSES:
         make, call = CLASSES[o.name]
