@@ -5,7 +5,7 @@
 
 Floors: copy_ and torch.exp of the logits, the sum of the logits with its backward pass, and for full distances the three
 matrix products. Peers: pytorch-ood 0.4.0, eager and compiled, incerto, torch's cross-entropy. The allocator is as it is.
-All parts together take about 20 minutes on two cores; a table of this machine goes into bench/results.json, and the chart
+All parts together take about 20 minutes on two cores at one level of instructions; a table of this machine goes into bench/results.json, and the chart
 of README is made from that file. What is above its line is marked.
 """
 import argparse
@@ -23,6 +23,8 @@ import time
 import chart
 
 HERE = pathlib.Path(__file__).resolve().parent
+# Least geometric mean over all cells at a level, least training throughput, as multiples of the peers'.
+MEANS, TRAINING = {"avx2": 6}, {"float32": 1.6, "bf16": 2.2}
 PARTS = ("rows", "distances", "state", "scaling", "training")
 NAMES = {"rows": "formulas of logits", "dense": "maps of logits", "distances": "distances to centers", "state": "other objectives"}
 
@@ -37,8 +39,8 @@ def machine():
 
 def line(c):
     us, ratio = c["us"], c.get("ratio", {})
-    floor = "products" if "products" in us else "sum" if c["shape"] == "128x10" else "exp"
-    shown = f"{us['ours'] / us[floor]:7.2f} {floor}"
+    floor = next((k for k in ("products", "sum" if c["shape"] == "128x10" else "exp") if k in us), None)
+    shown = f"{us['ours'] / us[floor]:7.2f} {floor}" if floor else ""
     others = "  ".join([*(f"{who} {r:.2f}x" for who, r in ratio.items()), *(f"{who} cannot" for who in c.get("cannot", {}))])
     return (f"{c['objective']:26} {c['shape']:>14} {c['type']:8} {c['threads']} {us['ours']:10.1f} us ({c['spread'][0]:.1f} to {c['spread'][1]:.1f})"
             f" {shown}  {others}{'   <- ' + '; '.join(c['over']) if c['over'] else ''}")
@@ -89,6 +91,7 @@ def main():
         p.error(f"--parts: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
     start = time.time()
     name, own = machine()
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=HERE).stdout.strip()
     print(f"{name}, {own}; torch {__import__('torch').__version__}")
     levels = [x for x in a.levels.split(",") if x] or sorted({own, "avx2"} if own.startswith("avx") else {own})
     cells, training = [], []
@@ -103,14 +106,20 @@ def main():
         print("\ntraining, pictures a second", flush=True)
         out = subprocess.run([sys.executable, HERE / "training.py", "--rounds", "2", "--json"], stdout=subprocess.PIPE, text=True, check=True)
         training = json.loads(out.stdout)
+        for row in training:
+            if row["ratio"] < TRAINING[row["precision"]]:
+                print(f"{row['network']} {row['precision']}   <- below {TRAINING[row['precision']]} times")
     print()
     for (level, kind, threads), (mean, least, n) in means(cells).items():
-        print(f"pytorch-ood, {level}, {kind}, {threads} threads: geometric mean {mean:.1f}x, least {least:.2f}x of {n} cells")
+        below = kind == "float32" and mean < MEANS.get(level, 8)
+        print(f"pytorch-ood, {level}, {kind}, {threads} threads: geometric mean {mean:.1f}x, least {least:.2f}x of {n} cells"
+              f"{f'   <- below {MEANS.get(level, 8)} times' if below else ''}")
     over = sum(bool(c["over"]) for c in cells)
     print(f"{over} of {len(cells)} cells are beyond their line; {(time.time() - start) / 60:.0f} minutes")
     path = pathlib.Path(a.out)
     results = json.loads(path.read_text()) if path.exists() else {"machines": {}}
     table = results["machines"].setdefault(f"{name}, {own}", {"cells": [], "training": []})
+    cells = [dict(c, commit=commit) for c in cells]  # a table may hold parts of several
     key = lambda c: [c.get(k) for k in ("part", "objective", "shape", "what", "type", "threads", "level")]
     new = [key(c) for c in cells]
     table["cells"] = [c for c in table["cells"] if key(c) not in new] + cells

@@ -1,6 +1,7 @@
 """What `./dev bench` calls: every objective of the registry, the same of the peers, and the floors under them.
 
-Half of the labels are OOD where the objective takes such. Gradients are dropped before each call.
+Half of the labels are OOD where the objective takes such, none where it leaves them out. Gradients are dropped before each
+call.
 """
 import functools
 import importlib
@@ -57,6 +58,10 @@ FORMULAS = {
 }
 
 
+def labels(o, b):
+    return b.known if "left out" in o.ood_labels else b.target
+
+
 def incerto(name):
     training = importlib.import_module("incerto.ood.training")
     return {"outlier_exposure": training.OutlierExposureLoss, "energy_gap": training.EnergyRegularizedLoss}.get(name)
@@ -64,17 +69,17 @@ def incerto(name):
 
 def rows(o, b, compiled):
     """{who: call} of an objective that is a formula of logits."""
-    x = b.one_more if o.name == "background_class" else b.logits
+    x, target = (b.one_more if o.name == "background_class" else b.logits), labels(o, b)
     parameters, balance, theirs = FORMULAS.get(o.name, ([p.default for p in o.parameters], "default", None))
-    calls = {"ours": step(lambda: ops.loss(x, b.target, o.name, parameters, None, None, "mean", balance), [x])}
+    calls = {"ours": step(lambda: ops.loss(x, target, o.name, parameters, None, None, "mean", balance), [x])}
     if o.name == "background_class":
         theirs = lambda: peer.BackgroundClassLoss(b.classes)
     if theirs:
         criterion = theirs()
-        calls["pytorch-ood"] = step(lambda: criterion(x, b.target), [x])
+        calls["pytorch-ood"] = step(lambda: criterion(x, target), [x])
         if compiled:
             fast = torch.compile(theirs(), dynamic=False)
-            calls["compiled"] = step(lambda: fast(x, b.target), [x])
+            calls["compiled"] = step(lambda: fast(x, target), [x])
     if x.dim() == 2 and incerto(o.name):
         inside, made = x.detach()[1::2].clone().requires_grad_(), x.detach()[::2].clone().requires_grad_()
         two, y = incerto(o.name)(), b.target[1::2].contiguous()
@@ -126,6 +131,11 @@ CLASSES = {
 }
 
 
+def read_by(o, b):
+    """What an objective reads first: its floors are that tensor's."""
+    return b.logits if o.inputs[0] == "logits" or o.name == "cac" else b.embedding
+
+
 def classes(o, b):
     """{who: call} of any other objective."""
     b.last = layer(1, 1, b.dtype)
@@ -148,6 +158,15 @@ def floors(x):
     sink = torch.empty_like(x)
     plain = x.detach()
     return {"copy": lambda: sink.copy_(plain), "exp": lambda: torch.exp(plain), "sum": step(lambda: x.sum(), [x])}
+
+
+def wide_mchad(rows, centers, features):
+    """MCHAD of more features than the other cells have, as the last layer of a large network."""
+    b = Batch((rows, centers))
+    b.embedding = torch.randn(rows, features, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    made = [library.MCHADLoss(centers, features, margin=1.) for library in (compat, peer)]
+    return {who: step(functools.partial(lambda c: c(c.distance(b.embedding), b.target), c), [b.embedding, *c.parameters()])
+            for who, c in zip(("ours", "pytorch-ood"), made)}
 
 
 def products(rows, centers, features):

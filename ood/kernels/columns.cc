@@ -101,12 +101,12 @@ HWY_INLINE void SumVectors(const Run<T>& run, std::int64_t i, std::size_t n) {
     return S(kScaled ? LoadN(d, run.scale + at, n) : hn::Zero(d), hn::LoadU(d, run.max + at));
   };
   const auto label_of = [&](std::int64_t v) HWY_ATTR { return run.labels.Label(d, i + v * lanes); };
-  S sums[4] = {summer(0), summer(kVectors > 1 ? 1 : 0), summer(kVectors > 1 ? 2 : 0),
-               summer(kVectors > 1 ? 3 : 0)};
+  S sums[4] = {summer(0), summer(kVectors > 1 ? 1 : 0), summer(kVectors > 2 ? 2 : 0),
+               summer(kVectors > 2 ? 3 : 0)};
   const auto zero = hn::Zero(d);
   hn::Vec<decltype(d)> target[4] = {zero, zero, zero, zero};
   hn::Vec<decltype(d)> label[4] = {label_of(0), label_of(kVectors > 1 ? 1 : 0),
-                                   label_of(kVectors > 1 ? 2 : 0), label_of(kVectors > 1 ? 3 : 0)};
+                                   label_of(kVectors > 2 ? 2 : 0), label_of(kVectors > 2 ? 3 : 0)};
   T* exp = run.out.exp + i;
   const T* next = run.next + i;
   for (std::int64_t j = 0; j < run.classes; ++j, exp += run.out.exp_stride) {

@@ -19,7 +19,7 @@ void weighted_differences(const float* a, const float* b, std::int64_t m, std::i
 void weighted_differences(const double* a, const double* b, std::int64_t m, std::int64_t width,
                           const double* weight, const std::int64_t* index, double* out);
 
-/// out = weight (a - b); with a weight of 0 they are not read.
+/// out = weight (a - b); with a weight of 0 what they hold does not matter.
 template <class T>
 void weighted_difference(const T* a, const T* b, std::int64_t width, T weight, T* out) {
   constexpr std::int64_t kFirst = 0;

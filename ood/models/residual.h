@@ -1,8 +1,8 @@
 #pragma once
 
 #include "ood/models/batch_norm.h"
-#include "ood/models/channels_last.h"
 #include "ood/models/classifier.h"
+#include "ood/models/weight_layout.h"
 
 /// What the residual networks share.
 namespace ood::residual {
@@ -17,7 +17,7 @@ inline torch::nn::Conv2d conv(std::int64_t in, std::int64_t out, std::int64_t ke
   torch::nn::Conv2d c(
       torch::nn::Conv2dOptions(in, out, kernel).stride(stride).padding(kernel / 2).bias(false));
   torch::nn::init::kaiming_normal_(c->weight, 0, torch::kFanOut, torch::kReLU);
-  make_channels_last(c->weight);
+  set_layout(c->weight);
   return c;
 }
 

@@ -12,7 +12,7 @@
 
 #include "ood/data/files.h"
 #include "ood/errors.h"
-#include "ood/models/channels_last.h"
+#include "ood/models/weight_layout.h"
 
 namespace ood {
 namespace {
@@ -153,10 +153,7 @@ class ScriptNetwork : public Classifier {
     const torch::NoGradGuard no_grad;
     layout_ = layout;
     for (auto& t : parameters())
-      if (t.dim() == 4 && layout == at::MemoryFormat::ChannelsLast)
-        make_channels_last(t);
-      else if (t.dim() == 4)
-        t.set_data(t.contiguous(layout));
+      if (t.dim() == 4) ood::set_layout(t, layout);
   }
 
   std::int64_t width(const NetworkShape& shape) {

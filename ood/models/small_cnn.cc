@@ -1,7 +1,7 @@
 #include "ood/errors.h"
 #include "ood/models/batch_norm.h"
-#include "ood/models/channels_last.h"
 #include "ood/models/networks.h"
+#include "ood/models/weight_layout.h"
 
 namespace ood {
 namespace {
@@ -31,7 +31,7 @@ class SmallCnn : public Classifier {
     make_head(kCnnFeatures, shape);
     for (auto& c : convs_) {
       torch::nn::init::kaiming_normal_(c->weight, 0, torch::kFanOut, torch::kReLU);
-      make_channels_last(c->weight);
+      set_layout(c->weight);
     }
   }
 

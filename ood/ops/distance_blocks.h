@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 
 /// What distances and their gradients share: how work is cut, and when a matrix product pays.
 namespace ood::ops {
@@ -37,27 +38,21 @@ F sum_of(const F* values, std::int64_t n) {
 /// Calls body(begin, end) for blocks of rows. Blocks from both ends in turn, so that threads have
 /// as much to do where the work of a block falls with its number.
 template <class Body>
-void for_each_block(std::int64_t rows, const Body& body, std::int64_t in_block = kBlock) {
-  const std::int64_t blocks = (rows + in_block - 1) / in_block;
+void for_each_block(std::int64_t rows, const Body& body) {
+  const std::int64_t blocks = (rows + kBlock - 1) / kBlock;
   at::parallel_for(0, blocks, 1, [&](std::int64_t first, std::int64_t last) {
     for (auto i = first; i < last; ++i) {
       const auto b = i % 2 == 0 ? i / 2 : blocks - 1 - i / 2;
-      body(b * in_block, std::min((b + 1) * in_block, rows));
+      body(b * kBlock, std::min((b + 1) * kBlock, rows));
     }
   });
 }
 
-/// Rows of a block of a matrix product. A product is cut into blocks by its size alone, each the
-/// work of one thread, so that the number of threads changes no bit; small blocks would pack the
-/// other factor too often.
-inline std::int64_t rows_of_product(std::int64_t rows) {
-  constexpr std::int64_t kBlocks = 8, kMost = 512;
-  return std::clamp((rows / kBlocks + kBlock - 1) / kBlock * kBlock, kBlock, kMost);
-}
-
-/// Anchors on the axes, m times the identity: what class anchor clustering starts with. All
-/// distances of a row are then O(K) work. Returns m, or 0 for other centers; those end the search
-/// at once.
-double axis_anchors(const at::Tensor& centers);
+/// a [N, K] times b [K, D]; calls finish(begin, end, rows) for blocks of rows of the product, which
+/// are in `rows` [end - begin, D]. The product is cut into pieces by its size alone, each the work
+/// of one thread, and those of one row are added up in order: the number of threads changes no bit.
+at::Tensor product(
+    const at::Tensor& a, const at::Tensor& b,
+    const std::function<void(std::int64_t begin, std::int64_t end, at::Tensor& rows)>& finish);
 
 }  // namespace ood::ops

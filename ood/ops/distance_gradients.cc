@@ -2,7 +2,6 @@
 #include <ATen/ops/abs.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "ood/kernels/distance.h"
+#include "ood/ops/axis_anchors.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/distance_blocks.h"
 #include "ood/ops/distance_products.h"
@@ -21,8 +21,9 @@ namespace {
 using at::Tensor;
 
 // Share of weights below which they are taken one by one: measured, a product is as fast at 0.1 for
-// 100 to 2000 centers and 64 to 768 features, at 0.3 for 10 centers.
-constexpr double kSparse = 0.11;
+// 100 to 2000 centers and 64 to 768 features, at 0.3 for 10 centers. One weight a row is taken so
+// in any case: that row is near its center.
+double sparse(std::int64_t centers) { return centers < 32 ? 0.3 : 0.1; }
 
 std::size_t place(std::int64_t i) { return static_cast<std::size_t>(i); }
 
@@ -38,6 +39,8 @@ struct Usage {
   std::vector<std::int64_t> of_row;
   std::int64_t all = 0;
   bool tiny = false;
+
+  double share(std::int64_t of) const { return static_cast<double>(all) / static_cast<double>(of); }
 };
 
 template <class F>
@@ -73,8 +76,7 @@ struct Entries {
 };
 
 template <class F>
-Entries<F> entries_of(const Tensor& weight, F factor) {
-  const auto usage = usage_of<F>(weight);
+Entries<F> entries_of(const Tensor& weight, const Usage& usage, F factor) {
   const auto n = weight.size(0), k = weight.size(1);
   const F* w = weight.const_data_ptr<F>();
   Entries<F> out{
@@ -129,7 +131,7 @@ Tensor weighted_differences(const Tensor& a, const Tensor& b, const Entries<F>& 
   return out;
 }
 
-struct Rows {
+struct Points {
   Tensor all, centred;
 };
 
@@ -140,7 +142,8 @@ void mend(const Tensor& a, const Tensor& b, const Tensor& weight, F factor, std:
           F* out) {
   const auto d = a.size(1);
   if (std::isfinite(sum_of(out, d))) return;
-  const auto entries = entries_of(weight.slice(0, i, i + 1).contiguous(), factor);
+  const auto row = weight.slice(0, i, i + 1).contiguous();
+  const auto entries = entries_of(row, usage_of<F>(row), factor);
   kernels::weighted_differences(a.const_data_ptr<F>() + i * d, b.const_data_ptr<F>(),
                                 entries.begin[1], d, entries.weight.data(), entries.index.data(),
                                 out);
@@ -148,23 +151,19 @@ void mend(const Tensor& a, const Tensor& b, const Tensor& weight, F factor, std:
 
 // The same by a product: f (s_i a_i - (w b)_i) of centred rows, s the sums of w.
 template <class F>
-Tensor product_differences(const Rows& a, const Rows& b, const Tensor& weight, F factor) {
-  const auto n = a.all.size(0), d = a.all.size(1);
-  auto out = at::empty({n, d}, a.all.options());
+Tensor product_differences(const Points& a, const Points& b, const Tensor& weight, F factor) {
+  const auto d = a.all.size(1);
   const F* pa = a.centred.const_data_ptr<F>();
-  const auto block_of_rows = [&](std::int64_t begin, std::int64_t end) {
-    auto block = out.slice(0, begin, end);
-    const auto w = weight.slice(0, begin, end), sums = w.sum(1);
-    at::mm_out(block, w, b.centred);
-    F* to = block.template mutable_data_ptr<F>();
+  const auto sums = weight.sum(1);
+  const F* of_row = sums.const_data_ptr<F>();
+  return product(weight, b.centred, [&](std::int64_t begin, std::int64_t end, Tensor& rows) {
+    F* to = rows.mutable_data_ptr<F>();
     for (auto i = begin; i < end; ++i, to += d) {
-      const F sum = factor * sums.const_data_ptr<F>()[i - begin];
+      const F sum = factor * of_row[i];
       for (std::int64_t e = 0; e < d; ++e) to[e] = sum * pa[i * d + e] - factor * to[e];
       mend(a.all, b.all, weight, factor, i, to);
     }
-  };
-  for_each_block(n, block_of_rows, rows_of_product(n));
-  return out;
+  });
 }
 
 // sum_j w_j (x - m e_j) = x sum_j w_j - m w
@@ -207,9 +206,8 @@ std::pair<Tensor, Tensor> distance_gradients(const Tensor& x, const Tensor& c, c
     using F = decltype(zero);
     const F factor = static_cast<F>(f);
     const auto usage = usage_of<F>(w);
-    if (!is_large(n, k, d) ||
-        static_cast<double>(usage.all) < kSparse * static_cast<double>(n * k)) {
-      const auto entries = entries_of(w, factor);
+    if (!is_large(n, k, d) || usage.all <= n || usage.share(n * k) < sparse(k)) {
+      const auto entries = entries_of(w, usage, factor);
       if (want_x) out.first = weighted_differences(x, c, entries);
       if (want_c) out.second = weighted_differences(c, x, transposed(entries, k));
       return;
@@ -218,17 +216,19 @@ std::pair<Tensor, Tensor> distance_gradients(const Tensor& x, const Tensor& c, c
     const auto of_used = [&](const Tensor& t) {
       return rows.defined() ? t.index_select(0, rows) : t;
     };
-    const auto shift = c.mean(0, true), used_x = of_used(x);
-    const Rows of_x{used_x, used_x - shift}, of_c{c, c - shift};
+    const auto spread = [&](const Tensor& of_rows) {
+      return rows.defined() ? at::zeros({n, d}, x.options()).index_copy_(0, rows, of_rows)
+                            : of_rows;
+    };
+    const auto used_x = of_used(x);
     auto weight = of_used(w);
     if (usage.tiny) weight = weight * weight.abs().ge(std::numeric_limits<F>::min());
-    if (want_x) {
-      const auto m = static_cast<F>(axis_anchors(c));
-      const auto to_used = m != 0 ? anchor_differences(used_x, c, weight, m, factor)
-                                  : product_differences(of_x, of_c, weight, factor);
-      out.first =
-          rows.defined() ? at::zeros({n, d}, x.options()).index_copy_(0, rows, to_used) : to_used;
-    }
+    const auto m = want_x ? static_cast<F>(axis_anchors(c)) : F{0};
+    if (m != 0) out.first = spread(anchor_differences(used_x, c, weight, m, factor));
+    if (m != 0 && !want_c) return;
+    const auto shift = c.mean(0, true);
+    const Points of_x{used_x, used_x - shift}, of_c{c, c - shift};
+    if (want_x && m == 0) out.first = spread(product_differences(of_x, of_c, weight, factor));
     if (want_c) out.second = product_differences(of_c, of_x, weight.t(), factor);
   });
   return out;

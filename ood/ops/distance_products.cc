@@ -2,18 +2,16 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 
-#include <atomic>
 #include <cmath>
 #include <vector>
 
 #include "ood/kernels/distance.h"
 #include "ood/kernels/row.h"
 #include "ood/kernels/simd_level.h"
+#include "ood/ops/axis_anchors.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/distance_blocks.h"
-#include "ood/ops/huge_pages.h"
 
 namespace ood::ops {
 namespace {
@@ -30,29 +28,7 @@ constexpr std::int64_t kWideForTiles = 64;
 
 bool product_pays(std::int64_t n, std::int64_t k, std::int64_t d) {
   const bool tiles = kernels::simd_level() == kernels::SimdLevel::kAvx512 && d >= kWideForTiles;
-  return is_large(n, k, d) && k >= kManyCenters && !tiles;
-}
-
-template <class F>
-F find_anchors(const Tensor& centers) {
-  const auto k = centers.size(0);
-  const F* c = centers.const_data_ptr<F>();
-  const F m = c[0];
-  const auto is_anchor = [&](std::int64_t i) {
-    const auto all_zero = [&](std::int64_t begin, std::int64_t end) {
-      int others = 0;  // without a branch, so that it becomes vector code
-      for (std::int64_t j = begin; j < end; ++j) others |= c[i * k + j] != 0;
-      return others == 0;
-    };
-    return c[i * k + i] == m && all_zero(0, i) && all_zero(i + 1, k);
-  };
-  std::atomic<bool> all{is_anchor(0)};
-  if (all)
-    at::parallel_for(1, k, kBlock, [&](std::int64_t begin, std::int64_t end) {
-      for (auto i = begin; i < end && all; ++i)
-        if (!is_anchor(i)) all = false;
-    });
-  return all ? m : F{0};
+  return is_large(n, k, d) && n > 1 && k >= kManyCenters && !tiles;
 }
 
 template <class F>
@@ -90,73 +66,63 @@ void anchor_distances(const Tensor& x, const Tensor& centers, F m, Tensor& out) 
   });
 }
 
-// ||a||^2 + ||b||^2 - 2 a.b of centred rows a, b: half the arithmetic of direct differences.
+// d = ||a||^2 + ||b||^2 - 2 a.b of centred rows a, b: half the arithmetic of direct differences,
+// which are taken where d has lost digits, or is NaN.
 template <class F>
-void product_distances(const Tensor& x, const Tensor& c, Tensor& out) {
-  const auto n = x.size(0), k = c.size(0), d = x.size(1);
-  const auto shift = c.mean(0, true), a = x - shift, b = c - shift, b_columns = b.t();
+Tensor product_distances(const Tensor& x, const Tensor& c) {
+  const auto k = c.size(0), d = x.size(1);
+  const auto shift = c.mean(0, true), a = x - shift, b = c - shift;
   const auto norm_a = square_norms<F>(a), norm_b = square_norms<F>(b);
   const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
-  F* to = out.mutable_data_ptr<F>();
-  const auto finish = [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t rows = end - begin;
+  const auto lost = [](F distance, F both) { return !(distance >= static_cast<F>(kNear) * both); };
+  const auto finish = [&](std::int64_t begin, std::int64_t end, F* to) {
     std::int64_t near = 0;
-    const auto is_near = [&](std::int64_t i, std::int64_t j) {
-      const F both = norm_a[static_cast<std::size_t>(i)] + norm_b[static_cast<std::size_t>(j)];
-      return !(to[i * k + j] >= static_cast<F>(kNear) * both);  // a NaN as well
-    };
     for (auto i = begin; i < end; ++i) {
       const F own = norm_a[static_cast<std::size_t>(i)];
-      F* row = to + i * k;
+      F* row = to + (i - begin) * k;
       int of_row = 0;
       for (std::int64_t j = 0; j < k; ++j) {
         const F both = own + norm_b[static_cast<std::size_t>(j)];
         row[j] = both - 2 * row[j];
-        of_row += !(row[j] >= static_cast<F>(kNear) * both);
+        of_row += static_cast<int>(lost(row[j], both));
       }
       near += of_row;
     }
-    if (near > rows * k / 4) {
-      kernels::square_distances(px + begin * d, rows, pc, k, d, to + begin * k, k);
+    if (near > (end - begin) * k / 4) {
+      kernels::square_distances(px + begin * d, end - begin, pc, k, d, to, k);
       return;
     }
     for (auto i = begin; i < end && near > 0; ++i)
-      for (std::int64_t j = 0; j < k && near > 0; ++j)
-        if (is_near(i, j)) {
-          kernels::square_distances(px + i * d, 1, pc + j * d, 1, d, to + i * k + j, 1);
-          --near;
-        }
+      for (std::int64_t j = 0; j < k && near > 0; ++j) {
+        F* at = to + (i - begin) * k + j;
+        if (!lost(*at, norm_a[static_cast<std::size_t>(i)] + norm_b[static_cast<std::size_t>(j)]))
+          continue;
+        kernels::square_distances(px + i * d, 1, pc + j * d, 1, d, at, 1);
+        --near;
+      }
   };
-  for_each_block(
-      n,
-      [&](std::int64_t begin, std::int64_t end) {
-        auto block = out.slice(0, begin, end);
-        at::mm_out(block, a.slice(0, begin, end), b_columns);
-        for (auto i = begin; i < end; i += kBlock) finish(i, std::min(i + kBlock, end));
-      },
-      rows_of_product(n));
+  return product(a, b.t(), [&](std::int64_t begin, std::int64_t end, Tensor& rows) {
+    F* to = rows.mutable_data_ptr<F>();
+    for (auto i = begin; i < end; i += kBlock)
+      finish(i, std::min(i + kBlock, end), to + (i - begin) * k);
+  });
 }
 
 }  // namespace
 
-double axis_anchors(const Tensor& centers) {
-  if (centers.size(0) != centers.size(1)) return 0;
-  double m = 0;
-  by_type(centers, "center_distances",
-          [&](auto zero) { m = static_cast<double>(find_anchors<decltype(zero)>(centers)); });
-  return m;
-}
-
 Tensor square_distances(const Tensor& x, const Tensor& c) {
   const auto n = x.size(0), k = c.size(0), d = x.size(1);
-  auto out = at::empty({n, k}, x.options());
-  prefer_huge_pages(out);
+  Tensor out;
   by_type(x, "center_distances", [&](auto zero) {
     using F = decltype(zero);
+    if (product_pays(n, k, d) && axis_anchors(c) == 0) {
+      out = product_distances<F>(x, c);
+      return;
+    }
+    out = at::empty({n, k}, x.options());
     if (is_large(n, k, d) && k >= kManyCenters)
       if (const auto m = static_cast<F>(axis_anchors(c)); m != 0)
         return anchor_distances(x, c, m, out);
-    if (product_pays(n, k, d)) return product_distances<F>(x, c, out);
     const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
     F* to = out.mutable_data_ptr<F>();
     at::parallel_for(0, n, rows_per_task(k * d), [&](std::int64_t begin, std::int64_t end) {

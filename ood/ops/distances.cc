@@ -61,7 +61,7 @@ Tensor forward_meta(const Tensor& x, const Tensor& c, bool) {
 
 // Upstream gradients of distances as those of half their squares. A weight of 0 takes no part, also
 // where the distance is NaN.
-Tensor over_distances(const Tensor& upstream, const Tensor& distances) {
+Tensor of_half_squares(const Tensor& upstream, const Tensor& distances) {
   auto out = at::empty_like(upstream);
   ops::prefer_huge_pages(out);
   ops::by_type(upstream, "center_distances", [&](auto zero) {
@@ -87,11 +87,11 @@ std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_
                       ", ", c_in.size(0), "] of ", x_in.scalar_type(), ", got ", t->sizes(), " of ",
                       t->scalar_type());
   const auto x = x_in.detach().contiguous(), c = c_in.detach().contiguous();
-  const auto up = upstream.contiguous();
+  const auto up = upstream.detach().contiguous();
   const auto [to_x, to_c] =
       squared ? ops::distance_gradients(x, c, up, 2, want_x, want_c)
-              : ops::distance_gradients(x, c, over_distances(up, distances.contiguous()), 1, want_x,
-                                        want_c);
+              : ops::distance_gradients(x, c, of_half_squares(up, distances.contiguous()), 1,
+                                        want_x, want_c);
   const auto none = at::empty({0}, x.options());
   return {to_x.defined() ? to_x : none, to_c.defined() ? to_c : none};
 }
@@ -166,7 +166,7 @@ Tensor below_autograd(const Tensor& x, const Tensor& c, bool squared) {
 Tensor with_gradient(const Tensor& x_in, const Tensor& c_in, bool squared) {
   const auto x = ops::widened(x_in), c = ops::widened(c_in);
   check(x, c);
-  if (!ops::fused(x)) return composite(x, c, squared);
+  if (!ops::fused(x) || !ops::fused(c)) return composite(x, c, squared);
   const auto out = [&] {
     at::AutoDispatchBelowADInplaceOrView guard;
     return forward_op().call(x, c, squared);

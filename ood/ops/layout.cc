@@ -15,6 +15,10 @@ bool has_one_dimension_less(const at::Tensor& target, const at::Tensor& logits) 
   return true;
 }
 
+bool classes_side_by_side(const at::Tensor& logits) {
+  return logits.dim() <= 2 || (logits.sym_stride(1) == 1 && logits.sym_size(1) != 1);
+}
+
 }  // namespace
 
 void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const at::Tensor& target,
@@ -56,14 +60,6 @@ at::Tensor relabelled(const ObjectiveEntry& entry, const at::Tensor& logits,
   if (ignore_index.has_value()) background = background.logical_and(target.ne(*ignore_index));
   return target.masked_fill(background, c10::Scalar(logits.sym_size(class_dim(logits)) - 1));
 }
-
-namespace {
-
-bool classes_side_by_side(const at::Tensor& logits) {
-  return logits.dim() <= 2 || (logits.sym_stride(1) == 1 && logits.sym_size(1) != 1);
-}
-
-}  // namespace
 
 LaidOut lay_out(const at::Tensor& logits) {
   LaidOut out;

@@ -2,8 +2,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/where.h>
-#include <torch/csrc/autograd/functions/utils.h>
-#include <torch/csrc/autograd/saved_variable.h>
 #include <torch/library.h>
 
 #include "ood/ops/functorch.h"
@@ -114,8 +112,6 @@ struct LossArguments {
 
 // The gradient is computed with the loss and waits for its factor. That of half logits is computed
 // when the factor is known: rounded before it, under the scale of a loss, it would lose digits.
-// A node of its own: that of ag::Function keeps its arguments in a dictionary of boxed values,
-// which costs more than the loss of a small batch.
 struct LossBackward final : SavedNode {
   LossArguments call;
   bool computed = false;  // then the gradients are saved after the inputs
@@ -221,8 +217,9 @@ Losses compute(const RowTermsArguments& a, Reduction reduction, Balance balance,
         {a.logits, a.target, a.extras, weight, a.objective, a.parameters, false, a.ignore_index},
         Reduction::kSum, mean, may_fuse);
   }
+  const auto fits = [](const OptionalTensor& t) { return !usable(t) || fused(*t); };
   if (reduction == Reduction::kNone || entry.row.combine != nullptr || !may_fuse ||
-      !fused(a.logits))
+      !fused(a.logits) || !fits(a.extras) || !fits(a.weight))
     return loss_of_terms(a, reduction, mean);
   return fused_loss(a, reduction == Reduction::kSum, mean == Balance::kWholeBatch);
 }

@@ -236,11 +236,13 @@ class BlockPass {
       const Numbers<F> room = make_room(s_.logits, stored);
       convert(stored, room);
       x_ = {room.data, room.n, room.classes, room.sample_stride, room.class_stride, room.columns};
+      copy_ = room.data;
     }
     if (turned_) {
       F* columns = s_.turned.data();
       kernels::rows_to_columns(x_.data, x_.n, x_.classes, x_.sample_stride, columns, x_.n);
       x_ = {columns, x_.n, x_.classes, 1, x_.n, true};
+      copy_ = columns;
     }
     no_class_ = kernels::mark_rows(in.labels(block.begin, block.n), in.outlier(), s_.label.data());
   }
@@ -256,9 +258,9 @@ class BlockPass {
     compute_scale(to.sqnorm);
     kernels::RowStatistics<F> out{to.max, to.log_sum, to.mean, to.expected, to.target};
     if (x_.columns) {
-      const bool in_place = turned_ && !in_.entry.row.needs_input;
+      const bool in_place = copy_ != nullptr && !in_.entry.row.needs_input;
       const Numbers<F> apart = in_place ? Numbers<F>{} : make_room(s_.exp, x_);
-      out.exp = exp_ = in_place ? s_.turned.data() : apart.data;
+      out.exp = exp_ = in_place ? copy_ : apart.data;
       out.exp_stride = exp_stride_ = in_place ? x_.class_stride : apart.class_stride;
       kernels::column_statistics(columns(), out);
     } else {
@@ -326,7 +328,7 @@ class BlockPass {
                                         d,        s_.c.data(),  exp_,        exp_stride_};
     if (turned_) {
       // Over what it is computed from.
-      F* at = exp_ != nullptr ? exp_ : s_.turned.data();
+      F* at = exp_ != nullptr ? exp_ : copy_;
       kernels::column_gradient(columns(), k, at, x_.class_stride);
       kernels::columns_to_rows(at, x_.n, x_.classes, x_.class_stride, room.data,
                                room.sample_stride);
@@ -350,6 +352,7 @@ class BlockPass {
   const Block& block_;
   Scratch<F>& s_;
   Numbers<const F> x_{};
+  F* copy_ = nullptr;  ///< x_, where that is a copy and may be overwritten
   F* exp_ = nullptr;
   std::int64_t exp_stride_ = 0;
   bool turned_, no_class_;

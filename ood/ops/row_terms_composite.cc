@@ -28,7 +28,7 @@ std::tuple<at::Tensor, at::Tensor> row_terms_composite(const RowTermsArguments& 
   const auto target = relabelled(entry, a.logits, a.target, a.ignore_index);
   const auto id = target.ge(0);
   const auto taken =
-      a.ignore_index.has_value() ? target.ne(*a.ignore_index) : id.logical_or(target.lt(0));
+      a.ignore_index.has_value() ? a.target.ne(*a.ignore_index) : id.logical_or(target.lt(0));
   const auto known = id.logical_and(taken);
   const auto unknown = id.logical_not().logical_and(taken);
   const auto active = entry.uses_ood ? taken : known;

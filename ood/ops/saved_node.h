@@ -4,12 +4,14 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
 
+#include <mutex>
 #include <vector>
 
 namespace ood::ops {
 
 /// A node of autograd that saves tensors. What else it keeps are its own members: ag::Function puts
 /// them into a dictionary of boxed values, which costs more than the loss of a small batch.
+/// Compiled autograd does not know it, and says so.
 struct SavedNode : torch::autograd::Node {
   using torch::autograd::Node::Node;
 
@@ -23,6 +25,7 @@ struct SavedNode : torch::autograd::Node {
   /// All that was saved, in order. An error where one has been changed in place since, or was
   /// released by a backward pass.
   std::vector<at::Tensor> saved() {
+    const std::lock_guard lock(mutex_);
     std::vector<at::Tensor> out(defined_.size());
     auto next = saved_.begin();
     for (std::size_t i = 0; i < out.size(); ++i)
@@ -31,6 +34,7 @@ struct SavedNode : torch::autograd::Node {
   }
 
   void release_variables() override {
+    const std::lock_guard lock(mutex_);
     for (auto& t : saved_) t.reset_data();
   }
 

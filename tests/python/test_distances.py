@@ -360,6 +360,45 @@ def test_distances_of_many_centers_keep_their_digits_near_one(near, offset):
     torch.testing.assert_close(ops.center_distances(x, c, True).double(), right, rtol=4e-6, atol=0)
 
 
+@pytest.mark.parametrize("n,k,d", [(4000, 10, 64), (40000, 10, 16), (700, 200, 96), (64, 900, 128)])
+def test_products_are_the_same_bits_for_every_number_of_threads_and_without_modes(n, k, d):
+    g = torch.Generator().manual_seed(0)
+    x, c = torch.randn(n, d, generator=g).requires_grad_(), torch.randn(k, d, generator=g).requires_grad_()
+    w = torch.randn(n, k, generator=g).requires_grad_()  # an upstream gradient may have a graph of its own
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            distances = ops.center_distances(x, c, True)
+            results.append([distances.detach(), *torch.autograd.grad(distances, (x, c), w)])
+            with torch.inference_mode():
+                assert torch.equal(ops.center_distances(x.clone(), c, True), distances)
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+@pytest.mark.parametrize("centers", [2, 6, 40])
+def test_a_loss_of_the_own_center_keeps_its_digits_with_few_centers(centers):
+    g = torch.Generator().manual_seed(0)
+    c, y = torch.randn(centers, 64, generator=g) * 10, torch.randint(0, centers, (4000,), generator=g)
+    x = (c[y] + 1e-3 * torch.randn(4000, 64, generator=g)).requires_grad_()
+    ops.center_distances(x, c, True).gather(1, y[:, None]).sum().backward()
+    right = 2 * (x.detach().double() - c[y].double())
+    torch.testing.assert_close(x.grad.double(), right, rtol=1e-6, atol=0)
+
+
+def test_forward_mode_sees_the_centers():
+    x, c, v = torch.randn(5, 3, dtype=D), torch.randn(4, 3, dtype=D), torch.randn(4, 3, dtype=D)
+    _, tangent = torch.func.jvp(lambda c: ops.center_distances(x, c, True), (c,), (v,))
+    near(tangent, -2 * ((x[:, None] - c) * v).sum(2))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(c, v)
+        out = torch.autograd.forward_ad.unpack_dual(ops.center_distances(x.requires_grad_(), dual, True))
+        near(out.tangent, tangent)
+
+
 @pytest.mark.parametrize("squared", [True, False])
 @pytest.mark.parametrize("unused", ["nothing", "a third of the rows", "a third of the centers", "most"])
 def test_gradients_of_many_centers(squared, unused):

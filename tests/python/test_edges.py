@@ -56,6 +56,15 @@ def test_nan_features_of_an_ignored_row_do_not_reach_their_gradient():
     assert value.isfinite() and g[0].abs().sum() > 0 and g[1].eq(0).all()
 
 
+def test_the_last_class_can_be_ignored_and_outliers_kept():
+    z, y = torch.randn(6, 4, dtype=torch.double, requires_grad=True), T([0, 3, -1, 2, -1, 3])
+    fused = ood.nn.functional.background_class(z, y, ignore_index=3)
+    right = torch.nn.functional.cross_entropy(z[[0, 2, 3, 4]], T([0, 3, 2, 3]))
+    torch.testing.assert_close(fused, right)
+    first, = torch.autograd.grad(fused, z, create_graph=True)
+    torch.testing.assert_close(first, torch.autograd.grad(right, z)[0])
+
+
 def test_an_empty_batch_has_gradients_of_its_further_inputs():
     z, f = torch.zeros(0, 2, requires_grad=True), torch.zeros(0, 3, requires_grad=True)
     a, b = torch.autograd.grad(ood.nn.ObjectosphereLoss()(z, f, torch.zeros(0).long()), (z, f))

@@ -109,7 +109,7 @@ class Criterion(torch.nn.Module):
         own = self.__dict__
         try:
             return [float(own[name]) for name in self._parameter_names]
-        except KeyError:
+        except (AttributeError, KeyError):  # of a class made by hand, or a pickle of an older version
             return self._looked_up_parameters()
 
     def _looked_up_parameters(self) -> List[float]:
