@@ -15,7 +15,6 @@
 #include "ood/ops/dispatch.h"
 #include "ood/ops/distance_products.h"
 #include "ood/ops/functorch.h"
-#include "ood/ops/huge_pages.h"
 #include "ood/ops/saved_node.h"
 
 namespace ood {
@@ -63,7 +62,6 @@ Tensor forward_meta(const Tensor& x, const Tensor& c, bool) {
 // where the distance is NaN.
 Tensor of_half_squares(const Tensor& upstream, const Tensor& distances) {
   auto out = at::empty_like(upstream);
-  ops::prefer_huge_pages(out);
   ops::by_type(upstream, "center_distances", [&](auto zero) {
     using F = decltype(zero);
     const F *u = upstream.const_data_ptr<F>(), *d = distances.const_data_ptr<F>();

@@ -2,6 +2,8 @@
 
 #include <ATen/ops/empty.h>
 
+#include "ood/ops/kept_memory.h"
+
 namespace ood::ops {
 
 namespace {
@@ -101,6 +103,12 @@ at::Tensor empty_like_layout(const at::Tensor& logits) {
   sizes.erase(sizes.begin() + 1);
   sizes.push_back(classes);
   return at::empty_symint(sizes, logits.options()).movedim(-1, 1);
+}
+
+at::Tensor gradient_like(const at::Tensor& logits) {
+  if (logits.dim() <= 2 || !classes_side_by_side(logits))
+    return empty_for_step(logits.sizes(), logits.scalar_type());
+  return empty_for_step(logits.movedim(1, -1).sizes(), logits.scalar_type()).movedim(-1, 1);
 }
 
 }  // namespace ood::ops

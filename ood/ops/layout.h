@@ -43,4 +43,7 @@ LaidOut lay_out(const at::Tensor& logits);
 /// A new tensor of the shape of `logits`, laid out like lay_out(logits). Works on meta tensors.
 at::Tensor empty_like_layout(const at::Tensor& logits);
 
+/// The same for a gradient that is computed now, on the CPU: see kept_memory.h.
+at::Tensor gradient_like(const at::Tensor& logits);
+
 }  // namespace ood::ops

@@ -13,7 +13,6 @@
 #include "ood/kernels/labels.h"
 #include "ood/kernels/simd_level.h"
 #include "ood/kernels/transpose.h"
-#include "ood/ops/huge_pages.h"
 #include "ood/ops/layout.h"
 #include "ood/ops/row_terms.h"
 
@@ -389,9 +388,8 @@ struct Gradients {
 
   Gradients(const Input<S>& in, bool want_extras, bool want_weight) {
     const auto& a = in.args;
-    logits = empty_like_layout(a.logits);
+    logits = gradient_like(a.logits);
     layout = lay_out(logits).layout;
-    prefer_huge_pages(logits);
     to_logits = logits.mutable_data_ptr<S>();
     if (want_extras && a.extras.has_value() && a.extras->defined()) {
       extras = at::empty(a.extras->sizes(), a.extras->options());
