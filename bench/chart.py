@@ -19,7 +19,7 @@ def bars(cells):
 
 
 def svg(results):
-    series = {f"{m} at {level}": bars([c for c in t["cells"] if c.get("level") == level])
+    series = {m if m.endswith(level) else f"{m}, at {level}": bars([c for c in t["cells"] if c.get("level") == level])
               for m, t in results["machines"].items() for level in sorted({c.get("level") for c in t["cells"]})}
     series = {k: v for k, v in series.items() if v}
     names = sorted({n for v in series.values() for n in v}, key=lambda n: -max(v[n][0] for v in series.values() if n in v))

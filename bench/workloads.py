@@ -62,6 +62,13 @@ def labels(o, b):
     return b.known if "left out" in o.ood_labels else b.target
 
 
+def read_by(o, b):
+    """What an objective reads first: its floors are that tensor's."""
+    if o.name == "background_class":
+        return b.one_more
+    return b.logits if o.inputs[0] == "logits" or o.name == "cac" else b.embedding
+
+
 def incerto(name):
     training = importlib.import_module("incerto.ood.training")
     return {"outlier_exposure": training.OutlierExposureLoss, "energy_gap": training.EnergyRegularizedLoss}.get(name)
@@ -69,7 +76,7 @@ def incerto(name):
 
 def rows(o, b, compiled):
     """{who: call} of an objective that is a formula of logits."""
-    x, target = (b.one_more if o.name == "background_class" else b.logits), labels(o, b)
+    x, target = read_by(o, b), labels(o, b)
     parameters, balance, theirs = FORMULAS.get(o.name, ([p.default for p in o.parameters], "default", None))
     calls = {"ours": step(lambda: ops.loss(x, target, o.name, parameters, None, None, "mean", balance), [x])}
     if o.name == "background_class":
@@ -129,11 +136,6 @@ CLASSES = {
     "virtual_outlier_synthesis": (synthesis, lambda c, b: c(b.logits, b.embedding, b.target)),
     "energy_margin": (lambda m, b: m.EnergyMarginLoss(1., -10.), lambda c, b: c(b.logits, b.target, b.last)),
 }
-
-
-def read_by(o, b):
-    """What an objective reads first: its floors are that tensor's."""
-    return b.logits if o.inputs[0] == "logits" or o.name == "cac" else b.embedding
 
 
 def classes(o, b):
