@@ -35,7 +35,7 @@ def program(network, precision, seed, epochs, train, test):
         command = [BUILD / "bin" / "ood", "train", "--objective", "outlier_exposure", "--known", names(KNOWN), "--outliers",
                    names(OUTLIERS), "--unknown", names(UNKNOWN), "--model", network, "--precision", precision, "--seed", seed,
                    "--epochs", epochs, "--limit-train", train, "--limit-test", test, "--batch-size", BATCH, "--lr", .05,
-                   "--validation", 0 if test == 1 else .1, "--out", pathlib.Path(out) / "run"]
+                   "--validation", 0, "--out", pathlib.Path(out) / "run"]
         r = subprocess.run([str(c) for c in command], capture_output=True, text=True)
         if r.returncode:
             raise SystemExit(r.stderr)
