@@ -20,6 +20,8 @@ import subprocess
 import sys
 import time
 
+import torch
+
 import chart
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -92,7 +94,7 @@ def main():
     start = time.time()
     name, own = machine()
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=HERE).stdout.strip()
-    print(f"{name}, {own}; torch {__import__('torch').__version__}")
+    print(f"{name}, {own}; torch {torch.__version__}")
     levels = [x for x in a.levels.split(",") if x] or sorted({own, "avx2"} if own.startswith("avx") else {own})
     cells, training = [], []
     for level in levels:
@@ -124,7 +126,7 @@ def main():
     new = [key(c) for c in cells]
     table["cells"] = [c for c in table["cells"] if key(c) not in new] + cells
     table["training"] = training or table["training"]
-    table["torch"] = __import__("torch").__version__
+    table["torch"] = torch.__version__
     lines = ",\n".join(f"{json.dumps(m)}: {{\"torch\": {json.dumps(t['torch'])}, \"training\": {json.dumps(t['training'])}, \"cells\": [\n"
                        + ",\n".join(map(json.dumps, t["cells"])) + "\n]}" for m, t in results["machines"].items())
     path.write_text('{"machines": {\n' + lines + "\n}}\n")

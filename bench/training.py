@@ -134,7 +134,7 @@ def main():
         middle = lambda v: f"{statistics.median(v):.0f} ({min(v):.0f} to {max(v):.0f})"
         row = {"network": network, "precision": a.precision, "ours": ours, "loop": loops, "ratio": statistics.median(ratios)}
         say(f"{network} {a.precision}: ood train {middle(ours)} pictures a second, loop {middle(loops)}, ratio {row['ratio']:.2f}"
-              f" ({min(ratios):.2f} to {max(ratios):.2f})")
+            f" ({min(ratios):.2f} to {max(ratios):.2f})")
         if a.quality:
             for i, what in ((1, "accuracy"), (2, "AUROC")):
                 say(f"  {what}: ood train {', '.join(f'{p[0][i]:.4f}' for p in pairs)}; loop {', '.join(f'{p[1][i]:.4f}' for p in pairs)}")

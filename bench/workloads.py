@@ -47,14 +47,14 @@ def step(call, leaves):
     return run
 
 
-# Objectives that are a formula of logits: parameters, and the class of pytorch-ood with what makes it the same function.
+# Objectives that are a formula of logits: parameters, balance, and the class of pytorch-ood that is the same function then.
 FORMULAS = {
-    "cross_entropy": ([0.], "default", lambda: peer.CrossEntropyLoss()),
-    "outlier_exposure": ([.5], "whole_batch", lambda: peer.OutlierExposureLoss(alpha=.5)),
-    "entropic_open_set": ([1.], "default", lambda: peer.EntropicOpenSetLoss()),
-    "energy_regularized": ([.1, -9., -3.], "default", lambda: peer.EnergyRegularizedLoss(alpha=.1, margin_in=-9, margin_out=-3)),
-    "logit_norm": ([.04], "default", lambda: peer.LogitNorm(t=.04)),
-    "background_class": ([], "default", None),
+    "cross_entropy": ([0.], "default", lambda b: peer.CrossEntropyLoss()),
+    "outlier_exposure": ([.5], "whole_batch", lambda b: peer.OutlierExposureLoss(alpha=.5)),
+    "entropic_open_set": ([1.], "default", lambda b: peer.EntropicOpenSetLoss()),
+    "energy_regularized": ([.1, -9., -3.], "default", lambda b: peer.EnergyRegularizedLoss(alpha=.1, margin_in=-9, margin_out=-3)),
+    "logit_norm": ([.04], "default", lambda b: peer.LogitNorm(t=.04)),
+    "background_class": ([], "default", lambda b: peer.BackgroundClassLoss(b.classes)),
 }
 
 
@@ -79,13 +79,11 @@ def rows(o, b, compiled):
     x, target = read_by(o, b), labels(o, b)
     parameters, balance, theirs = FORMULAS.get(o.name, ([p.default for p in o.parameters], "default", None))
     calls = {"ours": step(lambda: ops.loss(x, target, o.name, parameters, None, None, "mean", balance), [x])}
-    if o.name == "background_class":
-        theirs = lambda: peer.BackgroundClassLoss(b.classes)
     if theirs:
-        criterion = theirs()
+        criterion = theirs(b)
         calls["pytorch-ood"] = step(lambda: criterion(x, target), [x])
         if compiled:
-            fast = torch.compile(theirs(), dynamic=False)
+            fast = torch.compile(theirs(b), dynamic=False)
             calls["compiled"] = step(lambda: fast(x, target), [x])
     if x.dim() == 2 and incerto(o.name):
         inside, made = x.detach()[1::2].clone().requires_grad_(), x.detach()[::2].clone().requires_grad_()

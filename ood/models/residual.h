@@ -17,7 +17,7 @@ inline torch::nn::Conv2d conv(std::int64_t in, std::int64_t out, std::int64_t ke
   torch::nn::Conv2d c(
       torch::nn::Conv2dOptions(in, out, kernel).stride(stride).padding(kernel / 2).bias(false));
   torch::nn::init::kaiming_normal_(c->weight, 0, torch::kFanOut, torch::kReLU);
-  set_layout(c->weight);
+  set_weight_layout(c->weight);
   return c;
 }
 

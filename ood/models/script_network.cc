@@ -153,7 +153,7 @@ class ScriptNetwork : public Classifier {
     const torch::NoGradGuard no_grad;
     layout_ = layout;
     for (auto& t : parameters())
-      if (t.dim() == 4) ood::set_layout(t, layout);
+      if (t.dim() == 4) set_weight_layout(t, layout);
   }
 
   std::int64_t width(const NetworkShape& shape) {

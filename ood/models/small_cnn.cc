@@ -31,7 +31,7 @@ class SmallCnn : public Classifier {
     make_head(kCnnFeatures, shape);
     for (auto& c : convs_) {
       torch::nn::init::kaiming_normal_(c->weight, 0, torch::kFanOut, torch::kReLU);
-      set_layout(c->weight);
+      set_weight_layout(c->weight);
     }
   }
 

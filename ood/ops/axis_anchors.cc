@@ -1,5 +1,7 @@
 #include "ood/ops/axis_anchors.h"
 
+#include <ATen/Parallel.h>
+
 #include <atomic>
 
 #include "ood/ops/by_type.h"

@@ -1,8 +1,10 @@
 #include "ood/ops/closest_pair.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -25,6 +27,19 @@ struct Pair {
            (distance == other.distance && std::pair{i, j} < std::pair{other.i, other.j});
   }
 };
+
+// Calls body(begin, end) for blocks of rows. Blocks from both ends in turn, so that threads have
+// as much to do where the work of a block falls with its number.
+template <class Body>
+void for_each_block(std::int64_t rows, const Body& body) {
+  const std::int64_t blocks = (rows + kBlock - 1) / kBlock;
+  at::parallel_for(0, blocks, 1, [&](std::int64_t first, std::int64_t last) {
+    for (auto i = first; i < last; ++i) {
+      const auto b = i % 2 == 0 ? i / 2 : blocks - 1 - i / 2;
+      body(b * kBlock, std::min((b + 1) * kBlock, rows));
+    }
+  });
+}
 
 // The closest pair of a row in [begin, end) and a later row.
 template <class F>

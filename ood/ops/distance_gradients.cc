@@ -1,3 +1,6 @@
+#include "ood/ops/distance_gradients.h"
+
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/empty.h>
@@ -5,6 +8,8 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -13,7 +18,7 @@
 #include "ood/ops/axis_anchors.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/distance_blocks.h"
-#include "ood/ops/distance_products.h"
+#include "ood/ops/product.h"
 
 namespace ood::ops {
 namespace {
@@ -129,6 +134,17 @@ Tensor weighted_differences(const Tensor& a, const Tensor& b, const Entries<F>& 
     }
   });
   return out;
+}
+
+template <class F>
+F sum_of(const F* values, std::int64_t n) {
+  std::array<F, 8> lanes{};
+  std::int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (std::size_t l = 0; l < 8; ++l) lanes[l] += values[i + static_cast<std::int64_t>(l)];
+  for (; i < n; ++i) lanes[0] += values[i];
+  return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+         ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
 struct Points {

@@ -1,5 +1,6 @@
 #include "ood/ops/distance_products.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 
@@ -12,6 +13,7 @@
 #include "ood/ops/axis_anchors.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/distance_blocks.h"
+#include "ood/ops/product.h"
 
 namespace ood::ops {
 namespace {
@@ -115,14 +117,14 @@ Tensor square_distances(const Tensor& x, const Tensor& c) {
   Tensor out;
   by_type(x, "center_distances", [&](auto zero) {
     using F = decltype(zero);
-    if (product_pays(n, k, d) && axis_anchors(c) == 0) {
+    const bool look = is_large(n, k, d) && k >= kManyCenters;
+    const auto m = look ? static_cast<F>(axis_anchors(c)) : F{0};
+    if (m == 0 && product_pays(n, k, d)) {
       out = product_distances<F>(x, c);
       return;
     }
     out = at::empty({n, k}, x.options());
-    if (is_large(n, k, d) && k >= kManyCenters)
-      if (const auto m = static_cast<F>(axis_anchors(c)); m != 0)
-        return anchor_distances(x, c, m, out);
+    if (m != 0) return anchor_distances(x, c, m, out);
     const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
     F* to = out.mutable_data_ptr<F>();
     at::parallel_for(0, n, rows_per_task(k * d), [&](std::int64_t begin, std::int64_t end) {

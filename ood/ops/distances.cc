@@ -13,6 +13,7 @@
 #include "ood/formula/tensor_row.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/dispatch.h"
+#include "ood/ops/distance_gradients.h"
 #include "ood/ops/distance_products.h"
 #include "ood/ops/functorch.h"
 #include "ood/ops/saved_node.h"

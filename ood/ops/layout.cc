@@ -21,6 +21,13 @@ bool classes_side_by_side(const at::Tensor& logits) {
   return logits.dim() <= 2 || (logits.sym_stride(1) == 1 && logits.sym_size(1) != 1);
 }
 
+// What `make` gives of a tensor whose memory is in the order of its dimensions, as the logits are.
+template <class Make>
+at::Tensor in_layout_of(const at::Tensor& logits, const Make& make) {
+  if (logits.dim() <= 2 || !classes_side_by_side(logits)) return make(logits);
+  return make(logits.movedim(1, -1)).movedim(-1, 1);
+}
+
 }  // namespace
 
 void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const at::Tensor& target,
@@ -96,19 +103,15 @@ LaidOut lay_out(const at::Tensor& logits) {
 }
 
 at::Tensor empty_like_layout(const at::Tensor& logits) {
-  auto sizes = logits.sym_sizes().vec();
-  if (logits.dim() <= 2 || !classes_side_by_side(logits))
-    return at::empty_symint(sizes, logits.options());
-  const auto classes = sizes[1];
-  sizes.erase(sizes.begin() + 1);
-  sizes.push_back(classes);
-  return at::empty_symint(sizes, logits.options()).movedim(-1, 1);
+  return in_layout_of(logits, [](const at::Tensor& like) {
+    return at::empty_symint(like.sym_sizes(), like.options());
+  });
 }
 
 at::Tensor gradient_like(const at::Tensor& logits) {
-  if (logits.dim() <= 2 || !classes_side_by_side(logits))
-    return empty_for_step(logits.sizes(), logits.scalar_type());
-  return empty_for_step(logits.movedim(1, -1).sizes(), logits.scalar_type()).movedim(-1, 1);
+  return in_layout_of(logits, [](const at::Tensor& like) {
+    return empty_for_step(like.sizes(), like.scalar_type());
+  });
 }
 
 }  // namespace ood::ops

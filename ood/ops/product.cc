@@ -1,7 +1,12 @@
+#include "ood/ops/product.h"
+
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
+
+#include <algorithm>
 
 #include "ood/ops/distance_blocks.h"
 

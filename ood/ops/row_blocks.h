@@ -225,7 +225,7 @@ class BlockPass {
   using F = Computing<S>;
 
   BlockPass(const Input<S>& in, const Block& block, Scratch<F>& scratch)
-      : in_(in), block_(block), s_(scratch), turned_(in.blocks.turned()) {
+      : in_(in), block_(block), s_(scratch) {
     const Layout& l = in.logits.layout;
     const Numbers<const S> stored{in.data + block.offset, block.n,        l.classes,
                                   l.sample_stride,        l.class_stride, l.columns};
@@ -237,7 +237,7 @@ class BlockPass {
       x_ = {room.data, room.n, room.classes, room.sample_stride, room.class_stride, room.columns};
       copy_ = room.data;
     }
-    if (turned_) {
+    if (in.blocks.turned()) {
       F* columns = s_.turned.data();
       kernels::rows_to_columns(x_.data, x_.n, x_.classes, x_.sample_stride, columns, x_.n);
       x_ = {columns, x_.n, x_.classes, 1, x_.n, true};
@@ -257,18 +257,21 @@ class BlockPass {
     compute_scale(to.sqnorm);
     kernels::RowStatistics<F> out{to.max, to.log_sum, to.mean, to.expected, to.target};
     if (x_.columns) {
-      const bool in_place = copy_ != nullptr && !in_.entry.row.needs_input;
-      const Numbers<F> apart = in_place ? Numbers<F>{} : make_room(s_.exp, x_);
-      out.exp = exp_ = in_place ? copy_ : apart.data;
-      out.exp_stride = exp_stride_ = in_place ? x_.class_stride : apart.class_stride;
-      kernels::column_statistics(columns(), out);
-    } else {
-      if (gradient != nullptr) {
-        out.exp = exp_ = gradient->data;
-        out.exp_stride = exp_stride_ = gradient->sample_stride;
+      if (copy_ != nullptr && !in_.entry.row.needs_input) {
+        exp_ = copy_;
+        exp_stride_ = x_.class_stride;
+      } else {
+        const Numbers<F> room = make_room(s_.exp, x_);
+        exp_ = room.data;
+        exp_stride_ = room.class_stride;
       }
-      kernels::row_statistics(rows(), out);
+    } else if (gradient != nullptr) {
+      exp_ = gradient->data;
+      exp_stride_ = gradient->sample_stride;
     }
+    out.exp = exp_;
+    out.exp_stride = exp_stride_;
+    x_.columns ? kernels::column_statistics(columns(), out) : kernels::row_statistics(rows(), out);
   }
 
   void compute_scale(const F* sqnorm) {
@@ -325,7 +328,7 @@ class BlockPass {
     const F* d = in_.entry.row.needs_input ? s_.d.data() : nullptr;
     const kernels::RowCoefficients<F> k{from.max, from.log_sum, s_.a.data(), s_.b.data(),
                                         d,        s_.c.data(),  exp_,        exp_stride_};
-    if (turned_) {
+    if (in_.blocks.turned()) {
       // Over what it is computed from.
       F* at = exp_ != nullptr ? exp_ : copy_;
       kernels::column_gradient(columns(), k, at, x_.class_stride);
@@ -354,7 +357,7 @@ class BlockPass {
   F* copy_ = nullptr;  ///< x_, where that is a copy and may be overwritten
   F* exp_ = nullptr;
   std::int64_t exp_stride_ = 0;
-  bool turned_, no_class_;
+  bool no_class_;
 };
 
 /// Calls body(b, block, scratch) for every block.
