@@ -14,6 +14,7 @@
 #include "ood/metrics/detection.h"
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
+#include "ood/train/device.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/held_run.h"
 #include "ood/train/recipe.h"
@@ -211,6 +212,7 @@ struct Compare {
       throw UsageError(
           "expected OOD samples to compare by: --unknown CLASSES or --ood-data NAME=PATH");
     set_threads(options.threads);
+    open_device(options.device);  // before the first tensor
     make_run_folder(out);
     const RunLock lock(out);
     RunOptions shared = options;

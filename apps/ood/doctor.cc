@@ -12,6 +12,7 @@
 #include "ood/ops/row_terms.h"
 #include "ood/registry/registry.h"
 #include "ood/torch.h"
+#include "ood/train/device.h"
 #include "ood/version.h"
 
 namespace ood::app {
@@ -45,9 +46,13 @@ void diagnose() {
     levels += " " + std::string(kernels::name(level));
   line("SIMD", std::string(kernels::name(kernels::simd_level())) + " (available:" + levels + ")");
   const char* preload = std::getenv("LD_PRELOAD");
-  line("allocator", preload != nullptr && *preload != 0
-                        ? std::string("LD_PRELOAD=") + preload
-                        : "glibc, large buffers kept by the program");
+  line("allocator", preload != nullptr && *preload != 0 ? std::string("LD_PRELOAD=") + preload :
+#ifdef OOD_TCMALLOC
+                                                        "tcmalloc");
+#else
+                                                        "glibc, large buffers kept by the program");
+#endif
+  line("devices", devices_here());
   line("ranks", can_connect() ? "Gloo over TCP, see docs/distributed.md"
                               : "one process: built without Gloo's headers (libgloo-dev)");
   line("objectives", std::to_string(objectives().size()));

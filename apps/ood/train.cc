@@ -10,6 +10,7 @@
 #include "ood/registry/listener.h"
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
+#include "ood/train/device.h"
 #include "ood/train/held_run.h"
 #include "ood/train/trainer.h"
 
@@ -38,6 +39,7 @@ struct Train {
     RunOptions(options).resolve();  // says what is wrong with it before any data is read
     ranks().agree("the configuration", comparable_between_hosts());
     set_threads(options.threads);
+    open_device(options.device);  // before the first tensor
     on_first(ranks(), [&] { make_run_folder(out); });
     const Task task = make_task(task_options(options));
     ranks().agree("the data", task.fingerprint + ", tested on " + task.test_fingerprint);

@@ -16,7 +16,7 @@ constexpr std::array<std::int64_t, 2> kWindow{3, 3}, kStep{2, 2}, kEdge{1, 1}, k
 bool is_lean(const at::Tensor& x, const BatchNorm2d& norm) {
   return torch::GradMode::is_enabled() && x.requires_grad() && norm->is_training() &&
          norm->weight.defined() && !norm->is_spread() &&
-         !at::autocast::is_autocast_enabled(at::kCPU);
+         !at::autocast::is_autocast_enabled(x.device().type());
 }
 
 struct Normed {

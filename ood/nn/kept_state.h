@@ -36,7 +36,7 @@ class KeptState {
     convert();
     for (std::size_t i = 0; i < tensors_.size(); ++i)
       if (declared_[i].role == State::kExact)
-        tensors_[i].set_data(before[i].to(tensors_[i].device()));
+        tensors_[i].set_data(declared_[i].on_host ? before[i] : before[i].to(tensors_[i].device()));
   }
 
  private:

@@ -33,7 +33,7 @@ std::vector<at::Tensor> Cac::prepare(Tensors in) const {
 void Cac::update(Tensors, Tensors state, const Event& event) const {
   if (event.kind != Event::kFinish) return;
   const auto means = at::zeros_like(state[0]);
-  const auto counts = at::zeros({state[0].size(0)}, at::kLong);
+  const auto counts = at::zeros({state[0].size(0)}, state[0].options().dtype(at::kLong));
   event.pass([&](Tensors in) {
     const auto right = distances(in[0], state).argmin(1).eq(in[1]);
     running_means_update_(means, counts, in[0], at::where(right, in[1], at::full_like(in[1], -1)),

@@ -58,8 +58,13 @@ Parts DeepSvdd::parts(Tensors in, bool sum, std::int64_t wanted) const {
 void DeepSvdd::update(Tensors in, Tensors state, const Event& event) const {
   if (event.kind == Event::kBegin) sphere::begin(state[0], event);
   if (event.kind != Event::kStep || nu == 0 || event.epoch < warmup_epochs) return;
-  const auto d = distances(in[kEmbedding], state).masked_select(in[kLabels].ge(0));
-  if (d.numel() > 0) state[1].copy_(radius_of(d, nu));
+  // By masks: how many rows are ID, only the device knows.
+  const auto known = in[kLabels].ge(0);
+  const auto d = distances(in[kEmbedding], state).sqrt();
+  const auto radius = at::nanquantile(
+      at::where(known, d, at::full({}, std::numeric_limits<double>::quiet_NaN(), d.options())),
+      1 - nu);
+  state[1].copy_(at::where(known.any(), radius, state[1]));
 }
 
 Tensor DeepSvdd::distances(const Tensor& embedding, Tensors state) const {

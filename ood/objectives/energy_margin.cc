@@ -72,13 +72,15 @@ at::Tensor augmented_lagrangian(const at::Tensor& c, const at::Tensor& l, const 
   return ((b * c + l).relu().square() - l.square()) / (2 * b);
 }
 
-// One update of the multipliers by violations over the training data.
-void multipliers_(const at::Tensor& state, double inside, double ce, const EnergyMargin& p) {
-  const auto stepped = [&](const at::Tensor& l, const at::Tensor& b, double c) {
-    return at::where((b * c + l).ge(0), l + p.rate * c, l - p.rate * l / b);
+// One update of the multipliers by violations over the training data, float64.
+void multipliers_(const at::Tensor& state, const at::Tensor& inside, const at::Tensor& ce,
+                  const EnergyMargin& p) {
+  const auto type = state.scalar_type();
+  const auto stepped = [&](const at::Tensor& l, const at::Tensor& b, const at::Tensor& c) {
+    return at::where((b * c.to(type) + l).ge(0), l + (p.rate * c).to(type), l - p.rate * l / b);
   };
-  const auto grown = [&](const at::Tensor& b, double c) {
-    return c > p.tolerance ? b * p.growth : b;
+  const auto grown = [&](const at::Tensor& b, const at::Tensor& c) {
+    return at::where(c.gt(p.tolerance), b * p.growth, b);
   };
   const auto part = state.clone().unbind();  // l1, b1, l2, b2, L_0
   auto l1 = stepped(part[0], part[1], inside);
@@ -257,34 +259,35 @@ constexpr ops::DirectLoss kOfLayer{
 
 void EnergyMargin::update(Tensors in, Tensors state, const Event& event) const {
   const bool training = state.size() > kEdge;
-  const bool measured = state[kNumbers][4].item<double>() >= 0;
   if (event.kind == Event::kBegin && (!training || warmup == 0)) measure(state, event);
   if (event.kind == Event::kBegin && training && std::ceil(warmup * event.epochs) >= event.epochs &&
       event.note)
     event.note(
         "energy_margin: its warm-up ends with an epoch and takes the whole training; give it "
         "more epochs or a smaller warmup");
-  if (event.kind == Event::kEpoch && !measured && event.epoch >= warmup * event.epochs)
+  if (event.kind == Event::kEpoch && event.epoch >= warmup * event.epochs &&
+      state[kNumbers][4].item<double>() < 0)
     measure(state, event);
-  if (event.kind != Event::kStep || !training || !measured) return;
+  if (event.kind != Event::kStep || !training) return;
   std::vector<at::Tensor> all{in[0], in[1]};
   all.insert(all.end(), state.begin(), state.begin() + kWindow);
   const auto m = means_of(with_layer(all), margin);
-  if (m.known.any().item<bool>())
-    state[kWindow].add_(
-        at::tensor({m.inside.item<double>(), m.cross_entropy.item<double>(), 1.0}).to(at::kDouble));
+  const auto counts = m.known.any().logical_and(state[kNumbers][4].ge(0));
+  const auto seen = at::stack({m.inside, m.cross_entropy, at::ones_like(m.inside)}).to(at::kDouble);
+  state[kWindow].add_(at::where(counts, seen, at::zeros_like(seen)));
   const double per_epoch = updates / event.epochs;
   if (std::floor(event.epoch * per_epoch) != std::floor(event.before * per_epoch))
     update_multipliers(state);
 }
 
-// By the means over the steps since the last update.
+// By the means over the steps since the last update, where there were some.
 void EnergyMargin::update_multipliers(Tensors state) const {
   const auto& window = state[kWindow];
-  const auto n = window[2].item<double>();
-  if (n == 0) return;
-  multipliers_(state[kNumbers], window[0].item<double>() / n - false_alarm,
-               window[1].item<double>() / n - tau * state[kNumbers][4].item<double>(), *this);
+  const auto mean = window / window[2];
+  const auto before = state[kNumbers].clone();
+  multipliers_(state[kNumbers], mean[0] - false_alarm,
+               mean[1] - tau * state[kNumbers][4].to(at::kDouble), *this);
+  state[kNumbers].copy_(at::where(window[2].gt(0), state[kNumbers], before));
   window.zero_();
 }
 
@@ -353,7 +356,10 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
         p.growth = growth;
         p.tolerance = tolerance;
         p.shared_multiplier = shared;
-        multipliers_(state, inside, ce, p);
+        const auto number = [&](double v) {
+          return at::full({}, v, state.options().dtype(at::kDouble));
+        };
+        multipliers_(state, number(inside), number(ce), p);
       });
 }
 

@@ -46,6 +46,26 @@ void recompute(VosQueues& s) {
 
 }  // namespace
 
+namespace {
+
+// Row `rows[i]` of the features comes to place `places[i]` of the queues, on any device. There float64
+// is added up without the anew of every thousandth step, for which `step` would have to be known.
+void replace_rows(VosQueues& s, const at::Tensor& features, const std::vector<std::int64_t>& rows,
+                  const std::vector<std::int64_t>& places) {
+  const auto there = [&](const std::vector<std::int64_t>& indices) {
+    return at::tensor(indices).to(s.queue.device(), at::kLong, /*non_blocking=*/true);
+  };
+  const auto to = there(places);
+  auto queue = s.queue.flatten(0, 1);
+  const auto fresh = features.index_select(0, there(rows));
+  const auto in = fresh.to(at::kDouble), out = queue.index_select(0, to).to(at::kDouble);
+  s.sums.index_add_(0, to.floor_divide(s.queue.size(1)), in - out);
+  s.moment.addmm_(at::cat({in, out}).t(), at::cat({in, -out}));
+  queue.index_copy_(0, to, fresh.to(queue.scalar_type()));
+}
+
+}  // namespace
+
 void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor& target_in,
                   std::int64_t step) {
   const at::NoGradGuard no_grad;
@@ -60,8 +80,8 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   // As the queue holds them: what it later gives up must be what was added.
   const auto features = ops::widened(features_in.detach().to(s.queue.scalar_type())).contiguous();
   const auto target =
-      ops::class_labels(target_in, VirtualOutlierSynthesis::kCard.name).contiguous();
-  auto counts = s.counts.contiguous();
+      ops::class_labels(target_in, VirtualOutlierSynthesis::kCard.name).cpu().contiguous();
+  auto counts = s.counts.cpu().contiguous();
   auto* count = counts.mutable_data_ptr<std::int64_t>();
   const auto* label = target.const_data_ptr<std::int64_t>();
   bool all_full = true;
@@ -84,6 +104,7 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   }
   if (!counts.is_same(s.counts)) s.counts.copy_(counts);
   if (rows.empty()) return;
+  if (!s.queue.is_cpu()) return replace_rows(s, features, rows, places);
   // [in; out] and [in; -out]: their product is in' in - out' out.
   const auto taken = static_cast<std::int64_t>(rows.size()), width = features.size(1);
   const auto wide = s.moment.options();
@@ -119,7 +140,8 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
 
 at::Tensor vos_covariance(const VosQueues& s) {
   const at::NoGradGuard no_grad;
-  const auto n = s.counts.clamp_max(s.queue.size(1)).to(at::kDouble);
+  const auto n =
+      s.counts.clamp_max(s.queue.size(1)).to(s.sums.device(), at::kDouble, /*non_blocking=*/true);
   const auto means = s.sums / n.clamp_min(1).unsqueeze(1);
   const auto centred = s.moment - at::mm((means * n.unsqueeze(1)).t(), means);
   auto covariance = centred / n.sum().clamp_min(1);
@@ -151,6 +173,40 @@ at::Tensor vos_order_radii(const at::Tensor& exponentials, std::int64_t n, std::
   return out;
 }
 
+namespace {
+
+constexpr double kLeastJitter = 1e-10, kMostJitter = 1e2;
+
+at::Tensor cholesky_factor(const at::Tensor& s) {
+  auto [factor, info] = at::linalg_cholesky_ex(s);
+  const double scale = s.diagonal().abs().mean().item<double>();
+  for (double jitter = kLeastJitter; info.item<int>() != 0; jitter *= 10) {
+    TORCH_CHECK_VALUE(jitter <= kMostJitter && std::isfinite(scale),
+                      "virtual_outlier_synthesis: the covariance of the features is not positive "
+                      "definite; expected finite features of some spread; lower the learning rate");
+    auto more = s.clone();
+    more.diagonal().add_(jitter * scale);
+    std::tie(factor, info) = at::linalg_cholesky_ex(more);
+  }
+  return factor;
+}
+
+// The same on another device: all of them at once, and the first that is one, or NaN.
+at::Tensor cholesky_factor_there(const at::Tensor& s) {
+  std::vector<double> jitters{0};
+  for (double jitter = kLeastJitter; jitter <= kMostJitter; jitter *= 10) jitters.push_back(jitter);
+  const auto scale = s.diagonal().abs().mean();
+  const auto each = at::tensor(jitters).to(s.device(), at::kDouble, /*non_blocking=*/true) * scale;
+  const auto [factors, info] =
+      at::linalg_cholesky_ex(s + at::diag_embed(each.unsqueeze(1).expand({-1, s.size(0)})));
+  const auto works = info.eq(0);
+  const auto factor = factors.index_select(0, works.to(at::kInt).argmax().unsqueeze(0)).squeeze(0);
+  return at::where(works.any(), factor,
+                   at::full({}, std::numeric_limits<double>::quiet_NaN(), s.options()));
+}
+
+}  // namespace
+
 at::Tensor vos_sample(const at::Tensor& means, const at::Tensor& covariance,
                       std::int64_t sample_from, std::int64_t select) {
   const at::NoGradGuard no_grad;
@@ -163,17 +219,9 @@ at::Tensor vos_sample(const at::Tensor& means, const at::Tensor& covariance,
                     "virtual_outlier_synthesis: expected a covariance [", d, ", ", d, "], got ",
                     covariance.sizes());
   const auto s = covariance.to(at::kDouble);
-  auto [factor, info] = at::linalg_cholesky_ex(s);
-  const double scale = s.diagonal().abs().mean().item<double>();
-  for (double jitter = 1e-10; info.item<int>() != 0; jitter *= 10) {
-    TORCH_CHECK_VALUE(jitter <= 1e2 && std::isfinite(scale),
-                      "virtual_outlier_synthesis: the covariance of the features is not positive "
-                      "definite; expected finite features of some spread; lower the learning rate");
-    auto more = s.clone();
-    more.diagonal().add_(jitter * scale);
-    std::tie(factor, info) = at::linalg_cholesky_ex(more);
-  }
-  const auto options = s.options();
+  const auto factor = s.is_cpu() ? cholesky_factor(s) : cholesky_factor_there(s);
+  // Drawn on the CPU: the same numbers for any device.
+  const auto options = s.options().device(at::kCPU);
   const auto r =
       vos_order_radii(at::empty({classes, select}, options).exponential_(), sample_from, d).sqrt();
   // mu + L (r u / ||u||) for a standard normal u.
@@ -187,7 +235,9 @@ at::Tensor vos_sample(const at::Tensor& means, const at::Tensor& covariance,
     for (std::int64_t k = 0; k < d; ++k) u[k] *= scale;
   }
   const auto centers = select == 1 ? means : means.repeat_interleave(select, 0);
-  return at::mm(direction, factor.t()).add_(centers).to(means.scalar_type());
+  return at::mm(direction.to(s.device(), at::kDouble, /*non_blocking=*/true), factor.t())
+      .add_(centers)
+      .to(means.scalar_type());
 }
 
 namespace {
@@ -200,6 +250,9 @@ enum { kQueue = 3, kCounts, kSums, kMoment, kSteps };
 VosQueues queues_of(Tensors state) {
   return {state[kQueue], state[kCounts], state[kSums], state[kMoment]};
 }
+
+// The label of rows that are left out on a device that nobody asks how many they are.
+constexpr std::int64_t kLeftOut = -2;
 
 at::Tensor outliers_of(const VosQueues& s, std::int64_t sample_from, std::int64_t select) {
   const auto means = (s.sums / static_cast<double>(s.queue.size(1))).to(s.queue.scalar_type());
@@ -228,11 +281,13 @@ std::vector<at::Tensor> VirtualOutlierSynthesis::start(const Sizes& s) const {
 // Once all queues were full before the step, whose features they have by now. Until then a full
 // queue takes no more, so that all hold what they can just after the step that fills them.
 at::Tensor VirtualOutlierSynthesis::draw(Tensors in, const Event& event) const {
-  const auto queues = queues_of(in.slice(kWeights));
+  auto queues = queues_of(in.slice(kWeights));
+  queues.counts = queues.counts.cpu();
   const auto length = queues.queue.size(1);
+  const auto labels = event.host_target.defined() ? event.host_target : in[kLabels].cpu();
   if (event.epoch < begin * event.epochs) return {};
   const auto missing = queues.counts.lt(length).sum().item<std::int64_t>();
-  const auto fresh = in[kLabels].ge(0).sum().item<std::int64_t>();
+  const auto fresh = labels.ge(0).sum().item<std::int64_t>();
   const auto before = queues.counts.sum().item<std::int64_t>() - fresh;
   if (missing == 0 && before >= queues.counts.size(0) * length)
     return outliers_of(queues, sample_from, select).to(in[kFeatures].scalar_type());
@@ -248,7 +303,9 @@ at::Tensor VirtualOutlierSynthesis::draw(Tensors in, const Event& event) const {
 std::vector<at::Tensor> VirtualOutlierSynthesis::prepare(Tensors in) const {
   auto rows = in[kLogits], labels = ops::class_labels(in[kLabels], kCard.name);
   TORCH_CHECK_VALUE(labels.dim() == 1, kCard.name, ": expected target [N], got ", labels.sizes());
-  if (labels.lt(0).any().item<bool>()) {
+  if (!labels.is_cpu()) {
+    labels = at::where(labels.lt(0), at::full({}, kLeftOut, labels.options()), labels);
+  } else if (labels.lt(0).any().item<bool>()) {
     const auto known = labels.ge(0).nonzero().squeeze(1);
     rows = rows.index_select(0, known);
     labels = labels.index_select(0, known);
@@ -264,7 +321,16 @@ std::vector<at::Tensor> VirtualOutlierSynthesis::prepare(Tensors in) const {
 }
 
 std::vector<Term> VirtualOutlierSynthesis::composite(Tensors in) const {
-  return regularized(alpha, in[1]).composite(in);
+  if (in[1].is_cpu()) return regularized(alpha, in[1]).composite(in);
+  VosReg loss;
+  loss.alpha = alpha;
+  auto terms = loss.composite(in);
+  const auto counts = in[1].ne(kLeftOut), outliers = in[1].eq(-1).any();
+  for (Term& t : terms) {
+    t.taken = t.taken.logical_and(counts);
+    if (t.index > 0) t.values = at::where(outliers, t.values, at::zeros_like(t.values));
+  }
+  return terms;
 }
 
 Parts VirtualOutlierSynthesis::parts(Tensors in, bool sum, std::int64_t wanted) const {
@@ -274,7 +340,8 @@ Parts VirtualOutlierSynthesis::parts(Tensors in, bool sum, std::int64_t wanted) 
 void VirtualOutlierSynthesis::update(Tensors in, Tensors state, const Event& event) const {
   if (event.kind != Event::kStep) return;
   auto queues = queues_of(state);
-  vos_enqueue_(queues, in[kFeatures], in[kLabels], state[kSteps].item<std::int64_t>());
+  vos_enqueue_(queues, in[kFeatures], event.host_target.defined() ? event.host_target : in[kLabels],
+               state[kSteps].item<std::int64_t>());
   state[kSteps].add_(1);
 }
 
@@ -300,7 +367,7 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
         {at::Tag::nondeterministic_seeded});
   m.def("vos_order_radii(Tensor exponentials, int n, int d) -> Tensor");
 }
-TORCH_LIBRARY_IMPL(ood, CPU, m) {
+TORCH_LIBRARY_IMPL(ood, CompositeExplicitAutograd, m) {
   m.impl("vos_enqueue_",
          [](const at::Tensor& queue, const at::Tensor& counts, const at::Tensor& sums,
             const at::Tensor& moment, const at::Tensor& features, const at::Tensor& target,
@@ -309,8 +376,8 @@ TORCH_LIBRARY_IMPL(ood, CPU, m) {
            vos_enqueue_(state, features, target, step);
          });
   m.impl("vos_sample", vos_sample);
-  m.impl("vos_order_radii", vos_order_radii);
 }
+TORCH_LIBRARY_IMPL(ood, CPU, m) { m.impl("vos_order_radii", vos_order_radii); }
 TORCH_LIBRARY_IMPL(ood, Meta, m) {
   m.impl("vos_enqueue_",
          [](const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,

@@ -36,10 +36,18 @@ struct VirtualOutlierSynthesis {
       State{.name = "phi.weight", .role = State::kParameter},
       State{.name = "phi.bias", .role = State::kParameter},
       State{.name = "queue", .in_loss = false, .python_holder = "queues"},
-      State{.name = "counts", .role = State::kExact, .in_loss = false, .python_holder = "queues"},
+      State{.name = "counts",
+            .role = State::kExact,
+            .in_loss = false,
+            .on_host = true,
+            .python_holder = "queues"},
       State{.name = "sums", .role = State::kExact, .in_loss = false, .python_holder = "queues"},
       State{.name = "moment", .role = State::kExact, .in_loss = false, .python_holder = "queues"},
-      State{.name = "steps", .role = State::kExact, .in_loss = false, .python_holder = "queues"}};
+      State{.name = "steps",
+            .role = State::kExact,
+            .in_loss = false,
+            .on_host = true,
+            .python_holder = "queues"}};
   static constexpr bool kByClass = true;
   static constexpr bool kByDimension = true;
   static constexpr bool kOutliersThroughHead = true;
@@ -84,7 +92,7 @@ using VirtualOutlierSynthesizingRegLoss = Criterion<PlainOptions<VirtualOutlierS
 
 /// The state of the queues; all are buffers of a module.
 ///   queue    [K, M, D]  ring buffers
-///   counts   [K] int64  features ever taken into a queue
+///   counts   [K] int64  features ever taken into a queue; better on the CPU, wherever the rest is
 ///   sums     [K, D] float64: sum of the features
 ///   moment   [D, D] float64: sum of their outer products
 struct VosQueues {
@@ -95,7 +103,8 @@ struct VosQueues {
 inline constexpr std::int64_t kVosRecompute = 1000;
 
 /// Takes the features [N, D] of rows with target >= 0 into the queues. A full queue takes no more
-/// until all are full; then the oldest features go. `step` counts the calls.
+/// until all are full; then the oldest features go. `step` counts the calls. A target on another
+/// device is waited for.
 void vos_enqueue_(VosQueues& state, const at::Tensor& features, const at::Tensor& target,
                   std::int64_t step);
 
@@ -105,7 +114,7 @@ at::Tensor vos_covariance(const VosQueues& state);
 /// select outliers a class [K * select, D], least likely first: equal in distribution to drawing
 /// sample_from samples and keeping the select least likely ones. Torch's generator. Where the
 /// covariance has no Cholesky factor its diagonal grows by powers of ten until it has; a ValueError
-/// after 1e2 times its mean.
+/// after 1e2 times its mean, or on another device, for which nobody waits, NaN.
 at::Tensor vos_sample(const at::Tensor& means, const at::Tensor& covariance,
                       std::int64_t sample_from, std::int64_t select);
 

@@ -193,7 +193,7 @@ Parts VosReg::parts(Tensors in, bool sum, std::int64_t wanted) const {
 }
 
 void VosReg::update(Tensors, Tensors state, const Event& event) const {
-  if (event.kind != Event::kStep || !event.note || state[0].gt(0).any().item<bool>()) return;
+  if (event.kind != Event::kEpoch || !event.note || state[0].gt(0).any().item<bool>()) return;
   event.note(
       "vos_reg: all energy weights are at or below 0, the regularizer has no gradient; set a "
       "smaller `lr` or `weight-decay`");

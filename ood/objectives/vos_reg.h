@@ -33,7 +33,6 @@ struct VosReg {
                                             State{.name = "phi.weight", .role = State::kParameter},
                                             State{.name = "phi.bias", .role = State::kParameter}};
   static constexpr bool kByClass = true;
-  static constexpr bool kUpdatesEachStep = true;
 
   double alpha = 0.1;
   bool balance = false;

@@ -44,8 +44,9 @@ struct State {
   };
   std::string_view name;
   Role role = kBuffer;
-  bool in_loss = true;               ///< whether the loss reads it
-  bool training_only = false;        ///< not part of a module of its own; these come last
+  bool in_loss = true;         ///< whether the loss reads it
+  bool training_only = false;  ///< not part of a module of its own; these come last
+  bool on_host = false;  ///< exact and of a few numbers: stays on the CPU, which decides by it
   std::string_view fixed_by{};       ///< a parameter is a buffer where the flag of this name is set
   std::string_view python_holder{};  ///< Python's module of it is in a module of this name
 };
@@ -68,6 +69,8 @@ struct Event {
   double epoch = 0;   ///< epochs that are done, also in fractions
   double before = 0;  ///< the same before the step
   double epochs = 1;  ///< of the whole training
+  /// The step's target as the CPU has it, so that nobody waits for another device; may be undefined.
+  at::Tensor host_target{};
   /// Visits the inputs and the target of all ID training data, batch by batch.
   std::function<void(const std::function<void(Tensors)>&)> pass{};
   /// Takes a line for the user; may be empty.

@@ -158,11 +158,11 @@ void in_parts(Classifier& network, const std::vector<double>& mean,
   // Threads may share a network that is in evaluation mode.
   const bool was_training = network.is_training();
   if (was_training) network.eval();
-  const auto type = network.parameters().front().scalar_type();
+  const auto like = network.parameters().front().options();
   const std::int64_t rows = rows_at_once(all.shape(), kRows);
   const auto part = [&](std::int64_t begin) {
     const auto inputs = all.slice(begin, std::min(begin + rows, all.size()));
-    return network.forward(normalised(inputs, mean, deviation).to(type));
+    return network.forward(normalised(inputs, mean, deviation).to(like));
   };
   // Parts are the same for any number of ranks, so that their numbers are, too.
   const std::int64_t count = std::max<std::int64_t>((all.size() + rows - 1) / rows, 1);
@@ -190,8 +190,8 @@ NetworkOutput joined(Classifier& network, const std::vector<double>& mean,
                      const std::vector<double>& deviation, const Inputs& all, const Ranks& ranks) {
   std::vector<at::Tensor> logits, features;
   in_parts(network, mean, deviation, all, ranks, [&](const NetworkOutput& out, std::int64_t) {
-    logits.push_back(out.logits);
-    features.push_back(out.features);
+    logits.push_back(out.logits.cpu());
+    features.push_back(out.features.cpu());
   });
   return {torch::cat(logits), torch::cat(features)};
 }

@@ -42,8 +42,9 @@ void take_head(FitData& data, const Classifier& network, const NetworkOutput& ou
   const auto k = class_logits.size(1);
   if (output.logits.size(1) < k || !class_logits.equal(output.logits.slice(1, 0, k))) return;
   const auto parameters = network.named_parameters();
-  data.weight = parameters["fc.weight"].detach().slice(0, 0, k);
-  if (const auto* bias = parameters.find("fc.bias")) data.bias = bias->detach().slice(0, 0, k);
+  data.weight = parameters["fc.weight"].detach().slice(0, 0, k).cpu();
+  if (const auto* bias = parameters.find("fc.bias"))
+    data.bias = bias->detach().slice(0, 0, k).cpu();
 }
 
 }  // namespace

@@ -35,11 +35,14 @@ Event Objective::event(Event::Kind kind) const {
   return e;
 }
 
-at::Tensor Objective::draw(const NetworkOutput& output, const at::Tensor& target) const {
+at::Tensor Objective::draw(const NetworkOutput& output, const at::Tensor& target,
+                           const at::Tensor& host_target) const {
   if (entry_.slice.draw == nullptr) return {};
   auto in = training_inputs(entry_, parameters_, output, target);
   in.insert(in.end(), kept_.all().begin(), kept_.all().end());
-  const auto drawn = objective_draw(entry_, parameters_, in, event(Event::kStep));
+  auto e = event(Event::kStep);
+  e.host_target = host_target;
+  const auto drawn = objective_draw(entry_, parameters_, in, e);
   return drawn.defined() && entry_.slice.outliers_through_head ? context_.head(drawn) : drawn;
 }
 
@@ -73,8 +76,12 @@ void Objective::after_step(const NetworkOutput& output, const at::Tensor& target
   if (!entry_.slice.updates_first) update_by(output, target, e);
 }
 
-void Objective::before_loss(const NetworkOutput& output, const at::Tensor& target) {
-  if (entry_.slice.updates_first) update_by(output, target, event(Event::kStep));
+void Objective::before_loss(const NetworkOutput& output, const at::Tensor& target,
+                            const at::Tensor& host_target) {
+  if (!entry_.slice.updates_first) return;
+  auto e = event(Event::kStep);
+  e.host_target = host_target;
+  update_by(output, target, e);
 }
 
 void Objective::update_by(const NetworkOutput& output, const at::Tensor& target, const Event& e) {
@@ -110,7 +117,14 @@ bool Objective::uses_features() const {
 
 Readout Objective::readout(const NetworkOutput& output) const {
   const torch::NoGradGuard no_grad;
-  return read_out(entry_, parameters_, output, kept_.all());
+  const auto here = output.logits.device();
+  const auto there = home_ ? *home_ : here;
+  if (here == there) return read_out(entry_, parameters_, output, kept_.all());
+  Readout r = read_out(entry_, parameters_, {output.logits.to(there), output.features.to(there)},
+                       kept_.all());
+  for (at::Tensor* t : {&r.evidence, &r.logits, &r.score})
+    if (t->defined()) *t = t->to(here);
+  return r;
 }
 
 std::shared_ptr<Objective> make_objective(const ObjectiveEntry& entry,

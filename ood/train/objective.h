@@ -40,15 +40,18 @@ class Objective : public torch::nn::Module {
   using torch::nn::Module::to;
   void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override {
     kept_.keep_exact([&] { Module::to(device, dtype, non_blocking); });
+    home_ = device;
   }
   void to(torch::Dtype dtype, bool non_blocking = false) override {
     kept_.keep_exact([&] { Module::to(dtype, non_blocking); });
   }
 
-  /// Before the losses of a step, in training mode.
-  void before_loss(const NetworkOutput& output, const at::Tensor& target);
+  /// Before the losses of a step, in training mode. `host_target`: the same target on the CPU.
+  void before_loss(const NetworkOutput& output, const at::Tensor& target,
+                   const at::Tensor& host_target = {});
   /// What a step draws at random, as often as its loss may be computed; undefined: nothing.
-  at::Tensor draw(const NetworkOutput& output, const at::Tensor& target) const;
+  at::Tensor draw(const NetworkOutput& output, const at::Tensor& target,
+                  const at::Tensor& host_target = {}) const;
   /// target: class of each row, < 0 for an outlier. Changes nothing.
   NamedLosses forward(const NetworkOutput& output, const at::Tensor& target,
                       const at::Tensor& drawn) const;
@@ -62,6 +65,7 @@ class Objective : public torch::nn::Module {
   /// Whether a step of the training reads the network's features.
   bool uses_features() const;
 
+  /// On the device where the output is.
   Readout readout(const NetworkOutput& output) const;
 
   void set_epoch(double epoch) { epoch_ = epoch; }
@@ -74,6 +78,7 @@ class Objective : public torch::nn::Module {
   std::vector<double> parameters_;
   ObjectiveContext context_;
   nn::KeptState kept_;
+  std::optional<torch::Device> home_{};  // of its state, where it was moved there
   double epoch_ = 0;
   mutable bool warned_ = false;  // once is enough
 };

@@ -32,6 +32,18 @@ Optimizer::Optimizer(const RunOptions& o, std::vector<at::Tensor> parameters,
                                                                  .weight_decay(o.weight_decay));
 }
 
+// clip_grad_norm_ of torch waits for the norm.
+void Optimizer::clip(double norm) {
+  const torch::NoGradGuard no_grad;
+  std::vector<at::Tensor> gradients, norms;
+  for (const auto& p : parameters_)
+    if (p.grad().defined()) gradients.push_back(p.grad());
+  for (const auto& g : gradients) norms.push_back(g.norm());
+  if (norms.empty()) return;
+  const auto share = (norm / (torch::stack(norms).norm() + 1e-6)).clamp_max(1);
+  for (auto& g : gradients) g.mul_(share);
+}
+
 void Optimizer::step(double learning_rate) {
   for (std::size_t g = 0; g < shares_.size(); ++g)
     optimizer_->param_groups()[g].options().set_lr(learning_rate * shares_[g]);
@@ -67,16 +79,19 @@ void Optimizer::restore(const std::vector<std::pair<std::string, at::Tensor>>& s
     if (i >= parameters_.size()) throw DataError("the optimizer's state is of another network");
     if (name != "step" && tensor.sizes() != parameters_[i].sizes())
       throw DataError("the optimizer's state is of another network");
+    const auto own = [&](const at::Tensor& t) {
+      return t.to(parameters_[i].device(), t.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+    };
     auto& slot = optimizer_->state()[parameters_[i].unsafeGetTensorImpl()];
     if (adamw_) {
       if (!slot) slot = std::make_unique<Adam>();
       auto& s = static_cast<Adam&>(*slot);
       if (name == "step") s.step(tensor.item<std::int64_t>());
-      if (name == "exp_avg") s.exp_avg(tensor.clone());
-      if (name == "exp_avg_sq") s.exp_avg_sq(tensor.clone());
+      if (name == "exp_avg") s.exp_avg(own(tensor));
+      if (name == "exp_avg_sq") s.exp_avg_sq(own(tensor));
     } else {
       if (!slot) slot = std::make_unique<Sgd>();
-      if (name == "momentum_buffer") static_cast<Sgd&>(*slot).momentum_buffer(tensor.clone());
+      if (name == "momentum_buffer") static_cast<Sgd&>(*slot).momentum_buffer(own(tensor));
     }
   }
 }

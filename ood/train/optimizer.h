@@ -13,6 +13,8 @@ class Optimizer {
   Optimizer(const RunOptions& options, std::vector<at::Tensor> parameters, std::size_t of_backbone);
 
   void zero_grad() { optimizer_->zero_grad(); }
+  /// Shortens the gradient, all parameters' together, to at most this norm.
+  void clip(double norm);
   /// One step with this learning rate.
   void step(double learning_rate);
 

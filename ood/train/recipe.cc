@@ -11,6 +11,7 @@
 #include "ood/registry/text.h"
 #include "ood/scores/logits.h"
 #include "ood/torch.h"
+#include "ood/train/device.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/optimizer.h"
 #include "ood/train/schedule.h"
@@ -35,6 +36,8 @@ Energies energies_after_warmup(const RunOptions& options, const Task& task) {
   const auto d = describe(o, task);
   const Model model = initial_model(d, o);
   auto& network = *model.network;
+  const auto device = open_device(o.device);
+  move(model, device, torch::kFloat);
   StepInputs inputs(o, task, 0);
   Optimizer optimizer(o, trainable(model), of_backbone(model));
   // What it starts from has been trained, if its last layer is that of these classes.
@@ -45,10 +48,10 @@ Energies energies_after_warmup(const RunOptions& options, const Task& task) {
       warm ? 0 : std::clamp<std::int64_t>(inputs.steps_per_epoch() * o.epochs / 4, 20, 200);
   network.train();
   for (std::int64_t i = 0; i < total; ++i) {
-    const auto step = inputs.at_step(i);
+    const auto step = inputs.at_step(i, device, torch::kFloat);
     optimizer.zero_grad();
     StepInputs::losses(*model.objective, network.forward(step.inputs), step).total.backward();
-    if (o.clip > 0) torch::nn::utils::clip_grad_norm_(trainable(model), o.clip);
+    if (o.clip > 0) optimizer.clip(o.clip);
     optimizer.step(cosine_lr(o.lr, o.warmup, i, total));
   }
   const auto median = [&](const Samples& held_out, const Samples& trained) {

@@ -242,6 +242,7 @@ std::string run_id(const RunOptions& options) {
   o.data = o.init = o.weights = o.test_fingerprint = o.launch = "";
   o.ood_data.clear();
   o.limit_test = o.threads = 0;
+  o.device = "cpu";
   o.max_pixels = kMaxPixels;
   o.cache = o.decoders = 0;
   if (is_script_file(o.model)) o.model = kScriptNetwork;
@@ -250,7 +251,7 @@ std::string run_id(const RunOptions& options) {
   for (const std::string off :
        {"resize = 'squash'\n", "sync-batchnorm = false\n", "freeze = false\n",
         "backbone-lr = 0.0\n", "cache = 0\n", "decoders = 0\n", "weights = ''\n",
-        "normalise = 'auto'\n", "class-balance = false\n"})
+        "normalise = 'auto'\n", "class-balance = false\n", "device = 'cpu'\n"})
     if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
   return hexadecimal(fnv1a(text.data(), text.size()));
 }

@@ -47,6 +47,7 @@ struct RunOptions {
   double clip = 1;
   std::int64_t accumulate = 1;
   std::int64_t patience = 0;
+  std::string device = "cpu";
   std::string precision = "float32";
   bool sync_batchnorm = false;
   std::string augment;
@@ -130,6 +131,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("clip", o.clip, "largest norm of the gradient; 0: any");
   v("accumulate", o.accumulate, "batches whose gradients are averaged for a step");
   v("patience", o.patience, "stop after N epochs without gain on validation data; 0: never");
+  v("device", o.device, "that trains and tests: cpu, cuda or cuda:N");
   v("precision", o.precision, "of the network in training: float32, float64 or bf16");
   v("sync-batchnorm", o.sync_batchnorm, "batch normalisation over the rows of all processes");
   v("augment", o.augment, "of training pictures: flip,crop");

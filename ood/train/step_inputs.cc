@@ -46,7 +46,7 @@ StepInputs::Step StepInputs::at_step(std::int64_t step) {
   const bool mixes = options_.mixup > 0 || options_.cutmix > 0;
   // Partners may be rows of other ranks.
   const auto batch = batches_.at_step(step, mixes ? all_rows_ : split_.own());
-  Step s{batch.inputs, batch.target, std::nullopt, 1};
+  Step s{.inputs = batch.inputs, .target = batch.target, .host_target = batch.target};
   if (!mixes) return s;
   // ID samples are mixed among themselves; outliers stay outliers.
   RandomStream random(
@@ -65,6 +65,14 @@ StepInputs::Step StepInputs::at_step(std::int64_t step) {
   return s;
 }
 
+StepInputs::Step StepInputs::at_step(std::int64_t step, c10::Device device, at::ScalarType type) {
+  Step s = at_step(step);
+  s.inputs = s.inputs.to(device, type, /*non_blocking=*/true);
+  s.target = s.target.to(device, /*non_blocking=*/true);
+  if (s.other_target) s.other_target = s.other_target->to(device, /*non_blocking=*/true);
+  return s;
+}
+
 NetworkOutput StepInputs::gathered(const NetworkOutput& own, bool features) const {
   if (!features) return {split_.gathered(own.logits)[0], own.features};
   const auto all = split_.gathered(own.logits, own.features);
@@ -73,8 +81,11 @@ NetworkOutput StepInputs::gathered(const NetworkOutput& own, bool features) cons
 
 NamedLosses StepInputs::losses(Objective& objective, const NetworkOutput& output,
                                const Step& step) {
-  if (objective.is_training()) objective.before_loss(output, step.target);
-  const auto drawn = objective.is_training() ? objective.draw(output, step.target) : at::Tensor();
+  at::Tensor drawn;
+  if (objective.is_training()) {
+    objective.before_loss(output, step.target, step.host_target);
+    drawn = objective.draw(output, step.target, step.host_target);
+  }
   const auto losses = objective.forward(output, step.target, drawn);
   if (!step.other_target) return losses;
   return between(losses, objective.forward(output, *step.other_target, drawn), step.lambda);

@@ -20,10 +20,13 @@ class StepInputs {
 
   struct Step {
     at::Tensor inputs, target;
-    std::optional<at::Tensor> other_target;  ///< of mixed samples
-    double lambda = 1;                       ///< share of the first target
+    std::optional<at::Tensor> other_target{};  ///< of mixed samples
+    double lambda = 1;                         ///< share of the first target
+    at::Tensor host_target{};                  ///< the target on the CPU
   };
   Step at_step(std::int64_t step);
+  /// The same as a network takes it: floating-point numbers of a type, on a device.
+  Step at_step(std::int64_t step, c10::Device device, at::ScalarType type);
 
   /// The rows of all ranks from those of this one, in the order of the targets. Without `features`,
   /// which then nothing reads, those stay this rank's.

@@ -17,6 +17,7 @@
 #include "ood/torch.h"
 #include "ood/train/checkpoint.h"
 #include "ood/train/curves.h"
+#include "ood/train/device.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/failure_signs.h"
 #include "ood/train/interrupt.h"
@@ -54,21 +55,24 @@ std::int64_t outliers_per_step(const RunOptions& o, const Task& task) {
 // bfloat16 inside the network, as autocast has it, while one of these lives.
 class Precision {
  public:
-  explicit Precision(bool bf16) : on_(bf16), before_(at::autocast::is_autocast_enabled(at::kCPU)) {
+  Precision(bool bf16, c10::DeviceType device)
+      : on_(bf16), device_(device), before_(at::autocast::is_autocast_enabled(device)) {
     if (!on_) return;
-    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
-    at::autocast::set_autocast_enabled(at::kCPU, true);
+    at::autocast::set_autocast_dtype(device_, at::kBFloat16);
+    at::autocast::set_autocast_enabled(device_, true);
   }
   ~Precision() {
     if (!on_) return;
     at::autocast::clear_cache();
-    at::autocast::set_autocast_enabled(at::kCPU, before_);
+    at::autocast::set_autocast_enabled(device_, before_);
   }
   Precision(const Precision&) = delete;
   Precision& operator=(const Precision&) = delete;
 
  private:
-  bool on_, before_;
+  bool on_;
+  c10::DeviceType device_;
+  bool before_;
 };
 
 // Where the best epoch is chosen by held-out data, by the half that sets no threshold: the promise
@@ -81,13 +85,30 @@ Samples selection_of(const RunOptions& o, const Task& task) {
       {rows.const_data_ptr<std::int64_t>(), rows.const_data_ptr<std::int64_t>() + rows.numel()});
 }
 
+// Loss and terms of a step, in double, which a device may still be computing.
+struct StepNumbers {
+  json line;
+  at::Tensor values;  // the loss, then its terms
+  std::vector<std::string> terms;
+};
+
+at::Tensor values_of(const NamedLosses& losses) {
+  std::vector<at::Tensor> all{losses.total.detach()};
+  for (const auto& [unused, term] : losses.terms) all.push_back(term);
+  return torch::stack(all).to(torch::kDouble);
+}
+
 // One training: the loop and what belongs to it.
 class Training {
+  static constexpr std::size_t kMostUnread = 100;
+
  public:
   Training(const RunOptions& options, const Task& task, const fs::path& out, Start start)
       : o_(options),
         task_(task),
         out_(out),
+        device_(open_device(options.device)),
+        type_(options.precision == "float64" ? torch::kDouble : torch::kFloat),
         description_(describe(options, task)),
         model_(start_model(start != Start::kResume)),
         ranks_(ranks()),
@@ -175,8 +196,8 @@ class Training {
     return [this](const auto& visit) {
       run_in_parts(*model_.network, task_, task_.train,
                    [&](const NetworkOutput& output, std::int64_t begin) {
-                     visit(output,
-                           task_.train.labels.slice(0, begin, begin + output.logits.size(0)));
+                     const auto end = begin + output.logits.size(0);
+                     visit(output, task_.train.labels.slice(0, begin, end).to(device_));
                    });
     };
   }
@@ -184,18 +205,8 @@ class Training {
   // `filled`: with the weights that a run or file gives, of which the other ranks get the first's.
   Model start_model(bool filled) const {
     Model model = initial_model(description_, o_, filled && ranks().first());
-    if (o_.precision == "float64") convert(model, torch::kDouble);
+    move(model, device_, type_);
     return model;
-  }
-
-  static void convert(const Model& model, torch::Dtype type) {
-    // Module::to() would convert counters, too.
-    const auto each = [&](at::Tensor t) {
-      if (t.is_floating_point()) t.set_data(t.to(type));
-    };
-    for (const auto& p : model.network->parameters()) each(p);
-    for (const auto& b : model.network->buffers()) each(b);
-    model.objective->to(type);
   }
 
   static void warn(const std::vector<std::string>& lines) {
@@ -204,11 +215,10 @@ class Training {
 
   NetworkOutput forward(const at::Tensor& x) const {
     // ID samples and outliers in one forward: batch normalisation must see the mixture.
-    const Precision precision(o_.precision == "bf16");
-    const auto type = o_.precision == "float64" ? torch::kDouble : torch::kFloat;
-    auto out = model_.network->forward(x.to(type));
-    out.logits = out.logits.to(type);
-    out.features = out.features.to(type);
+    const Precision precision(o_.precision == "bf16", device_.type());
+    auto out = model_.network->forward(x);
+    out.logits = out.logits.to(type_);
+    out.features = out.features.to(type_);
     // Every rank computes the loss of the whole batch.
     return ranks_.alone() ? out : inputs_.gathered(out, model_.objective->uses_features());
   }
@@ -220,12 +230,11 @@ class Training {
         random_bits(seed(), Purpose::kWeights, 1, static_cast<std::uint64_t>(at_.step)));
     const double lr = cosine_lr(o_.lr, o_.warmup, at_.step, total_);
     optimizer_.zero_grad();
-    double loss = 0;
-    std::vector<std::pair<std::string, double>> terms;
+    StepNumbers numbers{{{"step", at_.step + 1}, {"epoch", epoch_of(at_.step) + 1}}, {}, {}};
     NetworkOutput output;
     StepInputs::Step step;
     for (std::int64_t i = 0; i < o_.accumulate; ++i) {
-      step = inputs_.at_step(at_.step * o_.accumulate + i);
+      step = inputs_.at_step(at_.step * o_.accumulate + i, device_, type_);
       output = forward(step.inputs);
       // Measured margins are those of a network that has learned.
       if (at_.step == 0 && i == 0 && o_.measured.empty())
@@ -237,37 +246,56 @@ class Training {
                          "or the objective, got one of a " + description_.model +
                          " network with nothing to train for it; choose another `model`");
       const double share = 1.0 / static_cast<double>(o_.accumulate);
-      loss += losses.total.item<double>() * share;
-      for (std::size_t t = 0; t < losses.terms.size(); ++t) {
-        if (i == 0) terms.emplace_back(losses.terms[t].first, 0.0);
-        terms[t].second += losses.terms[t].second.item<double>() * share;
-      }
-      if (!std::isfinite(loss)) break;
+      const auto values = values_of(losses) * share;
+      numbers.values = i == 0 ? values : numbers.values + values;
+      if (i == 0)
+        for (const auto& [name, unused] : losses.terms) numbers.terms.push_back(name);
+      if (!reads_late() && !std::isfinite(numbers.values[0].item<double>())) break;
       if (i + 1 == o_.accumulate) gradients_.begin(wish);
       (o_.accumulate > 1 ? losses.total * share : losses.total).backward();
     }
-    json line = {{"step", at_.step + 1}, {"epoch", epoch_of(at_.step) + 1}, {"loss", nullptr}};
-    if (std::isfinite(loss)) line["loss"] = loss;
-    for (const auto& [name, value] : terms) line[name] = value;
-    line["lr"] = lr;
-    write(line);
-    if (!std::isfinite(loss))
-      throw DivergedError(o_.objective + ": the loss is " +
-                          (std::isnan(loss) ? "NaN" : "infinite") + " at step " +
-                          std::to_string(at_.step + 1) + " of " + std::to_string(total_) +
-                          "; expected a number; try a smaller `lr` (now " + std::to_string(o_.lr) +
-                          "). The run so far is in " + out_.string());
+    numbers.line["loss"] = nullptr;
+    for (const auto& name : numbers.terms) numbers.line[name] = nullptr;
+    numbers.line["lr"] = lr;
+    unread_.push_back(std::move(numbers));
+    if (!reads_late() || unread_.size() >= kMostUnread) read_numbers();
     const bool asked = gradients_.finish();
-    if (o_.clip > 0) torch::nn::utils::clip_grad_norm_(trained_, o_.clip);
+    if (o_.clip > 0) optimizer_.clip(o_.clip);
     optimizer_.step(lr);
     ++at_.step;
-    at_.epoch_loss += loss;
-    ++at_.epoch_steps;
     model_.objective->after_step(output, step.target, epochs_done());
     char note[48];
-    std::snprintf(note, sizeof note, "loss %.3f", loss);
+    std::snprintf(note, sizeof note, "loss %.3f", last_loss_);
     listener().progress(o_.objective, at_.step, total_, note);
     return asked;
+  }
+
+  // A device works through a queue of steps; asking for the numbers of each would empty it.
+  bool reads_late() const { return !device_.is_cpu(); }
+
+  // Before anything that they decide on or that is stored with them.
+  void read_numbers() {
+    std::vector<at::Tensor> all;
+    for (const auto& n : unread_) all.push_back(n.values);
+    if (all.empty()) return;
+    const auto values = torch::stack(all).cpu();
+    const auto lines = std::exchange(unread_, {});
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      json line = lines[i].line;
+      const double* value = values[static_cast<std::int64_t>(i)].const_data_ptr<double>();
+      last_loss_ = *value;
+      if (std::isfinite(last_loss_)) line["loss"] = last_loss_;
+      for (const auto& name : lines[i].terms) line[name] = *++value;
+      write(line);
+      if (!std::isfinite(last_loss_))
+        throw DivergedError(o_.objective + ": the loss is " +
+                            (std::isnan(last_loss_) ? "NaN" : "infinite") + " at step " +
+                            line["step"].dump() + " of " + std::to_string(total_) +
+                            "; expected a number; try a smaller `lr` (now " +
+                            std::to_string(o_.lr) + "). The run so far is in " + out_.string());
+      at_.epoch_loss += last_loss_;
+      ++at_.epoch_steps;
+    }
   }
 
   void write(const json& line) {
@@ -276,6 +304,7 @@ class Training {
 
   // Returns whether the training should stop early.
   bool end_epoch() {
+    read_numbers();
     json end = {{"epoch", epoch_of(at_.step)},
                 {"train_loss", at_.epoch_loss / static_cast<double>(at_.epoch_steps)}};
     at_.epoch_loss = 0;
@@ -307,6 +336,7 @@ class Training {
   }
 
   void save() {
+    read_numbers();
     settle(ranks_, model_);
     Position p = at_;
     p.seconds = elapsed();
@@ -326,6 +356,7 @@ class Training {
   }
 
   json finish() {
+    read_numbers();
     const std::int64_t steps = at_.step;
     const bool best = o_.patience > 0 && at_.best_step > 0;
     if (best) {
@@ -335,7 +366,7 @@ class Training {
     settle(ranks_, model_);
     model_.objective->at_event(Event::kFinish, pass());
     model_.objective->eval();
-    if (o_.precision == "float64") convert(model_, torch::kFloat);
+    move(model_, device_, torch::kFloat);
     const double seconds = elapsed();
     const auto scores =
         FittedScores::fit(*model_.network, *model_.objective, task_, seed(), o_.bank);
@@ -372,6 +403,8 @@ class Training {
   const RunOptions& o_;
   const Task& task_;
   fs::path out_;
+  c10::Device device_;
+  at::ScalarType type_;  // that the network has in training
   ModelDescription description_;
   Model model_;
   const Ranks& ranks_;
@@ -383,6 +416,8 @@ class Training {
   GradientAverage gradients_;
   std::int64_t micro_steps_, total_;
   Position at_;
+  std::vector<StepNumbers> unread_;
+  double last_loss_ = 0;
   Samples selection_;                // the held-out data that an epoch is judged by
   std::unique_ptr<MetricsLog> log_;  // of the first rank
   std::chrono::steady_clock::time_point started_;

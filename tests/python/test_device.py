@@ -1,0 +1,175 @@
+"""Training on a device that is not the CPU: a stand-in that the tests bring along, and CUDA where the machine has it."""
+import collections
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from conftest import BUILD, REGISTRY, ROOT
+
+STAND_IN, FOR_PYTHON = (BUILD / "tests" / "device" / f"libstand_in_{place}.so" for place in ("HPU", "PrivateUse1"))
+WITH_STAND_IN = {**os.environ, "OOD_PLUGINS": ":".join(filter(None, [os.environ.get("OOD_PLUGINS"), str(STAND_IN)]))}
+TASK = ["--known", "0-2", "--outliers", 3, "--unknown", 4]
+# Less than the defaults where these would not come into play in a short training.
+EARLY = {"deep_svdd": ["--objective.nu", .1, "--objective.warmup_epochs", 1],
+         "energy_margin": ["--objective.warmup", .3],
+         "virtual_outlier_synthesis": ["--objective.sample_number", 10, "--objective.start", .3]}
+
+
+@pytest.fixture(scope="module", params=["stand-in", "cuda"])
+def device(request, program):
+    """Flags of the device."""
+    if request.param == "stand-in":
+        return ["--device", "hpu"]
+    line = next(l for l in program("doctor").stdout.splitlines() if l.startswith("devices"))
+    if "no cuda" in line:
+        pytest.skip(line)
+    return ["--device", "cuda"]
+
+
+@pytest.fixture(scope="module")
+def embeddings(tmp_path_factory):
+    where = tmp_path_factory.mktemp("embeddings") / "five"
+    where.mkdir()
+    g = np.random.default_rng(0)
+    y = np.arange(400) % 5
+    x = (g.normal(size=(5, 16)) * 2)[y] + g.normal(size=(400, 16))
+    for name, rows in (("train", slice(0, 300)), ("test", slice(300, 400))):
+        np.save(where / f"{name}.npy", x[rows].astype(np.float32))
+        np.save(where / f"{name}_labels.npy", y[rows])
+    return where
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    where = tmp_path_factory.mktemp("pictures") / "bars"
+    where.mkdir()
+    g = np.random.default_rng(0)
+    for name, n in (("train", 200), ("test", 50)):
+        y = np.arange(n) % 5
+        x = g.integers(0, 60, (n, 3, 32, 32))
+        for i, c in enumerate(y):
+            x[i, c % 3, c * 4:c * 4 + 8] += 120
+        np.save(where / f"{name}.npy", x.astype(np.uint8))
+        np.save(where / f"{name}_labels.npy", y)
+    return where
+
+
+def trained(program, data, out, *flags, log=None):
+    r = program("train", "--data", data, *TASK, *flags, "--out", out,
+                env={**WITH_STAND_IN, **({"OOD_TEST_DEVICE_LOG": str(log)} if log else {})})
+    assert r.returncode == 0, r.stderr
+    return out
+
+
+def steps(run):
+    return [l for l in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if "step" in l]
+
+
+def same_curves(run, other, tolerance):
+    a, b = steps(run), steps(other)
+    assert [l["step"] for l in a] == [l["step"] for l in b] and a[0].keys() == b[0].keys()
+    for one, two in zip(a, b):
+        for name in one:
+            assert one[name] == pytest.approx(two[name], rel=tolerance, abs=tolerance), (name, one["step"])
+
+
+def auroc(run):
+    return json.loads((run / "results.json").read_text())["objectives"][0]["ood"]["unknown"]["auroc"]
+
+
+@pytest.mark.parametrize("objective", REGISTRY)
+def test_every_objective_trains_as_on_the_cpu(objective, program, embeddings, device, tmp_path):
+    flags = ["--objective", objective, "--epochs", 4, "--batch-size", 15, "--patience", 3, *EARLY.get(objective, [])]
+    here = trained(program, embeddings, tmp_path / "here", *flags)
+    there = trained(program, embeddings, tmp_path / "there", *device, *flags)
+    same_curves(here, there, 1e-4)
+    assert auroc(there) == pytest.approx(auroc(here), abs=5e-3)
+
+
+@pytest.mark.parametrize("objective", REGISTRY)
+def test_no_step_waits_for_the_device(objective, program, embeddings, tmp_path):
+    """Twice as many steps of as many epochs wait as often for it: no operation of a step does."""
+    waits = []
+    for batch in 30, 15:
+        log = tmp_path / f"waits.{batch}"
+        trained(program, embeddings, tmp_path / str(batch), "--device", "hpu", "--objective",
+                objective, "--epochs", 4, "--batch-size", batch, *EARLY.get(objective, []), log=log)
+        waits.append(collections.Counter(log.read_text().splitlines()))
+    assert waits[0] and waits[0] == waits[1]
+
+
+def test_the_stand_in_counts(program, embeddings, tmp_path):
+    """What would have it wait is seen, and nothing else."""
+    code = f"""
+import sys, torch
+sys.path.insert(0, {str(ROOT / "tests" / "python")!r})
+from on_device import use_stand_in
+use_stand_in({str(FOR_PYTHON)!r})
+x = torch.arange(3.).to("stand_in")
+(x * 2).sum(); x.nonzero(); x[x > 1]; x.max().item(); x.cpu()
+"""
+    log = tmp_path / "waits"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "OOD_TEST_DEVICE_LOG": str(log)})
+    assert log.read_text().splitlines() == ["aten::nonzero", "aten::nonzero", "aten::index", "item", "copy to the CPU"]
+
+
+@pytest.mark.parametrize("network, tolerance", [("small-cnn", 1e-4), ("resnet-18", 5e-2)])
+def test_networks_train_as_on_the_cpu(network, tolerance, program, pictures, device, tmp_path):
+    flags = ["--model", network, "--epochs", 1, "--batch-size", 30, "--augment", "flip,crop", "--mixup", .2]
+    here = trained(program, pictures, tmp_path / "here", *flags)
+    there = trained(program, pictures, tmp_path / "there", *device, *flags)
+    same_curves(here, there, tolerance)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_killed_training_goes_on_exactly(optimizer, program, embeddings, device, tmp_path):
+    flags = ["--objective", "center", "--epochs", 60, "--batch-size", 15, "--checkpoint", 20, "--optimizer", optimizer]
+    whole = trained(program, embeddings, tmp_path / "whole", *device, *flags)
+    out = tmp_path / "killed"
+    p = subprocess.Popen([str(a) for a in (BUILD / "bin" / "ood", "train", "--data", embeddings, *TASK, *device, *flags,
+                                           "--out", out)], env=WITH_STAND_IN, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while p.poll() is None and len(list((out / "checkpoints").glob("step-*.safetensors"))) < 2:
+        time.sleep(.005)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    r = program("train", "--resume", out, env=WITH_STAND_IN)  # the run knows its device
+    assert r.returncode == 0, r.stderr
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_a_loss_that_is_no_number_names_its_step(program, embeddings, device, tmp_path):
+    flags = ["--objective", "energy_regularized", "--lr", 1e18, "--clip", 0, "--warmup", 0, "--epochs", 3]
+    here, there = (program("train", "--data", embeddings, *TASK, *flags, *more, "--out", tmp_path / name, env=WITH_STAND_IN)
+                   for name, more in (("here", []), ("there", device)))
+    assert here.returncode == there.returncode == 4
+    def what(r):
+        return r.stderr.strip().splitlines()[-1].split("; expected")[0]
+    assert " at step " in what(here) and what(here) == what(there)
+
+
+def test_devices_that_are_not_there_are_named(program, embeddings, tmp_path):
+    def line(*flags, launch=(), env=None):
+        r = program(*launch, "train", "--data", embeddings, *TASK, *flags, "--out", tmp_path / "x", env=env)
+        assert r.returncode == 2 and len(r.stderr.splitlines()) >= 1, r.stderr
+        return r.stderr.splitlines()[-1]
+    assert "--device: expected cpu, cuda or cuda:N, got quda" in line("--device", "quda")
+    assert "--device: expected one of this machine, got hpu: " in line("--device", "hpu")
+    if "no cuda" in program("doctor").stdout:
+        assert "--device: expected one of this machine, got cuda:1: " in line("--device", "cuda:1")
+    several = line("--device", "hpu", launch=["launch", "-n", 2], env=WITH_STAND_IN)
+    assert "--device: expected cpu for several processes, got hpu" in several
+
+
+def test_python_modules_compute_as_on_the_cpu(device):
+    """Every class of ood.nn, moved there with its state: loss and gradients."""
+    r = subprocess.run([sys.executable, str(ROOT / "tests" / "python" / "on_device.py"), str(FOR_PYTHON),
+                        "cuda" if device[-1] == "cuda" else "stand_in"],
+                       capture_output=True, text=True, timeout=300)
+    assert r.returncode == 0, r.stdout[-2000:] + r.stderr[-2000:]
+    assert len(r.stdout.splitlines()) == len(REGISTRY)
