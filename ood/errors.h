@@ -32,4 +32,10 @@ struct DistributedError : Error {
   using Error::Error;
 };
 
+/// Whether LibTorch's words say so, of the memory of the CPU or of another device.
+inline bool is_out_of_memory(const std::string& what) {
+  return what.find("allocate memory") != std::string::npos ||
+         what.find("out of memory") != std::string::npos;
+}
+
 }  // namespace ood

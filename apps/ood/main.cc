@@ -120,9 +120,6 @@ std::string wrong_value(const CLI::App& app, const std::string& what) {
          what.substr(equals + 3);
 }
 
-bool out_of_memory(const std::string& what) {
-  return what.find("allocate memory") != std::string::npos;
-}
 constexpr const char* kOutOfMemory =
     "out of memory; try a smaller --batch-size, --image-size or --limit-train";
 
@@ -235,7 +232,7 @@ int run(int argc, char** argv) {
   } catch (const ood::Interrupted& e) {
     return fail(command, e.what(), 130);
   } catch (const c10::Error& e) {
-    if (out_of_memory(e.what_without_backtrace())) return fail(command, kOutOfMemory, 1);
+    if (ood::is_out_of_memory(e.what_without_backtrace())) return fail(command, kOutOfMemory, 1);
     return fail(command, e.what_without_backtrace(), 1);
   } catch (const std::bad_alloc&) {
     return fail(command, kOutOfMemory, 1);

@@ -116,7 +116,7 @@ class ScriptNetwork : public Classifier {
       features = script_.get_method(method_)({inputs.contiguous(layout_)});
     } catch (const std::exception& e) {
       const std::string what = last_error(e.what());
-      if (what.find("allocate memory") != std::string::npos) throw std::bad_alloc();
+      if (is_out_of_memory(what)) throw std::bad_alloc();
       throw Error("`model`: the network fails: " + what);
     }
     if (!features.isTensor())

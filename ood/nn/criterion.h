@@ -114,6 +114,9 @@ class CriterionImpl : public torch::nn::Cloneable<CriterionImpl<Options>> {
   void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override {
     core_.kept.keep_exact([&] { Base::to(device, dtype, non_blocking); });
   }
+  void to(torch::Device device, bool non_blocking = false) override {
+    core_.kept.keep_exact([&] { Base::to(device, non_blocking); });
+  }
   void to(torch::Dtype dtype, bool non_blocking = false) override {
     core_.kept.keep_exact([&] { Base::to(dtype, non_blocking); });
   }

@@ -107,8 +107,13 @@ std::vector<at::Tensor> Confidence::start(const Sizes&) const {
 
 at::Tensor Confidence::draw(Tensors in, const Event&) const {
   if (hints >= 1) return {};
-  return at::rand_symint(in[kLabels].sym_sizes(), in[kLabels].options().dtype(at::kFloat))
-      .lt(hints);
+  // On the CPU: the same draws for any device.
+  const auto& labels = in[kLabels];
+  const bool there = !labels.is_cpu() && !labels.is_meta();
+  const auto options = labels.options().dtype(at::kFloat);
+  return at::rand_symint(labels.sym_sizes(), there ? options.device(at::kCPU) : options)
+      .lt(hints)
+      .to(labels.device(), /*non_blocking=*/true);
 }
 
 // -log(c p_y + 1 - c) without forming c, which rounds to 0 or 1.

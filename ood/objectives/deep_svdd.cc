@@ -19,8 +19,11 @@ namespace {
 
 Tensor square_radius(Tensors in) { return in[kRadius].detach().reshape({}).square(); }
 
-Tensor radius_of(const Tensor& distances, double nu) {
-  return at::quantile(distances.detach().sqrt(), 1 - nu);
+// Of the rows that are known, by a mask: how many they are, only the device knows. NaN: none.
+Tensor radius_of(const Tensor& distances, const Tensor& known, double nu) {
+  const auto d = distances.detach().sqrt();
+  const auto none = at::full({}, std::numeric_limits<double>::quiet_NaN(), d.options());
+  return at::nanquantile(at::where(known, d, none), 1 - nu);
 }
 
 double share(Tensors in, bool sum) {
@@ -58,12 +61,9 @@ Parts DeepSvdd::parts(Tensors in, bool sum, std::int64_t wanted) const {
 void DeepSvdd::update(Tensors in, Tensors state, const Event& event) const {
   if (event.kind == Event::kBegin) sphere::begin(state[0], event);
   if (event.kind != Event::kStep || nu == 0 || event.epoch < warmup_epochs) return;
-  // By masks: how many rows are ID, only the device knows.
   const auto known = in[kLabels].ge(0);
-  const auto d = distances(in[kEmbedding], state).sqrt();
-  const auto radius = at::nanquantile(
-      at::where(known, d, at::full({}, std::numeric_limits<double>::quiet_NaN(), d.options())),
-      1 - nu);
+  if (known.size(0) == 0) return;
+  const auto radius = radius_of(distances(in[kEmbedding], state), known, nu);
   state[1].copy_(at::where(known.any(), radius, state[1]));
 }
 
@@ -118,7 +118,12 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       },
       tag);
   m.def("svdd_center(Tensor mean) -> Tensor", sphere::center_of, tag);
-  m.def("svdd_radius(Tensor distances, float nu) -> Tensor", radius_of, tag);
+  m.def(
+      "svdd_radius(Tensor distances, float nu) -> Tensor",
+      [](const Tensor& distances, double nu) {
+        return at::quantile(distances.detach().sqrt(), 1 - nu);
+      },
+      tag);
   m.def(
       "svdd_hinge_loss(Tensor embedding, Tensor center, Tensor target, Tensor radius, "
       "str reduction='mean') -> Tensor",

@@ -37,7 +37,8 @@ void check_state(const VosQueues& s) {
 void recompute(VosQueues& s) {
   const auto n = s.counts.clamp_max(s.queue.size(1));
   const auto rows = at::arange(s.queue.size(1), s.counts.options()).unsqueeze(0);
-  const auto filled = rows.lt(n.unsqueeze(1)).unsqueeze(2);
+  const auto filled =
+      rows.lt(n.unsqueeze(1)).unsqueeze(2).to(s.queue.device(), /*non_blocking=*/true);
   const auto x = at::where(filled, s.queue, at::zeros_like(s.queue)).to(at::kDouble);
   s.sums.copy_(x.sum(1));
   const auto flat = x.flatten(0, 1);
@@ -48,15 +49,14 @@ void recompute(VosQueues& s) {
 
 namespace {
 
-// Row `rows[i]` of the features comes to place `places[i]` of the queues, on any device. There float64
-// is added up without the anew of every thousandth step, for which `step` would have to be known.
+// Row `rows[i]` of the features comes to place `places[i]` of the queues, on any device.
 void replace_rows(VosQueues& s, const at::Tensor& features, const std::vector<std::int64_t>& rows,
                   const std::vector<std::int64_t>& places) {
   const auto there = [&](const std::vector<std::int64_t>& indices) {
     return at::tensor(indices).to(s.queue.device(), at::kLong, /*non_blocking=*/true);
   };
   const auto to = there(places);
-  auto queue = s.queue.flatten(0, 1);
+  auto queue = s.queue.view({-1, s.queue.size(2)});
   const auto fresh = features.index_select(0, there(rows));
   const auto in = fresh.to(at::kDouble), out = queue.index_select(0, to).to(at::kDouble);
   s.sums.index_add_(0, to.floor_divide(s.queue.size(1)), in - out);
@@ -104,7 +104,12 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   }
   if (!counts.is_same(s.counts)) s.counts.copy_(counts);
   if (rows.empty()) return;
-  if (!s.queue.is_cpu()) return replace_rows(s, features, rows, places);
+  const bool anew = (step + 1) % kVosRecompute == 0;
+  if (!s.queue.is_cpu()) {
+    replace_rows(s, features, rows, places);
+    if (anew) recompute(s);
+    return;
+  }
   // [in; out] and [in; -out]: their product is in' in - out' out.
   const auto taken = static_cast<std::int64_t>(rows.size()), width = features.size(1);
   const auto wide = s.moment.options();
@@ -133,7 +138,7 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
     }
   });
   if (!queue.is_same(s.queue)) s.queue.copy_(queue);
-  if ((step + 1) % kVosRecompute == 0) return recompute(s);
+  if (anew) return recompute(s);
   if (!sums.is_same(s.sums)) s.sums.copy_(sums);
   s.moment.addmm_(both.t(), signed_both);
 }
@@ -191,10 +196,9 @@ at::Tensor cholesky_factor(const at::Tensor& s) {
   return factor;
 }
 
-// The same on another device: all of them at once, and the first that is one, or NaN.
+// The same on another device: a few of them at once, and the first that is one, or NaN.
 at::Tensor cholesky_factor_there(const at::Tensor& s) {
-  std::vector<double> jitters{0};
-  for (double jitter = kLeastJitter; jitter <= kMostJitter; jitter *= 10) jitters.push_back(jitter);
+  const std::vector<double> jitters{0, kLeastJitter, 1e-4, kMostJitter};
   const auto scale = s.diagonal().abs().mean();
   const auto each = at::tensor(jitters).to(s.device(), at::kDouble, /*non_blocking=*/true) * scale;
   const auto [factors, info] =
@@ -251,7 +255,8 @@ VosQueues queues_of(Tensors state) {
   return {state[kQueue], state[kCounts], state[kSums], state[kMoment]};
 }
 
-// The label of rows that are left out on a device that nobody asks how many they are.
+// The label of rows that are left out on a device that nobody asks how many they are. There they are
+// values of 0 where no reduction is asked for, and count in the mean over a whole batch.
 constexpr std::int64_t kLeftOut = -2;
 
 at::Tensor outliers_of(const VosQueues& s, std::int64_t sample_from, std::int64_t select) {
@@ -325,7 +330,8 @@ std::vector<Term> VirtualOutlierSynthesis::composite(Tensors in) const {
   VosReg loss;
   loss.alpha = alpha;
   auto terms = loss.composite(in);
-  const auto counts = in[1].ne(kLeftOut), outliers = in[1].eq(-1).any();
+  const auto counts = in[1].ne(kLeftOut);
+  const auto outliers = in[1].eq(-1).any().logical_and(in[1].ge(0).any());
   for (Term& t : terms) {
     t.taken = t.taken.logical_and(counts);
     if (t.index > 0) t.values = at::where(outliers, t.values, at::zeros_like(t.values));

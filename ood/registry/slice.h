@@ -44,10 +44,10 @@ struct State {
   };
   std::string_view name;
   Role role = kBuffer;
-  bool in_loss = true;         ///< whether the loss reads it
-  bool training_only = false;  ///< not part of a module of its own; these come last
-  bool on_host = false;  ///< exact and of a few numbers: stays on the CPU, which decides by it
-  std::string_view fixed_by{};       ///< a parameter is a buffer where the flag of this name is set
+  bool in_loss = true;          ///< whether the loss reads it
+  bool training_only = false;   ///< not part of a module of its own; these come last
+  bool on_host = false;         ///< exact; modules of C++ keep it on the CPU, which decides by it
+  std::string_view fixed_by{};  ///< a parameter is a buffer where the flag of this name is set
   std::string_view python_holder{};  ///< Python's module of it is in a module of this name
 };
 

@@ -1,6 +1,7 @@
 #include "ood/train/device.h"
 
 #include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <dlfcn.h>
 
 #include <filesystem>
@@ -22,28 +23,26 @@ std::filesystem::path cuda_library() {
   return std::filesystem::path(info.dli_fname).parent_path() / kCudaLibrary;
 }
 
-// Why CUDA cannot be used, as far as that shows without loading it; "": it may be there.
-std::string cuda_is_missing() {
+// Linked in, it would cost every call of the program half a second and 400 MB. Why it cannot be; "":
+// it is there.
+std::string load_cuda() {
   if (!std::filesystem::exists(cuda_library()))
     return "this LibTorch has no CUDA; build with one that has, see OOD_LIBTORCH in ./dev help";
   void* driver = dlopen(kDriver, RTLD_LAZY | RTLD_LOCAL);
   if (driver == nullptr) return std::string("there is no NVIDIA driver (") + kDriver + ")";
   dlclose(driver);
-  return "";
-}
-
-// Linked in, it would cost every call of the program half a second and 400 MB.
-std::string load_cuda() {
-  if (const auto why = cuda_is_missing(); !why.empty()) return why;
-  if (dlopen(cuda_library().c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) return dlerror();
-  // The same numbers from the same seed.
+  if (dlopen(cuda_library().c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr)
+    return std::string(dlerror()) + " (`./dev python` fetches what belongs to it)";
+  // What a number is: float32 in convolutions, too, and as often as possible the same again.
+  at::globalContext().setAllowTF32CuDNN(false);
   at::globalContext().setDeterministicCuDNN(true);
   return "";
 }
 
-UsageError no_device(const std::string& name, const std::string& why) {
-  return UsageError("`device`: expected one of this machine, got " + name + ": " +
-                    why.substr(0, std::min(why.find('\n'), why.find(". "))));
+UsageError no_device(const std::string& name, std::string why) {
+  // LibTorch's advice to those who build it is longer than what went wrong.
+  for (const char* advice : {"\n", " This could be because"}) why = why.substr(0, why.find(advice));
+  return UsageError("`device`: expected one of this machine, got " + name + ": " + why);
 }
 
 }  // namespace
@@ -56,12 +55,14 @@ c10::Device open_device(const std::string& name) {
     throw UsageError("`device`: expected cpu, cuda or cuda:N, got " + name);
   }
   if (device.is_cpu()) return c10::Device(c10::kCPU);
+  if (!at::accelerator::isAccelerator(device.type()))
+    throw UsageError("`device`: expected cpu, cuda or cuda:N, got " + name);
   if (!ranks().alone())
     throw UsageError("`device`: expected cpu for several processes, got " + name);
   if (device.is_cuda())
     if (const auto why = load_cuda(); !why.empty()) throw no_device(name, why);
   try {
-    torch::empty({1}, device);
+    torch::ones({1}, device).item<float>();  // that there is memory does not say that it computes
   } catch (const c10::Error& e) {
     throw no_device(name, e.what_without_backtrace());
   }
@@ -69,7 +70,7 @@ c10::Device open_device(const std::string& name) {
 }
 
 std::string devices_here() {
-  const auto why = cuda_is_missing();
+  const auto why = load_cuda();
   return "cpu" + (why.empty() ? std::string(", cuda") : "; no cuda: " + why);
 }
 

@@ -11,7 +11,7 @@ namespace ood {
 /// UsageError where there is no such device, or where several processes would share it.
 c10::Device open_device(const std::string& name);
 
-/// "cpu", and which further ones there are or why there are none; loads nothing.
+/// "cpu", and "cuda" or why there is none.
 std::string devices_here();
 
 /// Moves a model to a device; its floating-point numbers take a type, counters keep theirs.

@@ -42,6 +42,10 @@ class Objective : public torch::nn::Module {
     kept_.keep_exact([&] { Module::to(device, dtype, non_blocking); });
     home_ = device;
   }
+  void to(torch::Device device, bool non_blocking = false) override {
+    kept_.keep_exact([&] { Module::to(device, non_blocking); });
+    home_ = device;
+  }
   void to(torch::Dtype dtype, bool non_blocking = false) override {
     kept_.keep_exact([&] { Module::to(dtype, non_blocking); });
   }

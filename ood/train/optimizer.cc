@@ -40,7 +40,8 @@ void Optimizer::clip(double norm) {
     if (p.grad().defined()) gradients.push_back(p.grad());
   for (const auto& g : gradients) norms.push_back(g.norm());
   if (norms.empty()) return;
-  const auto share = (norm / (torch::stack(norms).norm() + 1e-6)).clamp_max(1);
+  const auto whole = norms.size() == 1 ? norms[0] : torch::stack(norms).norm();
+  const auto share = (norm / (whole + 1e-6)).clamp_max(1);
   for (auto& g : gradients) g.mul_(share);
 }
 

@@ -36,14 +36,14 @@ Energies energies_after_warmup(const RunOptions& options, const Task& task) {
   const auto d = describe(o, task);
   const Model model = initial_model(d, o);
   auto& network = *model.network;
-  const auto device = open_device(o.device);
-  move(model, device, torch::kFloat);
-  StepInputs inputs(o, task, 0);
-  Optimizer optimizer(o, trainable(model), of_backbone(model));
   // What it starts from has been trained, if its last layer is that of these classes.
   const bool warm = !(o.init.empty() && o.weights.empty()) &&
                     !model.network->named_parameters()["fc.weight"].equal(
                         make_model(d).network->named_parameters()["fc.weight"]);
+  const auto device = open_device(o.device);
+  move(model, device, torch::kFloat);
+  StepInputs inputs(o, task, 0);
+  Optimizer optimizer(o, trainable(model), of_backbone(model));
   const auto total =
       warm ? 0 : std::clamp<std::int64_t>(inputs.steps_per_epoch() * o.epochs / 4, 20, 200);
   network.train();

@@ -67,9 +67,13 @@ StepInputs::Step StepInputs::at_step(std::int64_t step) {
 
 StepInputs::Step StepInputs::at_step(std::int64_t step, c10::Device device, at::ScalarType type) {
   Step s = at_step(step);
-  s.inputs = s.inputs.to(device, type, /*non_blocking=*/true);
-  s.target = s.target.to(device, /*non_blocking=*/true);
-  if (s.other_target) s.other_target = s.other_target->to(device, /*non_blocking=*/true);
+  // CUDA copies without a wait only from pinned memory.
+  const auto there = [&](const at::Tensor& t) {
+    return (device.is_cuda() ? t.pin_memory() : t).to(device, /*non_blocking=*/true);
+  };
+  s.inputs = there(s.inputs).to(type);
+  s.target = there(s.target);
+  if (s.other_target) s.other_target = there(*s.other_target);
   return s;
 }
 

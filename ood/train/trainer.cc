@@ -136,6 +136,7 @@ class Training {
                       std::to_string(total_));
     }
     at_ = share_state(ranks_, at_, model_, optimizer_);
+    if (!device_.is_cpu() && !description_.archive.empty()) try_network();
     if (o_.sync_batchnorm && !ranks_.alone() && !description_.archive.empty())
       throw UsageError(
           "`sync-batchnorm`: expected one of our networks, got a file, whose batch "
@@ -151,6 +152,24 @@ class Training {
     const InterruptGuard interrupt;
     model_.network->train();
     model_.objective->train();
+    try {
+      work(interrupt);
+    } catch (...) {
+      try {
+        read_numbers();
+      } catch (...) {  // what went wrong first is what to say
+      }
+      throw;
+    }
+    json result = finish();
+    if (ranks_.any(interrupt.interrupted()))
+      throw Interrupted("interrupted; the training itself is finished, its results are in " +
+                        out_.string());
+    return result;
+  }
+
+ private:
+  void work(const InterruptGuard& interrupt) {
     bool stop = false;
     while (at_.step < total_ && !stop) {
       const bool asked = one_step(interrupt.interrupted());
@@ -169,14 +188,8 @@ class Training {
       const bool best = epoch_ends && o_.patience > 0 && at_.best_step == at_.step;
       if ((due && at_.step < total_) || best) save();
     }
-    json result = finish();
-    if (ranks_.any(interrupt.interrupted()))
-      throw Interrupted("interrupted; the training itself is finished, its results are in " +
-                        out_.string());
-    return result;
   }
 
- private:
   std::uint64_t seed() const { return static_cast<std::uint64_t>(o_.seed); }
   double elapsed() const {
     return at_.seconds +
@@ -207,6 +220,16 @@ class Training {
     Model model = initial_model(description_, o_, filled && ranks().first());
     move(model, device_, type_);
     return model;
+  }
+
+  // Constants of a graph and tensors that it makes on a device of its own do not move.
+  void try_network() const {
+    try {
+      run_network(*model_.network, task_, task_.train.select({0}));
+    } catch (const Error& e) {
+      throw UsageError("`device`: expected a network that can be on " + device_.str() +
+                       ", got a file that cannot: " + e.what());
+    }
   }
 
   static void warn(const std::vector<std::string>& lines) {
@@ -264,8 +287,8 @@ class Training {
     optimizer_.step(lr);
     ++at_.step;
     model_.objective->after_step(output, step.target, epochs_done());
-    char note[48];
-    std::snprintf(note, sizeof note, "loss %.3f", last_loss_);
+    char note[48] = "";
+    if (last_loss_) std::snprintf(note, sizeof note, "loss %.3f", *last_loss_);
     listener().progress(o_.objective, at_.step, total_, note);
     return asked;
   }
@@ -283,17 +306,18 @@ class Training {
     for (std::size_t i = 0; i < lines.size(); ++i) {
       json line = lines[i].line;
       const double* value = values[static_cast<std::int64_t>(i)].const_data_ptr<double>();
-      last_loss_ = *value;
-      if (std::isfinite(last_loss_)) line["loss"] = last_loss_;
+      const double loss = *value;
+      last_loss_ = loss;
+      if (std::isfinite(loss)) line["loss"] = loss;
       for (const auto& name : lines[i].terms) line[name] = *++value;
       write(line);
-      if (!std::isfinite(last_loss_))
+      if (!std::isfinite(loss))
         throw DivergedError(o_.objective + ": the loss is " +
-                            (std::isnan(last_loss_) ? "NaN" : "infinite") + " at step " +
+                            (std::isnan(loss) ? "NaN" : "infinite") + " at step " +
                             line["step"].dump() + " of " + std::to_string(total_) +
                             "; expected a number; try a smaller `lr` (now " +
                             std::to_string(o_.lr) + "). The run so far is in " + out_.string());
-      at_.epoch_loss += last_loss_;
+      at_.epoch_loss += loss;
       ++at_.epoch_steps;
     }
   }
@@ -417,7 +441,7 @@ class Training {
   std::int64_t micro_steps_, total_;
   Position at_;
   std::vector<StepNumbers> unread_;
-  double last_loss_ = 0;
+  std::optional<double> last_loss_{};
   Samples selection_;                // the held-out data that an epoch is judged by
   std::unique_ptr<MetricsLog> log_;  // of the first rank
   std::chrono::steady_clock::time_point started_;

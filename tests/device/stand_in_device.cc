@@ -175,9 +175,9 @@ struct Computing {
   ~Computing() { --computing; }
 };
 
-Tensor copy_from(const Tensor& from, const Tensor& to, bool) {
-  const bool read = from.device().type() == kType && to.is_cpu();
-  if (read && computing == 0) waited_for("copy to the CPU");
+Tensor copy_from(const Tensor& from, const Tensor& to, bool non_blocking) {
+  if (computing == 0 && to.is_cpu()) waited_for("copy to the CPU");
+  if (computing == 0 && from.is_cpu() && !non_blocking) waited_for("copy from the CPU");
   const Opened opened{from, to};
   on_cpu(to).copy_(on_cpu(from));
   return to;
@@ -263,6 +263,12 @@ void by_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
       by_mask = by_mask || (index.isTensor() && index.toTensor().defined() &&
                             index.toTensor().scalar_type() == at::kBool);
   if ((by_mask || needs_numbers(name)) && computing == 0) waited_for(name);
+  // The CPU would not mind.
+  for (const c10::IValue& argument : torch::jit::last(*stack, op.schema().arguments().size()))
+    TORCH_CHECK(!argument.isTensor() || !argument.toTensor().defined() ||
+                    argument.toTensor().device().type() == kType || argument.toTensor().dim() == 0,
+                name, ": expected all tensors on the device, got one on the CPU of sizes ",
+                argument.toTensor().sizes());
   const Computing now;
   at::native::cpu_fallback(op, stack);
 }
