@@ -58,7 +58,8 @@ void add_run_options(CLI::App& command, RunOptions& options,
 }
 
 void add_reading_options(CLI::App& command, RunOptions& options) {
-  const std::set<std::string> reading = {"image-size", "resize", "strict", "max-pixels", "cache"};
+  const std::set<std::string> reading = {"image-size", "resize", "strict",
+                                         "max-pixels", "alpha",  "cache"};
   std::vector<std::string> others;
   visit_options(options, [&](const char* name, auto&, const char*) {
     if (reading.count(name) == 0) others.emplace_back(name);

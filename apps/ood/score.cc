@@ -127,11 +127,12 @@ struct ScoreCommand {
   Scored decode_and_score(const Detector& detector, c10::ArrayRef<fs::path> paths) const {
     Scored s;
     std::vector<at::Tensor> good;
+    PictureReading reading = detector.reading();
+    reading.max_pixels = pictures.max_pixels;
     for (const auto& path : paths) {
       s.errors.emplace_back();
       try {
-        good.push_back(detector.prepared(
-            read_picture(path, pictures.max_pixels, detector.reading()).unsqueeze(0)));
+        good.push_back(detector.prepared(read_picture(path, reading).unsqueeze(0)));
       } catch (const DataError& e) {
         const std::string what = e.what(), prefix = path.string() + ": ";
         s.errors.back() = what.rfind(prefix, 0) == 0 ? what.substr(prefix.size()) : what;

@@ -13,7 +13,7 @@ int main(int argc, char** argv) try {
                         argv[1]),
            2;
   for (int i = 2; i < argc; ++i) {
-    const auto picture = ood::read_picture(argv[i], ood::kMaxPixels, detector.reading());
+    const auto picture = ood::read_picture(argv[i], detector.reading());
     const auto answer = detector(detector.prepared(picture.unsqueeze(0)));
     const auto known = answer.classes[0].item<std::int64_t>();  // -1: the run knows one class
     const auto name = known < 0 ? "-" : detector.class_names().at(known);

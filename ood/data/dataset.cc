@@ -98,7 +98,7 @@ Format format_of(const fs::path& folder) {
   throw DataError(
       folder.string() +
       ": expected idx files (train-images*), CIFAR's binary files (data_batch_1.bin), arrays "
-      "(train.npy, train_labels.npy) or a folder of PNG or JPEG pictures a class, found none");
+      "(train.npy, train_labels.npy) or a folder of pictures a class, found none");
 }
 
 Dataset load_idx_folder(const fs::path& folder) {

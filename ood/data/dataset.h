@@ -39,10 +39,8 @@ inline constexpr std::int64_t kTestShare = 5;
 inline bool is_test_share(std::int64_t place) { return place % kTestShare == kTestShare - 1; }
 
 /// How pictures are read.
-struct PictureOptions {
-  PictureSize size{};   ///< that all are brought to
+struct PictureOptions : PictureReading {
   bool strict = false;  ///< a picture that does not decode is an error, not left out
-  std::int64_t max_pixels = kMaxPixels;  ///< a picture of more does not decode
   /// Bytes that the decoded pictures of a set may take in memory; those of a larger set stay files.
   std::int64_t cache = kCache;
   bool as_training = false;  ///< `size` was not asked for but is that of the training; it is said
@@ -59,7 +57,7 @@ void tell_of_size(const std::string& name, const at::Tensor& picture, const Pict
 ///   idx       train-images*, train-labels*, and t10k-* or test-* likewise, plain or gzip
 ///   CIFAR     data_batch_*.bin and test_batch.bin, or train.bin and test.bin
 ///   arrays    train*.npy with labels in train*label*.npy, and test* likewise; or a .npy a class
-///   pictures  a sub-folder of PNG or JPEG a class
+///   pictures  a sub-folder of pictures a class
 Dataset load_dataset(const std::string& what, const PictureOptions& options = {});
 
 /// Inputs of a further test set or of outliers: a file (idx, npy, a picture, a list of pictures) or

@@ -1,22 +1,17 @@
 #include "ood/data/picture.h"
 
-// jpeglib.h uses FILE and size_t without including what declares them.
-#include <cstddef>
-#include <cstdio>
-// The order matters.
 #include <fcntl.h>
-#include <jpeglib.h>
-#include <png.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <csetjmp>
+#include <cstdio>
 #include <cstring>
 #include <vector>
 
-#include "ood/data/exif.h"
+#include "ood/data/picture_decoder.h"
 #include "ood/errors.h"
 #include "ood/registry/text.h"
 #include "ood/torch.h"
@@ -28,8 +23,6 @@ namespace fs = std::filesystem;
 
 // A side beyond this is a damaged header.
 constexpr std::int64_t kMaxSide = 1 << 16;
-// A progressive picture has about ten; each is a pass over all pixels.
-constexpr int kMaxScans = 64;
 
 // The content of a file, in one read. No picture of so many pixels takes more bytes than 16 bits of
 // four channels each and what may be said of it beside them.
@@ -58,9 +51,11 @@ std::vector<unsigned char> content(const fs::path& path, std::int64_t max_pixels
   return bytes;
 }
 
-// Nothing here may have a destructor: JPEG's errors leave by a jump.
-bool fits(std::int64_t height, std::int64_t width, std::int64_t max_pixels,
-          char (&why)[JMSG_LENGTH_MAX]) {
+}  // namespace
+
+namespace decoders {
+
+bool fits(std::int64_t height, std::int64_t width, std::int64_t max_pixels, char (&why)[kWhy]) {
   if (height >= 1 && width >= 1 && height <= kMaxSide && width <= kMaxSide &&
       height * width <= max_pixels)
     return true;
@@ -69,7 +64,6 @@ bool fits(std::int64_t height, std::int64_t width, std::int64_t max_pixels,
   return false;
 }
 
-// [C, H, W] over the decoder's own rows, which the resizing reads faster than any other layout.
 at::Tensor over_rows(std::vector<unsigned char> pixels, std::int64_t height, std::int64_t width,
                      std::int64_t channels) {
   auto* owner = new std::vector<unsigned char>(std::move(pixels));
@@ -79,149 +73,70 @@ at::Tensor over_rows(std::vector<unsigned char> pixels, std::int64_t height, std
       .permute({2, 0, 1});
 }
 
-at::Tensor read_png(const fs::path& path, const std::vector<unsigned char>& file,
-                    std::int64_t max_pixels) {
-  png_image image{};
-  image.version = PNG_IMAGE_VERSION;
-  const auto fail = [&]() -> at::Tensor {
-    const std::string reason = image.message;
-    png_image_free(&image);
-    throw DataError(path.string() + ": does not decode as PNG: " + reason);
-  };
-  if (png_image_begin_read_from_memory(&image, file.data(), file.size()) == 0) return fail();
-  char why[JMSG_LENGTH_MAX];
-  if (!fits(image.height, image.width, max_pixels, why)) {
-    png_image_free(&image);
-    throw DataError(path.string() + ": " + why);
-  }
-  // Without a gAMA chunk libpng takes 16 bits for linear light; cameras and scanners mean sRGB.
-  image.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;
-  const bool colour = (image.format & PNG_FORMAT_FLAG_COLOR) != 0;
-  image.format = colour ? PNG_FORMAT_RGB : PNG_FORMAT_GRAY;
-  std::vector<unsigned char> pixels(PNG_IMAGE_SIZE(image));
-  const png_color black{0, 0, 0};
-  if (png_image_finish_read(&image, &black, pixels.data(), 0, nullptr) == 0) return fail();
-  at::Tensor out = over_rows(std::move(pixels), image.height, image.width, colour ? 3 : 1);
-  png_image_free(&image);
-  return out;
+bool Encoded::begins_with(const char* text, std::size_t size, std::size_t at) const {
+  return bytes.size() >= at + size && std::memcmp(bytes.data() + at, text, size) == 0;
 }
 
-// libjpeg reports errors by a jump and damage by a counter of warnings.
-struct JpegErrors {
-  jpeg_error_mgr base;
-  std::jmp_buf back;
-  char text[JMSG_LENGTH_MAX];
-};
-
-void jpeg_failed(j_common_ptr info) {
-  auto* errors = reinterpret_cast<JpegErrors*>(info->err);
-  errors->base.format_message(info, errors->text);
-  std::longjmp(errors->back, 1);
+std::vector<unsigned char> before_colour(const std::vector<unsigned char>& rgba,
+                                         std::uint32_t colour, bool multiplied) {
+  constexpr unsigned kFull = 255;
+  std::vector<unsigned char> rgb(rgba.size() / 4 * 3);
+  for (std::size_t i = 0; i < rgb.size() / 3; ++i) {
+    const unsigned alpha = rgba[4 * i + 3];
+    for (std::size_t c = 0; c < 3; ++c) {
+      const unsigned own = rgba[4 * i + c] * (multiplied ? kFull : alpha);
+      const unsigned back = colour >> (16 - 8 * c) & 0xff;
+      const unsigned sum = (own + back * (kFull - alpha) + kFull / 2) / kFull;
+      rgb[3 * i + c] = static_cast<unsigned char>(std::min(sum, kFull));
+    }
+  }
+  return rgb;
 }
 
-void jpeg_silent(j_common_ptr) {}
-
-void jpeg_scans(j_common_ptr info) {
-  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kMaxScans) return;
-  auto* errors = reinterpret_cast<JpegErrors*>(info->err);
-  std::snprintf(errors->text, sizeof errors->text, "more than %d scans", kMaxScans);
-  std::longjmp(errors->back, 1);
+void fail(const Encoded& file, const char* format, const std::string& why) {
+  throw DataError(file.path.string() + ": does not decode as " + format + ": " + why);
 }
 
-// Eighths that a picture is decoded at: the fewest that leave as many pixels as are wanted.
-unsigned eighths(std::int64_t height, std::int64_t width, const PictureSize& wanted) {
-  constexpr unsigned kAll = 8;
-  unsigned n = kAll;
-  while (wanted.given() && n > 1 && height * (n - 1) >= kAll * wanted.height &&
-         width * (n - 1) >= kAll * wanted.width)
-    --n;
-  return n;
+}  // namespace decoders
+
+std::uint32_t parse_colour(const std::string& text) {
+  if (text == "black") return 0;
+  if (text == "white") return 0xffffff;
+  std::uint32_t value = 0;
+  const auto* end = text.data() + text.size();
+  constexpr int kHexadecimal = 16;
+  const auto [last, error] = std::from_chars(text.data(), end, value, kHexadecimal);
+  if (text.size() != 6 || error != std::errc() || last != end)
+    throw UsageError("`alpha`: expected black, white or RRGGBB (hexadecimal), got \"" + text +
+                     "\"");
+  return value;
 }
 
-// Plain data only between setjmp and its jump: the jump runs no destructors.
-bool decode_jpeg(const std::vector<unsigned char>& file, std::int64_t max_pixels,
-                 const PictureSize& wanted, JpegErrors& errors, std::vector<unsigned char>& pixels,
-                 std::int64_t& height, std::int64_t& width, std::int64_t& channels,
-                 int& orientation) {
-  jpeg_decompress_struct info{};
-  info.err = jpeg_std_error(&errors.base);
-  errors.base.error_exit = jpeg_failed;
-  errors.base.output_message = jpeg_silent;
-  if (setjmp(errors.back) != 0) {
-    jpeg_destroy_decompress(&info);
-    return false;
-  }
-  jpeg_create_decompress(&info);
-  jpeg_mem_src(&info, file.data(), file.size());
-  constexpr unsigned kLongest = 0xffff;
-  jpeg_save_markers(&info, JPEG_APP0 + 1, kLongest);
-  jpeg_read_header(&info, TRUE);
-  for (const auto* m = info.marker_list; m != nullptr && orientation == 1; m = m->next)
-    orientation = exif_orientation(m->data, m->data_length);
-  if (info.num_components == 4) {
-    std::snprintf(errors.text, sizeof errors.text, "a CMYK picture, expected grey or RGB");
-    jpeg_destroy_decompress(&info);
-    return false;
-  }
-  height = info.image_height;
-  width = info.image_width;
-  if (!fits(height, width, max_pixels, errors.text)) {
-    jpeg_destroy_decompress(&info);
-    return false;
-  }
-  jpeg_progress_mgr progress{};
-  progress.progress_monitor = jpeg_scans;
-  info.progress = &progress;
-  info.out_color_space = info.num_components == 1 ? JCS_GRAYSCALE : JCS_RGB;
-  const bool lies = orientation >= 5;  // its rows are the columns of what is wanted
-  info.scale_num = eighths(lies ? width : height, lies ? height : width, wanted);
-  info.scale_denom = 8;
-  jpeg_start_decompress(&info);
-  height = info.output_height;
-  width = info.output_width;
-  channels = info.output_components;
-  pixels.resize(static_cast<std::size_t>(height * width * channels));
-  while (info.output_scanline < info.output_height) {
-    JSAMPROW row = pixels.data() + static_cast<std::size_t>(info.output_scanline) *
-                                       static_cast<std::size_t>(width * channels);
-    jpeg_read_scanlines(&info, &row, 1);
-  }
-  const long warnings = errors.base.num_warnings;
-  if (warnings > 0)
-    std::snprintf(errors.text, sizeof errors.text, "truncated or damaged (%ld faults)", warnings);
-  jpeg_finish_decompress(&info);
-  jpeg_destroy_decompress(&info);
-  return warnings == 0;
+bool is_picture_name(const fs::path& path) {
+  const std::string end = lower(path.extension().string());
+  return end == ".png" || end == ".jpg" || end == ".jpeg" ||
+         (decoders::has_webp() && end == ".webp") ||
+         (decoders::has_tiff() && (end == ".tif" || end == ".tiff"));
 }
 
-at::Tensor read_jpeg(const fs::path& path, const std::vector<unsigned char>& file,
-                     std::int64_t max_pixels, const PictureSize& wanted) {
-  JpegErrors errors{};
-  std::vector<unsigned char> pixels;
-  std::int64_t height = 0, width = 0, channels = 0;
-  int orientation = 1;
-  if (!decode_jpeg(file, max_pixels, wanted, errors, pixels, height, width, channels, orientation))
-    throw DataError(path.string() + ": does not decode as JPEG: " + errors.text);
-  return upright(over_rows(std::move(pixels), height, width, channels), orientation);
+namespace {
+
+// By content: a wrong ending is a common mistake and harmless.
+at::Tensor decoded(const decoders::Encoded& file) {
+  if (file.begins_with("\x89PNG\r\n\x1a\n", 8)) return decoders::png(file);
+  if (file.begins_with("\xff\xd8\xff", 3)) return decoders::jpeg(file);
+  if (file.begins_with("RIFF", 4) && file.begins_with("WEBP", 4, 8)) return decoders::webp(file);
+  if (file.begins_with("II*\0", 4) || file.begins_with("MM\0*", 4)) return decoders::tiff(file);
+  throw DataError(file.path.string() +
+                  ": expected a PNG, JPEG, WebP or TIFF picture, got something else");
 }
 
 }  // namespace
 
-bool is_picture_name(const fs::path& path) {
-  const std::string end = lower(path.extension().string());
-  return end == ".png" || end == ".jpg" || end == ".jpeg";
-}
-
-at::Tensor read_picture(const fs::path& path, std::int64_t max_pixels, const PictureSize& size) {
-  const auto file = content(path, max_pixels);
-  at::Tensor picture;
-  // By content: a wrong ending is a common mistake and harmless.
-  if (file.size() >= 8 && png_sig_cmp(file.data(), 0, 8) == 0)
-    picture = read_png(path, file, max_pixels);
-  else if (file.size() >= 3 && file[0] == 0xff && file[1] == 0xd8 && file[2] == 0xff)
-    picture = read_jpeg(path, file, max_pixels, size);
-  else
-    throw DataError(path.string() + ": expected a PNG or JPEG picture, got something else");
+at::Tensor read_picture(const fs::path& path, const PictureReading& how) {
+  const auto file = content(path, how.max_pixels);
+  const at::Tensor picture = decoded({path, file, how});
+  const PictureSize& size = how.size;
   if (!size.given() || (picture.size(1) == size.height && picture.size(2) == size.width))
     return picture;
   return brought_to(picture.unsqueeze(0), size)[0];

@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <filesystem>
+#include <string>
 
 namespace ood {
 
@@ -17,15 +19,25 @@ struct PictureSize {
   bool given() const { return height > 0; }
 };
 
-/// Reads a PNG or JPEG file as uint8 [1 or 3, height, width], grey or RGB, brought to `size` where
-/// one is given, in whatever layout. 16-bit PNG is reduced to 8 bits, transparency is put on black, and a JPEG stands as
-/// its Exif block says; one that is to become much smaller is decoded at a reduced size. DataError
-/// says why a file does not decode, or that it has more than `max_pixels`: a small file may promise
-/// more than the memory holds, so its header is looked at before any pixel is allocated.
-at::Tensor read_picture(const std::filesystem::path& path, std::int64_t max_pixels = kMaxPixels,
-                        const PictureSize& size = {});
+/// How a picture is read.
+struct PictureReading {
+  PictureSize size{};                    ///< that it is brought to
+  std::int64_t max_pixels = kMaxPixels;  ///< a picture of more does not decode
+  std::uint32_t behind = 0;              ///< 0xRRGGBB that shows where it is transparent
+};
 
-/// Whether the file's name ends like that of a picture: .png, .jpg or .jpeg.
+/// Reads a PNG, JPEG, WebP or TIFF file (the last two where their libraries were there when this was
+/// built) as uint8 [1 or 3, height, width], grey or RGB, in whatever layout. 16 bits are reduced to
+/// 8, and a picture stands as its Exif block or tag says; a JPEG that is to become much smaller is
+/// decoded at a reduced size. DataError says why a file does not decode: a small file may promise
+/// more pixels than the memory holds, so its header is looked at before any is allocated.
+at::Tensor read_picture(const std::filesystem::path& path, const PictureReading& how = {});
+
+/// "black", "white" or RRGGBB in hexadecimal -> 0xRRGGBB; UsageError.
+std::uint32_t parse_colour(const std::string& text);
+
+/// Whether the file's name ends like that of a picture that can be read: .png, .jpg, .jpeg, .webp,
+/// .tif, .tiff.
 bool is_picture_name(const std::filesystem::path& path);
 
 /// Pictures [N, C, H, W] at another size, bilinear with antialiasing; where they are to be cropped

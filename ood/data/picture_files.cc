@@ -18,6 +18,7 @@ bool is_hidden(const fs::path& path) { return path.filename().string().rfind('.'
 // The ending of a picture in a format that is not read, else "".
 std::string other_format(const fs::path& path) {
   std::string end = lower(path.extension().string());
+  // Asked of what is no picture that can be read.
   for (const char* known : {".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".ppm"})
     if (end == known) return end;
   return "";
@@ -113,7 +114,7 @@ void warn_of_other_formats(const PictureFiles& files, const fs::path& folder) {
   if (n > 0)
     listener().warn(folder.string() + ": " + std::to_string(n) +
                     " pictures of formats that are not read are left out (" + list +
-                    "); expected PNG or JPEG");
+                    "); expected PNG, JPEG, WebP or TIFF");
 }
 
 }  // namespace ood

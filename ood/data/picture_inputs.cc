@@ -118,7 +118,7 @@ class FileInputs : public InputSource {
 
   at::Tensor picture(std::int64_t i) const {
     const fs::path path = files_->paths[i];
-    const auto x = read_picture(path, files_->options.max_pixels, files_->options.size);
+    const auto x = read_picture(path, files_->options);
     if (x.size(1) != files_->height || x.size(2) != files_->width)
       throw DataError(path.string() + ": has changed since the pictures were read first");
     return with_channels_of_one(x, channels_);
@@ -140,11 +140,12 @@ class Pass {
   // Of the first picture that decodes.
   Shape first() {
     for (const auto& path : list_.paths) try {
-        const auto p = read_picture(path, options_.max_pixels, options_.size);
+        const auto p = read_picture(path, options_);
         height_ = p.size(1);
         width_ = p.size(2);
         if (options_.as_training)
-          tell_of_size(folder_.string(), read_picture(path, options_.max_pixels), options_.size);
+          tell_of_size(folder_.string(), read_picture(path, {{}, options_.max_pixels}),
+                       options_.size);
         return {p.size(0), height_, width_};
       } catch (const DataError& e) {
         if (list_.paths.size() == 1) throw;
@@ -173,7 +174,7 @@ class Pass {
         const auto at = wanted[static_cast<std::size_t>(i)];
         try {
           const auto& path = list_.paths[static_cast<std::size_t>(at)];
-          const auto picture = read_picture(path, options_.max_pixels, options_.size);
+          const auto picture = read_picture(path, options_);
           if (height_ > 0 && (picture.size(1) != height_ || picture.size(2) != width_)) {
             const std::scoped_lock lock(mutex_);
             others_[at] = std::to_string(picture.size(2)) + "x" + std::to_string(picture.size(1));

@@ -27,6 +27,7 @@ void visit_fields(Description& d, const Visit& visit) {
   visit("deviation", d.deviation);
   visit("embeddings", d.embeddings);
   visit("crop", d.crop);
+  visit("alpha", d.alpha);
   visit("seed", d.seed);
   visit("epochs", d.epochs);
 }
@@ -54,6 +55,7 @@ ModelDescription describe(const RunOptions& options, const Task& task) {
   d.deviation = task.deviation;
   d.embeddings = task.embeddings;
   d.crop = options.image_size > 0 && options.resize == "crop";
+  d.alpha = options.alpha;
   d.seed = options.seed;
   d.epochs = options.epochs;
   return d;
@@ -70,7 +72,8 @@ ModelDescription description_of(const json& j) {
   try {
     visit_fields(d, [&](const char* key, auto& v) {
       // Models of before it was there have none.
-      if (std::string_view(key) == "crop" && !j.contains(key)) return;
+      const bool later = std::string_view(key) == "crop" || std::string_view(key) == "alpha";
+      if (later && !j.contains(key)) return;
       if constexpr (std::is_same_v<decltype(v), std::int64_t&>)
         v = whole_number(j.at(key), std::string("the model's description is damaged: ") + key);
       else
@@ -104,6 +107,11 @@ void check_description(const ModelDescription& d, std::int64_t numbers) {
        "inputs that fit the weights");
   need(!d.embeddings || d.height * d.width == 1, "embeddings without height and width");
   need(!d.class_names.empty(), "names of classes");
+  try {
+    parse_colour(d.alpha);
+  } catch (const UsageError&) {
+    need(false, "a colour, got " + d.alpha);
+  }
   need(d.mean.size() == static_cast<std::size_t>(d.channels) && d.deviation.size() == d.mean.size(),
        "a mean and a deviation a channel");
   for (std::size_t c = 0; c < d.mean.size(); ++c)

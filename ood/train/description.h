@@ -16,6 +16,7 @@ struct ModelDescription {
   std::vector<std::string> class_names;
   std::vector<double> mean, deviation;  ///< of the inputs, a channel
   bool embeddings = false;
+  std::string alpha = "black";  ///< what shows where a picture is transparent, see parse_colour
   bool crop = false;  ///< pictures are brought to height and width by cutting, not by squashing
   std::int64_t seed = 0, epochs = 1;
   /// Of a network of the user's own: its file. Not in the JSON.

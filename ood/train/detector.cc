@@ -60,14 +60,14 @@ Detector::Answer Detector::operator()(const at::Tensor& inputs) const {
   return a;
 }
 
-PictureSize Detector::reading() const {
+PictureReading Detector::reading() const {
   const ModelDescription& d = state_->description;
-  return {d.height, d.width, d.crop};
+  return {{d.height, d.width, d.crop}, kMaxPixels, parse_colour(d.alpha)};
 }
 
 at::Tensor Detector::prepared(const at::Tensor& pictures) const {
   const ModelDescription& d = state_->description;
-  return brought_to(with_channels(pictures, d.channels), reading());
+  return brought_to(with_channels(pictures, d.channels), reading().size);
 }
 
 const Threshold& Detector::threshold() const { return state_->threshold; }

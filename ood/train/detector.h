@@ -33,7 +33,7 @@ class Detector {
   Answer operator()(const at::Tensor& inputs) const;
 
   /// The size that pictures have had in training, for read_picture.
-  PictureSize reading() const;
+  PictureReading reading() const;
 
   /// Pictures uint8 [N, C, H, W] of any size, brought to the channels and the size of the training
   /// as it did that.

@@ -97,6 +97,7 @@ void RunOptions::resolve() {
   check_word("optimizer", optimizer, {"sgd", "adamw"});
   check_word("precision", precision, {"float32", "float64", "bf16"});
   parse_augmentation(augment);
+  parse_colour(alpha);
   if (model != "auto" && !is_script_file(model)) check_network(model);
   check_word("normalise", normalise, {"auto", "data", "imagenet", "half"});
   if (freeze && init.empty() && weights.empty() && !is_script_file(model))
@@ -150,9 +151,8 @@ void RunOptions::resolve() {
 }
 
 PictureOptions picture_options(const RunOptions& o) {
-  return {{o.image_size, o.image_size, o.resize == "crop"},
+  return {{{o.image_size, o.image_size, o.resize == "crop"}, o.max_pixels, parse_colour(o.alpha)},
           o.strict,
-          o.max_pixels,
           o.cache * kMegabyte};
 }
 
@@ -251,7 +251,7 @@ std::string run_id(const RunOptions& options) {
   for (const std::string off :
        {"resize = 'squash'\n", "sync-batchnorm = false\n", "freeze = false\n",
         "backbone-lr = 0.0\n", "cache = 0\n", "decoders = 0\n", "weights = ''\n",
-        "normalise = 'auto'\n", "class-balance = false\n", "device = 'cpu'\n"})
+        "normalise = 'auto'\n", "class-balance = false\n", "device = 'cpu'\n", "alpha = 'black'\n"})
     if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
   return hexadecimal(fnv1a(text.data(), text.size()));
 }

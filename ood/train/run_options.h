@@ -25,6 +25,7 @@ struct RunOptions {
   std::string resize = "squash";
   bool strict = false;
   std::int64_t max_pixels = kMaxPixels;
+  std::string alpha = "black";
   std::int64_t cache = PictureOptions::kCache / kMegabyte;
   std::int64_t decoders = 0;
   std::string synthetic_outliers;
@@ -100,6 +101,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("resize", o.resize, "to that size: squash, or crop: the short side to N, then the middle");
   v("strict", o.strict, "refuse a picture that does not decode instead of leaving it out");
   v("max-pixels", o.max_pixels, "a picture of more does not decode");
+  v("alpha", o.alpha, "what shows where a picture is transparent: black, white or RRGGBB");
   v("cache", o.cache,
     "MB of decoded pictures a data set may hold in memory; larger sets stay files");
   v("decoders", o.decoders,

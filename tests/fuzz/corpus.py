@@ -31,13 +31,14 @@ for save in (np.savez, np.savez_compressed):
 put("manifest", "csv", b'path,label,split\na.png,"x, ""y""",train\n"b\nc.png",y,test\n')
 put("manifest", "jsonl", b'{"path": "a.png", "label": "x"}\n\n{"path": "b.png", "label": 3, "split": null}\n')
 for mode in ("L", "RGB", "CMYK", "I;16", "P", "RGBA"):
-    for end, more in (("png", {}), ("jpeg", {}), ("jpeg", {"progressive": True})):
+    for end, more in (("png", {}), ("jpeg", {}), ("jpeg", {"progressive": True}), ("webp", {}), ("webp", {"lossless": True}),
+                      ("tiff", {}), ("tiff", {"compression": "tiff_lzw"})):
         b = io.BytesIO()
         try:
             Image.new(mode, (5, 4)).save(b, end, **more)
         except (OSError, KeyError):
             continue
-        put("picture", f"{mode.replace(';', '')}{len(more)}.{end}", b.getvalue())
+        put("picture", f"{mode.replace(';', '')}{''.join(more)}.{end}", b.getvalue())
 header = json.dumps({"__metadata__": {"format": "x"}, "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
                      "b": {"dtype": "U8", "shape": [], "data_offsets": [8, 9]}}).encode()
 put("safetensors", "two", struct.pack("<Q", len(header)) + header + bytes(9))

@@ -42,7 +42,7 @@ void manifest(const Path& file, const std::string&) {
   }
   ood::load_manifest(folder / "list.jsonl", {});
 }
-void picture(const Path& file, const std::string&) { ood::read_picture(file, 1 << 24); }
+void picture(const Path& file, const std::string&) { ood::read_picture(file, {{}, 1 << 24}); }
 void safetensors(const Path& file, const std::string&) { ood::read_safetensors(file); }
 void json(const Path&, const std::string& text) {
   const auto value = ood::parse_json(text);
