@@ -8,16 +8,28 @@
 
 namespace ood {
 
-/// Random changes of pictures that keep their class.
+/// Random changes of pictures that keep their class, in this order.
 struct Augmentation {
   bool flip = false;  ///< left and right exchanged for every second picture
   bool crop = false;  ///< moved by up to an eighth of the side, black beyond the edge
+  /// A part of 8 to 100 % of the area, of sides as 3:4 to 4:3, brought to the whole size (Szegedy et
+  /// al. 2015; the defaults of torchvision).
+  bool resized_crop = false;
+  /// Two of 14 operations at magnitude 9 of 30 (Cubuk et al. 2020; the defaults of torchvision).
+  bool randaugment = false;
+  /// Brightness, contrast and saturation by factors of 0.6 to 1.4.
+  bool colour = false;
+  /// In every second picture a rectangle of 2 to 33 % of the area, of sides as 0.3 to 3.3, filled
+  /// with the mean (Zhong et al. 2020; the defaults of torchvision).
+  bool erase = false;
 
-  bool any() const { return flip || crop; }
+  bool any() const { return flip || crop || resized_crop || randaugment || colour || erase; }
 };
 
 /// "flip,crop" or ""; UsageError names what is known.
 Augmentation parse_augmentation(const std::string& text);
+/// "flip,crop,...": all of them.
+std::string augmentation_names();
 
 /// Augments pictures [N, C, H, W]; the numbers of picture i are those of (seed, samples[i]).
 at::Tensor augmented(const at::Tensor& pictures, const Augmentation& how, std::uint64_t seed,

@@ -136,7 +136,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("device", o.device, "that trains and tests: cpu, cuda or cuda:N");
   v("precision", o.precision, "of the network in training: float32, float64 or bf16");
   v("sync-batchnorm", o.sync_batchnorm, "batch normalisation over the rows of all processes");
-  v("augment", o.augment, "of training pictures: flip,crop");
+  v("augment", o.augment, "of training pictures: flip,crop,resized-crop,randaugment,colour,erase");
   v("mixup", o.mixup, "mix ID samples, lambda ~ Beta(X, X); 0: off");
   v("cutmix", o.cutmix, "exchange rectangles of ID pictures, area ~ Beta(X, X); 0: off");
   v("checkpoint", o.checkpoint, "steps between checkpoints; 0: at the end of each epoch");

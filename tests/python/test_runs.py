@@ -214,7 +214,7 @@ def test_a_picture_that_does_not_decode_is_a_row_with_its_reason(data, tmp_path)
     assert r.returncode == 0 and "warning: 4 inputs were not scored" in r.stderr, r.stderr
     rows = dict(l.split(",", 1) for l in r.stdout.splitlines()[1:])
     assert {k: v for k, v in rows.items() if k in good} == good and len(rows) == len(good) + 4
-    assert rows[f"{new}/class0/empty.png"].startswith(',,,,"expected a PNG or JPEG')
+    assert rows[f"{new}/class0/empty.png"].startswith(',,,,"expected a PNG, JPEG, WebP or TIFF')
     assert "CMYK" in rows[f"{new}/class1/cmyk.jpg"] and "cannot be opened" in rows[f"{new}/class1/gone.jpg"]
     assert "a link to a folder that it lies in" in rows[f"{new}/again"]
     r = run("score", out, new / "class0" / "empty.png")
