@@ -1,11 +1,11 @@
 # Formats of pictures that are read where their libraries are: ood_picture_formats links them and says so.
 add_library(ood_picture_formats INTERFACE)
-find_package(TIFF QUIET)
+find_package(TIFF 4.5 QUIET)  # whose errors are of one file, not of the process
 if(TIFF_FOUND)
   target_link_libraries(ood_picture_formats INTERFACE TIFF::TIFF)
   target_compile_definitions(ood_picture_formats INTERFACE OOD_TIFF)
 else()
-  message(STATUS "libtiff was not found (Debian: libtiff-dev): TIFF pictures are not read")
+  message(STATUS "libtiff 4.5 or newer was not found (Debian: libtiff-dev): TIFF pictures are not read")
 endif()
 find_path(OOD_WEBP_INCLUDE webp/demux.h)
 find_library(OOD_WEBP_LIBRARY webp)

@@ -65,6 +65,7 @@ void add_embed(CLI::App& app) {
   auto* command =
       app.add_subcommand("embed", "write the features that a network gives of your data");
   auto state = std::make_shared<Embed>();
+  state->reading.alpha = "";  // the run's
   command
       ->add_option("NETWORK", state->source,
                    "run folder of `ood train`, or FILE.pt of python -m ood.to_program")

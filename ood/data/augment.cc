@@ -52,9 +52,10 @@ struct Rectangle {
   std::int64_t top, left, height, width;
 };
 
-// Of a share of the area and a ratio of width to height, both drawn; none where ten do not fit.
+// Of a share of the area and a ratio of width to height, both drawn; none where ten do not fit. `whole`:
+// it may have a whole side.
 std::optional<Rectangle> drawn_rectangle(Draws& draws, const at::Tensor& x, double least,
-                                         double most, double narrowest, double widest) {
+                                         double most, double narrowest, double widest, bool whole) {
   constexpr int kTries = 10;
   const auto h = x.size(1), w = x.size(2);
   for (int i = 0; i < kTries; ++i) {
@@ -62,10 +63,22 @@ std::optional<Rectangle> drawn_rectangle(Draws& draws, const at::Tensor& x, doub
     const double ratio = std::exp(draws.from_to(std::log(narrowest), std::log(widest)));
     const auto height = std::llround(std::sqrt(area / ratio)),
                width = std::llround(std::sqrt(area * ratio));
-    if (height < 1 || width < 1 || height > h || width > w) continue;
+    if (height < 1 || width < 1 || height >= h + whole || width >= w + whole) continue;
     return Rectangle{draws.below(h - height + 1), draws.below(w - width + 1), height, width};
   }
   return std::nullopt;
+}
+
+// The largest part of sides that a resized crop may have.
+constexpr double kNarrow = 3.0 / 4, kWide = 4.0 / 3;
+Rectangle middle_of(const at::Tensor& x) {
+  const auto h = x.size(1), w = x.size(2);
+  const auto part = [](std::int64_t side, double most) {
+    return std::clamp<std::int64_t>(std::llround(most), 1, side);
+  };
+  const auto height = part(h, static_cast<double>(w) / kNarrow),
+             width = part(w, static_cast<double>(h) * kWide);
+  return {(h - height) / 2, (w - width) / 2, height, width};
 }
 
 at::Tensor moved(const at::Tensor& x, std::uint64_t bits) {
@@ -83,12 +96,43 @@ at::Tensor moved(const at::Tensor& x, std::uint64_t bits) {
   return out;
 }
 
-// What RandAugment chooses from; `signed_by` is 1 or -1.
-at::Tensor one_of_many(const at::Tensor& x, std::int64_t which, double signed_by) {
+at::Tensor augmented_one(at::Tensor x, const Augmentation& how, std::uint64_t seed,
+                         std::uint64_t sample) {
+  const auto bits = random_bits(seed, Purpose::kAugment, sample, 0);
+  Draws draws(seed, sample);
+  if (how.flip && (bits & 1) != 0) x = x.flip({2});
+  if (how.crop) x = moved(x, bits);
+  x = x.contiguous();
+  if (how.resized_crop) {
+    const auto r =
+        drawn_rectangle(draws, x, 0.08, 1, kNarrow, kWide, /*whole=*/true).value_or(middle_of(x));
+    x = changes::resized_part(x, r.top, r.left, r.height, r.width);
+  }
+  constexpr int kChosen = 2;
+  for (int i = 0; how.randaugment && i < kChosen; ++i) {
+    const auto which = static_cast<int>(draws.below(kRandAugmentOperations));
+    x = randaugment_operation(x, which, (draws.bits() & 1) != 0 ? 1 : -1);
+  }
+  if (how.colour) {
+    x = changes::brightness(x, draws.from_to(0.6, 1.4));
+    x = changes::contrast(x, draws.from_to(0.6, 1.4));
+    x = changes::saturation(x, draws.from_to(0.6, 1.4));
+  }
+  if (how.erase && (draws.bits() & 1) != 0)
+    if (const auto r = drawn_rectangle(draws, x, 0.02, 0.33, 0.3, 3.3, /*whole=*/false))
+      x = changes::erased(x, r->top, r->left, r->height, r->width);
+  return x;
+}
+
+}  // namespace
+
+at::Tensor randaugment_operation(const at::Tensor& x, int which, int sign) {
   constexpr double kMagnitude = 9, kMagnitudes = 30, kShare = kMagnitude / kMagnitudes;
-  const double factor = 1 + signed_by * 0.9 * kShare;
-  const double shear = signed_by * 0.3 * kShare, shift = signed_by * 150.0 / 331.0 * kShare;
-  const double angle = signed_by * 30 * kShare * std::numbers::pi / 180;
+  const double factor = 1 + sign * 0.9 * kShare;
+  const double shear = sign * 0.3 * kShare;
+  // Where a pixel comes from, is the other way than where it goes.
+  const double shift = -sign * 150.0 / 331.0 * kShare;
+  const double angle = -sign * 30 * kShare * std::numbers::pi / 180;
   const auto h = static_cast<double>(x.size(1)), w = static_cast<double>(x.size(2));
   const double c = std::cos(angle), s = std::sin(angle);
   switch (which) {
@@ -116,41 +160,13 @@ at::Tensor one_of_many(const at::Tensor& x, std::int64_t which, double signed_by
     case 10:
       return changes::posterize(x, 8 - static_cast<int>(std::lround(4 * kShare)));
     case 11:
-      return changes::solarize(x, static_cast<int>(256 * (1 - kShare)));
+      return changes::solarize(x, static_cast<int>(std::ceil(255 * (1 - kShare))));
     case 12:
       return changes::autocontrast(x);
     default:
       return changes::equalize(x);
   }
 }
-
-at::Tensor augmented_one(at::Tensor x, const Augmentation& how, std::uint64_t seed,
-                         std::uint64_t sample) {
-  const auto bits = random_bits(seed, Purpose::kAugment, sample, 0);
-  Draws draws(seed, sample);
-  if (how.flip && (bits & 1) != 0) x = x.flip({2});
-  if (how.crop) x = moved(x, bits);
-  x = x.contiguous();
-  if (how.resized_crop)
-    if (const auto r = drawn_rectangle(draws, x, 0.08, 1, 3.0 / 4, 4.0 / 3))
-      x = changes::resized_part(x, r->top, r->left, r->height, r->width);
-  constexpr int kOperations = 14, kChosen = 2;
-  for (int i = 0; how.randaugment && i < kChosen; ++i) {
-    const auto which = draws.below(kOperations);
-    x = one_of_many(x, which, (draws.bits() & 1) != 0 ? 1 : -1);
-  }
-  if (how.colour) {
-    x = changes::brightness(x, draws.from_to(0.6, 1.4));
-    x = changes::contrast(x, draws.from_to(0.6, 1.4));
-    x = changes::saturation(x, draws.from_to(0.6, 1.4));
-  }
-  if (how.erase && (draws.bits() & 1) != 0)
-    if (const auto r = drawn_rectangle(draws, x, 0.02, 0.33, 0.3, 3.3))
-      x = changes::erased(x, r->top, r->left, r->height, r->width);
-  return x;
-}
-
-}  // namespace
 
 std::string augmentation_names() {
   Augmentation a;

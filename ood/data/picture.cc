@@ -24,10 +24,8 @@ namespace fs = std::filesystem;
 // A side beyond this is a damaged header.
 constexpr std::int64_t kMaxSide = 1 << 16;
 
-// The content of a file, in one read. No picture of so many pixels takes more bytes than 16 bits of
-// four channels each and what may be said of it beside them.
+// The content of a file, in one read.
 std::vector<unsigned char> content(const fs::path& path, std::int64_t max_pixels) {
-  constexpr std::int64_t kBytes = 8, kBeside = 16 << 20;
   struct Closed {
     int fd;
     ~Closed() {
@@ -37,7 +35,7 @@ std::vector<unsigned char> content(const fs::path& path, std::int64_t max_pixels
   struct stat about {};
   if (file.fd < 0 || ::fstat(file.fd, &about) != 0 || !S_ISREG(about.st_mode))
     throw DataError(path.string() + ": cannot be opened");
-  if (about.st_size > kBytes * max_pixels + kBeside)
+  if (about.st_size > decoders::most_bytes(max_pixels))
     throw DataError(path.string() + ": a file of " + std::to_string(about.st_size) +
                     " bytes; expected a picture of at most " + std::to_string(max_pixels) +
                     " pixels (`max-pixels`)");
@@ -77,20 +75,35 @@ bool Encoded::begins_with(const char* text, std::size_t size, std::size_t at) co
   return bytes.size() >= at + size && std::memcmp(bytes.data() + at, text, size) == 0;
 }
 
-std::vector<unsigned char> before_colour(const std::vector<unsigned char>& rgba,
-                                         std::uint32_t colour, bool multiplied) {
+std::vector<unsigned char> before_colour(const unsigned char* rgba, std::size_t pixels,
+                                         std::uint32_t colour, Alpha alpha) {
   constexpr unsigned kFull = 255;
-  std::vector<unsigned char> rgb(rgba.size() / 4 * 3);
-  for (std::size_t i = 0; i < rgb.size() / 3; ++i) {
-    const unsigned alpha = rgba[4 * i + 3];
+  std::vector<unsigned char> rgb(3 * pixels);
+  for (std::size_t i = 0; i < pixels; ++i) {
+    const unsigned share = alpha == Alpha::kNone ? kFull : rgba[4 * i + 3];
     for (std::size_t c = 0; c < 3; ++c) {
-      const unsigned own = rgba[4 * i + c] * (multiplied ? kFull : alpha);
+      const unsigned own = rgba[4 * i + c] * (alpha == Alpha::kMultiplied ? kFull : share);
       const unsigned back = colour >> (16 - 8 * c) & 0xff;
-      const unsigned sum = (own + back * (kFull - alpha) + kFull / 2) / kFull;
+      const unsigned sum = (own + back * (kFull - share) + kFull / 2) / kFull;
       rgb[3 * i + c] = static_cast<unsigned char>(std::min(sum, kFull));
     }
   }
   return rgb;
+}
+
+bool is_grey(std::uint32_t colour) {
+  return (colour >> 16) == (colour & 0xff) && (colour >> 8 & 0xff) == (colour & 0xff);
+}
+
+std::int64_t most_bytes(std::int64_t pixels) {
+  constexpr std::int64_t kBytes = 8, kBeside = 16 << 20;
+  return kBytes * pixels + kBeside;
+}
+
+void check_size(const Encoded& file, std::int64_t height, std::int64_t width) {
+  char why[kWhy];
+  if (!fits(height, width, file.how.max_pixels, why))
+    throw DataError(file.path.string() + ": " + why);
 }
 
 void fail(const Encoded& file, const char* format, const std::string& why) {
@@ -114,9 +127,9 @@ std::uint32_t parse_colour(const std::string& text) {
 
 bool is_picture_name(const fs::path& path) {
   const std::string end = lower(path.extension().string());
-  return end == ".png" || end == ".jpg" || end == ".jpeg" ||
-         (decoders::has_webp() && end == ".webp") ||
-         (decoders::has_tiff() && (end == ".tif" || end == ".tiff"));
+  for (const char* known : {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
+    if (end == known) return true;
+  return false;
 }
 
 namespace {
@@ -126,7 +139,9 @@ at::Tensor decoded(const decoders::Encoded& file) {
   if (file.begins_with("\x89PNG\r\n\x1a\n", 8)) return decoders::png(file);
   if (file.begins_with("\xff\xd8\xff", 3)) return decoders::jpeg(file);
   if (file.begins_with("RIFF", 4) && file.begins_with("WEBP", 4, 8)) return decoders::webp(file);
-  if (file.begins_with("II*\0", 4) || file.begins_with("MM\0*", 4)) return decoders::tiff(file);
+  // "*" of 32-bit places, "+" of 64-bit ones.
+  for (const char* start : {"II*\0", "MM\0*", "II+\0", "MM\0+"})
+    if (file.begins_with(start, 4)) return decoders::tiff(file);
   throw DataError(file.path.string() +
                   ": expected a PNG, JPEG, WebP or TIFF picture, got something else");
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 namespace ood {
@@ -21,14 +22,14 @@ struct PictureSize {
 
 /// How a picture is read.
 struct PictureReading {
-  PictureSize size{};                    ///< that it is brought to
-  std::int64_t max_pixels = kMaxPixels;  ///< a picture of more does not decode
-  std::uint32_t behind = 0;              ///< 0xRRGGBB that shows where it is transparent
+  PictureSize size{};                     ///< that it is brought to
+  std::int64_t max_pixels = kMaxPixels;   ///< a picture of more does not decode
+  std::optional<std::uint32_t> behind{};  ///< 0xRRGGBB that shows where it is transparent; black
 };
 
 /// Reads a PNG, JPEG, WebP or TIFF file (the last two where their libraries were there when this was
 /// built) as uint8 [1 or 3, height, width], grey or RGB, in whatever layout. 16 bits are reduced to
-/// 8, and a picture stands as its Exif block or tag says; a JPEG that is to become much smaller is
+/// 8, and a picture stands as its Exif block (not PNG) or tag says; a JPEG that is to become much smaller is
 /// decoded at a reduced size. DataError says why a file does not decode: a small file may promise
 /// more pixels than the memory holds, so its header is looked at before any is allocated.
 at::Tensor read_picture(const std::filesystem::path& path, const PictureReading& how = {});

@@ -18,8 +18,7 @@ bool is_hidden(const fs::path& path) { return path.filename().string().rfind('.'
 // The ending of a picture in a format that is not read, else "".
 std::string other_format(const fs::path& path) {
   std::string end = lower(path.extension().string());
-  // Asked of what is no picture that can be read.
-  for (const char* known : {".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".ppm"})
+  for (const char* known : {".gif", ".bmp", ".heic", ".avif", ".ppm"})
     if (end == known) return end;
   return "";
 }

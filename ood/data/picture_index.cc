@@ -70,10 +70,10 @@ PictureIndex::PictureIndex(const fs::path& folder, const PictureOptions& options
   std::error_code error;
   std::string key = fs::absolute(folder, error).lexically_normal().string();
   // What changes the decoded pixels, or whether there are any.
-  constexpr std::int64_t kDecoder = 1;  // raised when pictures come out otherwise
+  constexpr std::int64_t kDecoder = 2;  // raised when pictures come out otherwise
   for (const auto n :
        {kDecoder, options.size.height, options.size.width, std::int64_t{options.size.crop},
-        options.max_pixels, std::int64_t{options.behind}})
+        options.max_pixels, std::int64_t{options.behind.value_or(0)}})
     key += " " + std::to_string(n);
   file_ = kept / ("pictures-" + hexadecimal(hash_of(key)) + ".npy");
   entries_ = read(file_);

@@ -14,25 +14,27 @@ at::Tensor png(const Encoded& file) {
     fail(file, "PNG", reason);
   };
   if (png_image_begin_read_from_memory(&image, file.bytes.data(), file.bytes.size()) == 0) failed();
-  char why[kWhy];
-  if (!fits(image.height, image.width, file.how.max_pixels, why)) {
+  try {
+    check_size(file, image.height, image.width);
+  } catch (...) {
     png_image_free(&image);
-    throw DataError(file.path.string() + ": " + why);
+    throw;
   }
   // Without a gAMA chunk libpng takes 16 bits for linear light; cameras and scanners mean sRGB.
   image.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;
-  const std::uint32_t behind = file.how.behind;
-  const png_color back{static_cast<png_byte>(behind >> 16), static_cast<png_byte>(behind >> 8),
-                       static_cast<png_byte>(behind)};
-  const bool coloured = back.red != back.green || back.green != back.blue;
-  const bool colour = (image.format & PNG_FORMAT_FLAG_COLOR) != 0 ||
-                      (coloured && (image.format & PNG_FORMAT_FLAG_ALPHA) != 0);
-  image.format = colour ? PNG_FORMAT_RGB : PNG_FORMAT_GRAY;
+  const bool grey = (image.format & PNG_FORMAT_FLAG_COLOR) == 0;
+  const bool shows_through = (image.format & PNG_FORMAT_FLAG_ALPHA) != 0;
+  // libpng would mix light; all formats are to look the same.
+  image.format = shows_through ? PNG_FORMAT_RGBA : grey ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
   std::vector<unsigned char> pixels(PNG_IMAGE_SIZE(image));
-  if (png_image_finish_read(&image, &back, pixels.data(), 0, nullptr) == 0) failed();
-  at::Tensor out = over_rows(std::move(pixels), image.height, image.width, colour ? 3 : 1);
+  if (png_image_finish_read(&image, nullptr, pixels.data(), 0, nullptr) == 0) failed();
+  const std::int64_t height = image.height, width = image.width;
   png_image_free(&image);
-  return out;
+  if (!shows_through) return over_rows(std::move(pixels), height, width, grey ? 1 : 3);
+  const auto colour = file.how.behind.value_or(0);
+  const auto picture = over_rows(
+      before_colour(pixels.data(), pixels.size() / 4, colour, Alpha::kApart), height, width, 3);
+  return grey && is_grey(colour) ? picture.slice(0, 0, 1).contiguous() : picture;
 }
 
 }  // namespace ood::decoders

@@ -2,11 +2,11 @@
 #ifdef OOD_TIFF
 #include <tiffio.h>
 
+#include <bit>
 #include <cstdio>
 #include <cstring>
 #endif
 #include "ood/data/exif.h"
-#include "ood/errors.h"
 
 namespace ood::decoders {
 
@@ -51,24 +51,37 @@ int failed(TIFF*, void* memory, const char*, const char* format, va_list argumen
   return 1;
 }
 
-int silent(TIFF*, void*, const char*, const char*, va_list) { return 1; }
+// What JPEG calls a warning is damage; the rest is of no interest.
+int warned(TIFF* tiff, void* memory, const char* module, const char* format, va_list arguments) {
+  if (module == nullptr || std::strcmp(module, "JPEGLib") != 0) return 1;
+  return failed(tiff, memory, module, format, arguments);
+}
 
 TIFF* open(Memory& memory, std::int64_t max_pixels) {
   TIFFOpenOptions* options = TIFFOpenOptionsAlloc();
   TIFFOpenOptionsSetErrorHandlerExtR(options, failed, &memory);
-  TIFFOpenOptionsSetWarningHandlerExtR(options, silent, nullptr);
-  // Four channels of 16 bits, and what tags and tiles need beside them.
-  constexpr std::int64_t kBytes = 8, kBeside = 1 << 24;
-  TIFFOpenOptionsSetMaxSingleMemAlloc(options, kBytes * max_pixels + kBeside);
+  TIFFOpenOptionsSetWarningHandlerExtR(options, warned, &memory);
+  TIFFOpenOptionsSetMaxSingleMemAlloc(options, most_bytes(max_pixels));
   TIFF* tiff = TIFFClientOpenExt("", "rm", &memory, read, write, seek, close, size, nullptr,
                                  nullptr, options);
   TIFFOpenOptionsFree(options);
   return tiff;
 }
 
-}  // namespace
+// By the further samples: those that are not said to be alpha are none. Of grey libtiff gives the
+// numbers of the file, of colours always multiplied ones; of others none.
+Alpha alpha_of(TIFF* tiff, const Encoded& file, std::uint16_t kind, std::uint16_t bits) {
+  std::uint16_t further = 0;
+  std::uint16_t* kinds = nullptr;
+  TIFFGetFieldDefaulted(tiff, TIFFTAG_EXTRASAMPLES, &further, &kinds);
+  if (further == 0 || kinds[0] == EXTRASAMPLE_UNSPECIFIED) return Alpha::kNone;
+  const bool grey = kind == PHOTOMETRIC_MINISBLACK || kind == PHOTOMETRIC_MINISWHITE;
+  if (kind == PHOTOMETRIC_PALETTE || (grey && bits != 8))
+    fail(file, "TIFF", "transparency of a palette, or of grey that is not of 8 bits, is not read");
+  return grey && kinds[0] == EXTRASAMPLE_UNASSALPHA ? Alpha::kApart : Alpha::kMultiplied;
+}
 
-bool has_tiff() { return true; }
+}  // namespace
 
 at::Tensor tiff(const Encoded& file) {
   Memory memory{file.bytes};
@@ -86,44 +99,44 @@ at::Tensor tiff(const Encoded& file) {
   std::uint32_t width = 0, height = 0;
   TIFFGetField(t, TIFFTAG_IMAGEWIDTH, &width);
   TIFFGetField(t, TIFFTAG_IMAGELENGTH, &height);
-  char why[kWhy];
-  if (!fits(height, width, file.how.max_pixels, why))
-    throw DataError(file.path.string() + ": " + why);
-  std::uint16_t bits = 1, samples = 1, kind = PHOTOMETRIC_MINISBLACK, orientation = 1, format = 1;
+  if (width == 0 || height == 0) refuse("it does not say how large it is");
+  check_size(file, height, width);
+  // A small picture may be cut from a tile of any size.
+  const auto part = TIFFIsTiled(t) != 0 ? TIFFTileSize64(t) : TIFFStripSize64(t);
+  if (part > static_cast<std::uint64_t>(most_bytes(std::int64_t{width} * height)))
+    refuse("its parts are larger than the picture");
+  std::uint16_t bits = 1, kind = PHOTOMETRIC_MINISBLACK, orientation = 1, format = 1;
   TIFFGetFieldDefaulted(t, TIFFTAG_BITSPERSAMPLE, &bits);
-  TIFFGetFieldDefaulted(t, TIFFTAG_SAMPLESPERPIXEL, &samples);
   TIFFGetFieldDefaulted(t, TIFFTAG_SAMPLEFORMAT, &format);
   TIFFGetFieldDefaulted(t, TIFFTAG_ORIENTATION, &orientation);
   TIFFGetField(t, TIFFTAG_PHOTOMETRIC, &kind);
   if (bits > 16 || format != SAMPLEFORMAT_UINT)
     fail(file, "TIFF",
          "expected whole numbers of at most 16 bits, got " + std::to_string(bits) + " bits" +
-             (format == SAMPLEFORMAT_IEEEFP ? " of floating point" : ""));
+             (format == SAMPLEFORMAT_IEEEFP ? " of floating point"
+              : format == SAMPLEFORMAT_INT  ? " with a sign"
+                                            : ""));
   if (kind == PHOTOMETRIC_SEPARATED) fail(file, "TIFF", "a CMYK picture, expected grey or RGB");
+  const Alpha alpha = alpha_of(t, file, kind, bits);
   // The reader would turn it half of the way.
   TIFFSetField(t, TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
   std::vector<std::uint32_t> raster(static_cast<std::size_t>(width) * height);
   if (TIFFReadRGBAImageOriented(t, width, height, raster.data(), ORIENTATION_TOPLEFT,
-                                /*stopOnError=*/1) == 0)
+                                /*stopOnError=*/1) == 0 ||
+      !memory.error.empty())
     refuse("truncated or damaged");
-  std::vector<unsigned char> rgba(raster.size() * 4);
-  for (std::size_t i = 0; i < raster.size(); ++i) {
-    rgba[4 * i] = TIFFGetR(raster[i]);
-    rgba[4 * i + 1] = TIFFGetG(raster[i]);
-    rgba[4 * i + 2] = TIFFGetB(raster[i]);
-    rgba[4 * i + 3] = TIFFGetA(raster[i]);
-  }
-  auto picture =
-      over_rows(before_colour(rgba, file.how.behind, /*multiplied=*/true), height, width, 3);
-  const bool grey =
-      samples == 1 && (kind == PHOTOMETRIC_MINISBLACK || kind == PHOTOMETRIC_MINISWHITE);
-  if (grey) picture = picture.slice(0, 0, 1).contiguous();
+  static_assert(std::endian::native == std::endian::little);  // red is the first byte of a number
+  const auto colour = file.how.behind.value_or(0);
+  auto picture = over_rows(before_colour(reinterpret_cast<const unsigned char*>(raster.data()),
+                                         raster.size(), colour, alpha),
+                           height, width, 3);
+  const bool grey = kind == PHOTOMETRIC_MINISBLACK || kind == PHOTOMETRIC_MINISWHITE;
+  if (grey && (alpha == Alpha::kNone || is_grey(colour)))
+    picture = picture.slice(0, 0, 1).contiguous();
   return upright(picture, orientation >= 1 && orientation <= 8 ? orientation : 1);
 }
 
 #else
-
-bool has_tiff() { return false; }
 
 at::Tensor tiff(const Encoded& file) {
   fail(file, "TIFF", "the program was built without libtiff (libtiff-dev)");

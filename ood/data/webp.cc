@@ -2,9 +2,10 @@
 #ifdef OOD_WEBP
 #include <webp/decode.h>
 #include <webp/demux.h>
+
+#include <algorithm>
 #endif
 #include "ood/data/exif.h"
-#include "ood/errors.h"
 
 namespace ood::decoders {
 
@@ -33,16 +34,12 @@ int orientation_of(const std::vector<unsigned char>& bytes) {
 
 }  // namespace
 
-bool has_webp() { return true; }
-
 at::Tensor webp(const Encoded& file) {
   WebPBitstreamFeatures about;
   if (WebPGetFeatures(file.bytes.data(), file.bytes.size(), &about) != VP8_STATUS_OK)
     fail(file, "WebP", "truncated or damaged");
   if (about.has_animation != 0) fail(file, "WebP", "expected one picture, got an animation");
-  char why[kWhy];
-  if (!fits(about.height, about.width, file.how.max_pixels, why))
-    throw DataError(file.path.string() + ": " + why);
+  check_size(file, about.height, about.width);
   const int channels = about.has_alpha != 0 ? 4 : 3;
   const int row = about.width * channels;
   std::vector<unsigned char> pixels(static_cast<std::size_t>(about.height) *
@@ -50,14 +47,14 @@ at::Tensor webp(const Encoded& file) {
   const auto decode = channels == 4 ? WebPDecodeRGBAInto : WebPDecodeRGBInto;
   if (decode(file.bytes.data(), file.bytes.size(), pixels.data(), pixels.size(), row) == nullptr)
     fail(file, "WebP", "truncated or damaged");
-  if (channels == 4) pixels = before_colour(pixels, file.how.behind, /*multiplied=*/false);
+  if (channels == 4)
+    pixels =
+        before_colour(pixels.data(), pixels.size() / 4, file.how.behind.value_or(0), Alpha::kApart);
   return upright(over_rows(std::move(pixels), about.height, about.width, 3),
                  orientation_of(file.bytes));
 }
 
 #else
-
-bool has_webp() { return false; }
 
 at::Tensor webp(const Encoded& file) {
   fail(file, "WebP", "the program was built without libwebp (libwebp-dev)");

@@ -32,7 +32,7 @@ class Detector {
   /// c10::ValueError names what was expected.
   Answer operator()(const at::Tensor& inputs) const;
 
-  /// The size that pictures have had in training, for read_picture.
+  /// How pictures were read for the training, for read_picture.
   PictureReading reading() const;
 
   /// Pictures uint8 [N, C, H, W] of any size, brought to the channels and the size of the training

@@ -31,6 +31,7 @@ Embedder Embedder::load(const std::filesystem::path& source) {
   e.width_ = d.width;
   e.embeddings_ = d.embeddings;
   e.crop_ = d.crop;
+  e.alpha_ = d.alpha;
   e.behind_ = parse_colour(d.alpha);
   return e;
 }
@@ -62,8 +63,8 @@ PictureOptions Embedder::reading(const PictureOptions& asked) const {
     throw UsageError("`image-size`: expected none, or the " + std::to_string(width_) + "x" +
                      std::to_string(height_) + " of the run's training, got " +
                      std::to_string(asked.size.height));
-  if (asked.behind != 0 && asked.behind != behind_)
-    throw UsageError("`alpha`: expected none, or the colour of the run's training, got another");
+  if (asked.behind && *asked.behind != behind_)
+    throw UsageError("`alpha`: expected none, or the " + alpha_ + " of the run's training");
   options.size = {height_, width_, crop_};
   options.behind = behind_;
   return options;

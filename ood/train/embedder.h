@@ -30,7 +30,8 @@ class Embedder {
   std::vector<double> mean_, deviation_;
   std::int64_t height_ = 0, width_ = 0;
   bool embeddings_ = false, crop_ = false;
-  std::uint32_t behind_ = 0;  // of the run; 0xRRGGBB
+  std::string alpha_;  // of the run
+  std::uint32_t behind_ = 0;
 
   Inputs prepared(const Inputs& pictures) const;
 };

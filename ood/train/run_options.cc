@@ -97,7 +97,7 @@ void RunOptions::resolve() {
   check_word("optimizer", optimizer, {"sgd", "adamw"});
   check_word("precision", precision, {"float32", "float64", "bf16"});
   parse_augmentation(augment);
-  parse_colour(alpha);
+  if (!alpha.empty()) parse_colour(alpha);
   if (model != "auto" && !is_script_file(model)) check_network(model);
   check_word("normalise", normalise, {"auto", "data", "imagenet", "half"});
   if (freeze && init.empty() && weights.empty() && !is_script_file(model))
@@ -151,7 +151,9 @@ void RunOptions::resolve() {
 }
 
 PictureOptions picture_options(const RunOptions& o) {
-  return {{{o.image_size, o.image_size, o.resize == "crop"}, o.max_pixels, parse_colour(o.alpha)},
+  return {{{o.image_size, o.image_size, o.resize == "crop"},
+           o.max_pixels,
+           o.alpha.empty() ? std::nullopt : std::optional(parse_colour(o.alpha))},
           o.strict,
           o.cache * kMegabyte};
 }

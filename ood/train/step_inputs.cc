@@ -32,6 +32,10 @@ StepInputs::StepInputs(const RunOptions& options, const Task& task, std::int64_t
       all_rows_(static_cast<std::size_t>(batches_.id_per_step() + outliers_per_step)) {
   if (augmentation_.any() && task.embeddings)
     throw UsageError("`augment`: expected pictures, got embeddings");
+  const auto channels = task.train.inputs.channels();
+  if ((augmentation_.colour || augmentation_.randaugment) && channels != 1 && channels != 3)
+    throw UsageError("`augment`: colour and randaugment expect pictures of 1 or 3 channels, got " +
+                     std::to_string(channels));
   // A batch normalisation of one row has no variance.
   const std::int64_t least = ranks.alone() || options.sync_batchnorm ? 1 : 2;
   if (batches_.id_per_step() < least * ranks.size())

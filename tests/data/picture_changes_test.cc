@@ -31,10 +31,15 @@ TEST(PictureChanges, AreThoseOfPillow) {
       {"affine", [](const auto& x) {
          return changes::affine(x, {0.913, 0.187, -1.471, -0.1031, 1.0871, 2.03});
        }}};
+  auto changes_and_more = all;
+  for (int which = 0; which < kRandAugmentOperations; ++which)
+    for (const int sign : {1, -1})
+      changes_and_more["randaugment." + std::to_string(which) + "." + std::to_string(sign)] =
+          [=](const at::Tensor& x) { return randaugment_operation(x, which, sign); };
   int compared = 0;
   for (const auto& picture : std::filesystem::directory_iterator(folder)) {
     const auto x = read_npy(picture.path() / "picture.npy");
-    for (const auto& [name, change] : all) {
+    for (const auto& [name, change] : changes_and_more) {
       const auto expected = read_npy(picture.path() / (name + ".npy"));
       const auto got = change(x);
       ASSERT_EQ(got.sizes(), expected.sizes()) << name;
@@ -44,7 +49,7 @@ TEST(PictureChanges, AreThoseOfPillow) {
       ++compared;
     }
   }
-  EXPECT_GE(compared, 27);
+  EXPECT_EQ(compared, 5 * (9 + 2 * kRandAugmentOperations));
 }
 
 at::Tensor pictures(std::int64_t n, std::int64_t channels = 3) {

@@ -4,7 +4,9 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 
+import ood
 from test_pictures import network, photo
 from test_runs import Image, run
 from test_trust import one_line
@@ -84,10 +86,42 @@ def test_what_shows_through(name, options, flag, colour, tmp_path):
     behind = np.array([colour >> 16, colour >> 8 & 255, colour & 255])
     assert np.array_equal(got[:, :8], np.broadcast_to(behind, (SIZE[0], 8, 3)))
     assert np.array_equal(got[:, 16:], np.asarray(picture)[:, 16:, :3])
-    if name != "a.png":  # libpng mixes light, not numbers
-        a = np.asarray(picture)[:, 8:16].astype(float)
-        expected = (a[..., :3] * a[..., 3:] + behind * (255 - a[..., 3:])) / 255
-        assert np.abs(got[:, 8:16] - expected).max() <= 1
+    a = np.asarray(picture)[:, 8:16].astype(float)
+    expected = (a[..., :3] * a[..., 3:] + behind * (255 - a[..., 3:])) / 255
+    assert np.abs(got[:, 8:16] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("end", ["png", "tif", "webp"])
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_grey_that_is_transparent(end, alpha, tmp_path):
+    picture = Image.merge("LA", [Image.new("L", SIZE[::-1], 200), Image.new("L", SIZE[::-1], alpha)])
+    path = saved(tmp_path, f"a.{end}", picture, **({"lossless": True, "exact": True} if end == "webp" else {}))
+    for flag, behind in ("black", 0), ("white", 255):
+        got = pixels(path, tmp_path, "--alpha", flag)
+        assert np.abs(got - (200 * alpha + behind * (255 - alpha)) / 255).max() <= 1
+
+
+def changed_tag(path, tag, value):
+    """Of a little-endian TIFF with one directory: the value of a short."""
+    b = bytearray(path.read_bytes())
+    at = struct.unpack_from("<I", b, 4)[0]
+    for i in range(struct.unpack_from("<H", b, at)[0]):
+        if struct.unpack_from("<H", b, at + 2 + 12 * i)[0] == tag:
+            struct.pack_into("<H", b, at + 10 + 12 * i, value)
+            path.write_bytes(b)
+            return path
+    raise AssertionError(tag)
+
+
+def test_what_a_fourth_sample_of_tiff_is(tmp_path):
+    """338: 0 is not alpha, 1 is multiplied into the colours."""
+    a = np.asarray(transparent()).copy()
+    a[..., :3] = a[..., :3] * (a[..., 3:] / 255)
+    path = saved(tmp_path, "a.tif", Image.fromarray(a))
+    got = pixels(changed_tag(path, 338, 0), tmp_path, "--alpha", "white")
+    assert np.array_equal(got, a[..., :3])
+    got = pixels(changed_tag(path, 338, 1), tmp_path, "--alpha", "white")
+    assert np.abs(got - (a[..., :3] + 255. - a[..., 3:])).max() <= 1
 
 
 def test_grey_before_a_colour(tmp_path):
@@ -107,9 +141,28 @@ def test_a_run_knows_its_colour(tmp_path):
     out = tmp_path / "run"
     flags = ["train", "--data", tmp_path / "data", "--epochs", 2, "--model", "mlp", "--validation", .3, "--out", out]
     assert run(*flags, "--alpha", "white").returncode == 0
-    r = run("score", out, tmp_path / "data" / "c0" / "0.png", "--false-alarms", .5)
-    assert r.returncode == 0, r.stderr
-    assert run("score", out, tmp_path / "data" / "c0" / "0.png", "--alpha", "black").returncode == 2
+    flat = tmp_path / "flat" / "c0"
+    flat.mkdir(parents=True)
+    files = sorted((tmp_path / "data" / "c0").iterdir())
+    for f in files:
+        Image.alpha_composite(Image.new("RGBA", (16, 16), "white"), Image.open(f)).convert("RGB").save(flat / f.name)
+    def scores(folder):
+        r = run("score", out, folder, "--false-alarms", .5)
+        assert r.returncode == 0, r.stderr
+        return [l.split(",", 1)[1] for l in r.stdout.splitlines()[1:]]
+    assert scores(files[0].parent) == scores(flat) != []
+    _, detected, *_ = ood.load_run(out).detect(torch.from_numpy(np.stack([np.asarray(Image.open(flat / f.name)) for f in files])
+                                                         .transpose(0, 3, 1, 2).copy()))
+    assert np.allclose([float(l.split(",")[1]) for l in scores(flat)], detected, atol=1e-5)
+    def features(folder, *more):
+        r = run("embed", out, folder, *more, "--overwrite", "--out", tmp_path / "f.npy")
+        return np.load(tmp_path / "f.npy") if r.returncode == 0 else r.stderr
+    assert np.array_equal(features(files[0].parent), features(flat))
+    assert "--alpha: expected none, or the white of the run's training" in features(flat, "--alpha", "black")
+    # An index of the same folder that was read before another colour is not taken.
+    for colour in "black", "white":
+        assert run(*flags[:-1], tmp_path / f"files-{colour}", "--cache", 0, "--alpha", colour).returncode == 0
+    assert (tmp_path / "files-white" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
     black = tmp_path / "black"
     assert run(*flags[:-1], black).returncode == 0
     mean = {p: json.loads((p / "model.safetensors").read_bytes()[8:].split(b'"description":"')[1].split(b'","')[0]
@@ -135,6 +188,16 @@ def test_what_is_no_picture_of_these_is_named(tmp_path):
     tif = saved(tmp_path, "whole.tif", picture, compression="tiff_lzw").read_bytes()
     assert "does not decode as WebP: truncated or damaged" in line("cut.webp", webp[:len(webp) // 2])
     assert "does not decode as TIFF: " in line("cut.tif", tif[:len(tif) // 3])
+    jpeg = bytearray(saved(tmp_path, "whole2.tif", photo(7, 200, 200), compression="jpeg", quality=95).read_bytes())
+    jpeg[len(jpeg) // 2:len(jpeg) // 2 + 400] = bytes(400)
+    assert "does not decode as TIFF: " in line("hole.tif", jpeg)
+    tile = tiff_of(1, 1)
+    at = tile.index(struct.pack("<HHI", 273, 4, 1))  # strips become one tile of 8192x8192
+    tile = tile[:8] + struct.pack("<H", 10) + tile[10:at] + struct.pack("<HHII", 277, 3, 1, 1) + b"".join(
+        struct.pack("<HHII", *t) for t in [(322, 4, 1, 8192), (323, 4, 1, 8192), (324, 4, 1, 8), (325, 4, 1, 16)]) + bytes(4)
+    assert "its parts are larger than the picture" in line("tile.tif", tile)
+    palette = saved(tmp_path, "p.tif", photo(2, *SIZE).quantize(16).convert("PA")).read_bytes()
+    assert "transparency of a palette" in line("pa.tif", palette)
     animation = saved(tmp_path, "film.webp", picture, save_all=True, append_images=[photo(8, *SIZE)]).read_bytes()
     assert "expected one picture, got an animation" in line("film2.webp", animation)
     assert "65535x65535 pixels; expected at most 100000000 (--max-pixels)" in line("bomb.tif", tiff_of(65535, 65535))
