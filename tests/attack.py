@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 MEMORY, SECONDS = 2 << 30, 10  # above LibTorch's own
+PICTURES = ("png", "jpg", "webp", "tif")
 
 
 def pictures(n, seed, side=32):
@@ -78,7 +79,7 @@ class Arena:
         for part, a, b in (("train", x, y), ("test", tx, ty)):
             np.save(self.at / "npy" / f"{part}.npy", a)
             np.save(self.at / "npy" / f"{part}_labels.npy", b.astype(np.int64))
-        for end in ("png", "jpg"):
+        for end in PICTURES:
             (self.at / end).mkdir()
             for i, p in enumerate(tx[:4]):
                 Image.fromarray(p.transpose(1, 2, 0)).save(self.at / end / f"{i}.{end}")
@@ -100,7 +101,6 @@ class Arena:
         newest = sorted((self.paused / "checkpoints").iterdir())[-1]
         fresh = ["train", "--data", "{folder}", *self.task, "--out", self.at / "out", "--overwrite"]
 
-
         def listed(name):
             return [a if a != "{folder}" else "{folder}/" + name for a in fresh]
         self.kinds = {
@@ -117,8 +117,7 @@ class Arena:
             "npz": (self.at / "npz" / "data.npz", listed("data.npz")),
             "csv": (self.at / "lists" / "data.csv", listed("data.csv")),
             "jsonl": (self.at / "lists" / "data.jsonl", listed("data.jsonl")),
-            "png": (self.at / "png" / "0.png", ["score", self.run, "{folder}", "--threads", "1"]),
-            "jpg": (self.at / "jpg" / "0.jpg", ["score", self.run, "{folder}", "--threads", "1"]),
+            **{end: (self.at / end / f"0.{end}", ["score", self.run, "{folder}", "--threads", "1"]) for end in PICTURES},
         }
 
     def killed(self, run):
@@ -167,7 +166,7 @@ class Arena:
 
 
 # Their content carries no redundancy: another pixel, label or weight is another result and not damage.
-FREE = ("idx", "labels", "cifar", "npy", "npz", "csv", "jsonl", "png", "jpg")
+FREE = ("idx", "labels", "cifar", "npy", "npz", "csv", "jsonl", *PICTURES)
 
 
 def attack(arena, kind, n, seed):

@@ -1,7 +1,6 @@
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -17,6 +16,7 @@
 #include <sstream>
 
 #include "apps/ood/commands.h"
+#include "apps/ood/memory.h"
 #include "apps/ood/terminal.h"
 #include "ood/distributed/ranks.h"
 #include "ood/errors.h"
@@ -26,17 +26,6 @@
 #include "ood/version.h"
 
 namespace {
-
-// A training step frees and asks again for the same large buffers; by default glibc gives each back
-// to the system and faults it in anew, which costs more than the arithmetic. tcmalloc keeps them, in
-// less memory.
-void keep_large_buffers() {
-#ifndef OOD_TCMALLOC
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, -1);
-  mallopt(M_TOP_PAD, 64 << 20);
-#endif
-}
 
 void open_plugin(const std::string& path) {
   if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr)
@@ -161,7 +150,7 @@ void open_standard_streams() {
 int run(int argc, char** argv) {
   open_standard_streams();
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is a failed write
-  keep_large_buffers();
+  ood::app::hold_memory();
   ood::app::Terminal terminal;
   ood::set_listener(&terminal);
   CLI::App app{

@@ -3,6 +3,7 @@ import gzip
 import json
 import os
 import pathlib
+import re
 import struct
 import subprocess
 
@@ -379,6 +380,18 @@ def test_a_damaged_model_is_named(program, dataset, tmp_path):
     model = out / "model.safetensors"
     model.write_bytes(model.read_bytes()[:-50])
     assert "truncated or damaged" in one_line(program("eval", out), 3)
+
+
+def test_threads_that_wait_leave_the_processor_soon(monkeypatch):
+    """Unless the user says how; OpenMP has read its environment by then, see apps/waiting."""
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+
+    def turns(**environment):
+        shown = subprocess.run([BUILD / "bin" / "ood", "--version"], capture_output=True, text=True,
+                               env={**os.environ, "OMP_DISPLAY_ENV": "verbose", **environment}).stderr
+        return re.search(r"GOMP_SPINCOUNT = '(\d+)'", shown)[1]
+    assert turns() == "5000"
+    assert turns(GOMP_SPINCOUNT="7") == "7" and turns(OMP_WAIT_POLICY="passive") == "0"
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "compare", "objectives"])

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from test_runs import PROGRAM, data, one_line, run  # noqa: F401  (data is a fixture)
+from test_runs import PROGRAM, checkpoints, data, one_line, run, wait_until  # noqa: F401  (data is a fixture)
 
 TASK = ["--known", "0,1", "--outliers", "2", "--unknown", "3"]
 
@@ -143,8 +143,7 @@ def test_a_comparison_that_is_killed_five_times_goes_on(data, tmp_path):  # noqa
 def test_ctrl_c_in_a_comparison_says_how_to_go_on(data, tmp_path):  # noqa: F811
     p = subprocess.Popen([PROGRAM, "compare", "--data", str(data / "idx"), *TASK, "--epochs", "2000", "--objectives",
                           "cross_entropy,center", "--out", str(tmp_path)], stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "cross_entropy" / "metrics.jsonl").exists():
-        time.sleep(.05)
+    wait_until((tmp_path / "cross_entropy" / "metrics.jsonl").exists, p)
     time.sleep(.3)
     p.send_signal(signal.SIGINT)
     _, err = p.communicate(timeout=60)
@@ -168,8 +167,7 @@ def test_a_resumed_run_wants_its_data(data, tmp_path):  # noqa: F811
         (where / p.name).write_bytes(p.read_bytes())
     p = subprocess.Popen([PROGRAM, "train", "--data", str(where), *TASK, "--epochs", "2000", "--checkpoint", "1", "--out",
                           str(tmp_path / "run")], stderr=subprocess.DEVNULL)
-    while not list((tmp_path / "run").glob("checkpoints/step-*.safetensors")):
-        time.sleep(.05)
+    wait_until(lambda: checkpoints(tmp_path / "run"), p)
     p.send_signal(signal.SIGKILL)
     p.wait()
     images = next(where.glob("train-images*"))

@@ -28,6 +28,18 @@ def one_line(result, status):
     return lines[0]
 
 
+def checkpoints(out):
+    return sorted((out / "checkpoints").glob("*.safetensors"))
+
+
+def wait_until(holds, process):
+    """Fails where the process ends before it does."""
+    while not holds():
+        ended = process.poll() is not None
+        assert not ended or holds(), f"ended with status {process.returncode} before"
+        time.sleep(.005)
+
+
 def pictures(n, classes=4, side=32, channels=3, seed=0):
     """Pictures whose class is a colour and a stripe, all different."""
     g = np.random.default_rng(seed)
@@ -411,8 +423,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data, uninterrupted, tmp_path, how):
 def test_two_programs_do_not_share_a_run(data, tmp_path):
     out = tmp_path / "run"
     process = start(data, out)
-    while not (out / "checkpoints").exists():
-        time.sleep(.01)
+    wait_until((out / "checkpoints").exists, process)
     line = one_line(run("train", "--resume", out), 3)
     process.kill()
     process.wait()
@@ -571,8 +582,7 @@ def test_a_colour_run_with_a_residual_network(data, tmp_path):
               "--limit-train", 24, "--limit-test", 8, "--batch-size", 8, "--epochs", 1, "--checkpoint", 1]
     process = subprocess.Popen([PROGRAM, *map(str, common), "--out", str(out)], stderr=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL)
-    while not list((out / "checkpoints").glob("*.safetensors")):
-        time.sleep(.02)
+    wait_until(lambda: checkpoints(out), process)
     process.kill()
     process.wait()
     assert run("train", "--resume", out).returncode == 0

@@ -7,14 +7,13 @@ import signal
 import stat
 import struct
 import subprocess
-import time
 import zlib
 
 import numpy as np
 import pytest
 
 from conftest import ROOT
-from test_runs import PROGRAM, data, one_line, run, write_idx  # noqa: F401  (data is a fixture)
+from test_runs import PROGRAM, checkpoints, data, one_line, run, wait_until, write_idx  # noqa: F401  (data is a fixture)
 
 TASK = ["--known", "0,1", "--unknown", "3"]
 QUICK = [*TASK, "--epochs", 1]
@@ -66,18 +65,19 @@ def test_two_at_once_do_not_share_a_temporary(trained):
 
 
 def test_a_comparison_locks_its_folder(data, tmp_path):  # noqa: F811
-    command = ["compare", "--data", data / "idx", *TASK, "--epochs", 300, "--objectives", "cross_entropy", "--out", tmp_path]
-    p = subprocess.Popen([PROGRAM, *map(str, command)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not (tmp_path / "cross_entropy").exists():
-        time.sleep(.02)
-    assert "another ood is at work" in run(*command).stderr.splitlines()[-1]
+    """As a whole: another of other objectives would overwrite its results."""
+    command = ["compare", "--data", data / "idx", *TASK, "--out", tmp_path, "--objectives"]
+    p = subprocess.Popen([PROGRAM, *map(str, command), "cross_entropy", "--epochs", "300"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_until((tmp_path / "cross_entropy").exists, p)
+    r = run(*command, "center", "--epochs", 1)
+    assert r.returncode == 3 and "another ood is at work" in r.stderr.splitlines()[-1]
     p.kill()
     p.wait()
 
 
 def damaged_checkpoint(run_folder, position):
     import ood
-    file = sorted((run_folder / "checkpoints").iterdir())[-1]
+    file = checkpoints(run_folder)[-1]
     tensors, metadata = ood.runs.read_safetensors(file)
     metadata["position"] = position
     ood.runs.write_safetensors(file, tensors, metadata)
@@ -85,16 +85,15 @@ def damaged_checkpoint(run_folder, position):
 
 @pytest.mark.parametrize("position", ["{", "[]", '"x"', "[" * 100000, None])
 def test_resume_falls_back_on_whatever_is_wrong(data, tmp_path, position):  # noqa: F811
-    command = ["train", "--data", str(data / "idx"), *TASK, "--epochs", "40", "--checkpoint", "20", "--threads", "1"]
+    command = ["train", "--data", str(data / "idx"), *TASK, "--epochs", "10", "--batch-size", "16", "--checkpoint", "20", "--threads", "1"]
     assert run(*command, "--out", tmp_path / "whole").returncode == 0
     out = tmp_path / "run"
     p = subprocess.Popen([PROGRAM, *command, "--out", str(out)], stderr=subprocess.DEVNULL)
-    while len(list(out.glob("checkpoints/step-*.safetensors"))) < 2:
-        time.sleep(.005)
+    wait_until(lambda: len(checkpoints(out)) > 1, p)
     p.kill()
     p.wait()
     if position is None:  # a step that its name does not have
-        newest = sorted((out / "checkpoints").iterdir())[-1]
+        newest = checkpoints(out)[-1]
         newest.rename(newest.with_name("step-000000039.safetensors"))
     else:
         damaged_checkpoint(out, position)
@@ -105,10 +104,9 @@ def test_resume_falls_back_on_whatever_is_wrong(data, tmp_path, position):  # no
 
 def test_a_checkpoint_of_other_settings_is_not_used(data, tmp_path):  # noqa: F811
     for seed in (0, 1):
-        p = subprocess.Popen([PROGRAM, "train", "--data", str(data / "idx"), *TASK, "--epochs", "100", "--checkpoint", "20",
+        p = subprocess.Popen([PROGRAM, "train", "--data", str(data / "idx"), *TASK, "--epochs", "20", "--batch-size", "16", "--checkpoint", "20",
                               "--seed", str(seed), "--out", str(tmp_path / str(seed))], stderr=subprocess.DEVNULL)
-        while len(list((tmp_path / str(seed)).glob("checkpoints/step-*.safetensors"))) < 2:
-            time.sleep(.005)
+        wait_until(lambda: len(checkpoints(tmp_path / str(seed))) > 1, p)
         p.kill()
         p.wait()
     (tmp_path / "0" / "config.toml").write_bytes((tmp_path / "1" / "config.toml").read_bytes())
@@ -196,16 +194,16 @@ def test_limits_of_flags_and_files(data, trained, tmp_path):  # noqa: F811
     assert "no such file" in one_line(run("train", "--config", tmp_path / "nowhere.toml"), 3)
 
 
-def test_metrics_that_are_nested_deeply_are_passed_over(data, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("line", ["[" * 100000, '{"step":' + "[" * 100000 + "]" * 100000 + "}"])
+def test_metrics_that_are_nested_deeply_are_passed_over(data, tmp_path, line):  # noqa: F811
     out = tmp_path / "run"
-    p = subprocess.Popen([PROGRAM, "train", "--data", str(data / "idx"), *TASK, "--epochs", "60", "--checkpoint", "20",
-                          "--out", str(out)], stderr=subprocess.DEVNULL)
-    while not list(out.glob("checkpoints/step-*.safetensors")):
-        time.sleep(.005)
+    p = subprocess.Popen([PROGRAM, "train", "--data", str(data / "idx"), *TASK, "--epochs", "20", "--batch-size", "16",
+                          "--checkpoint", "20", "--out", str(out)], stderr=subprocess.DEVNULL)
+    wait_until(lambda: checkpoints(out), p)
     p.kill()
     p.wait()
     log = out / "metrics.jsonl"
-    log.write_text("[" * 100000 + "\n" + log.read_text())
+    log.write_text(line + "\n" + log.read_text())
     assert run("train", "--resume", out).returncode == 0
 
 
@@ -227,10 +225,11 @@ def test_a_full_standard_output_is_an_error(trained, data):  # noqa: F811
         assert r.returncode == 3 and "standard output: cannot be written" in r.stderr.splitlines()[-1], command
 
 
-def test_closed_standard_streams_do_not_end_up_in_files(data, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_do_not_end_up_in_files(data, tmp_path, closed):  # noqa: F811
     out = tmp_path / "run"
     command = " ".join(map(str, [PROGRAM, "train", "--data", data / "idx", *QUICK, "--out", out]))
-    subprocess.run(["bash", "-c", f"{command} <&- >&- 2>&-"])
+    subprocess.run(["bash", "-c", f"{command} {closed}"])
     for line in (out / "metrics.jsonl").read_text().splitlines():
         json.loads(line)
     assert (out / ".lock").read_bytes() == b"" and (out / "results.json").exists()
@@ -240,20 +239,18 @@ def test_a_lost_terminal_saves(data, tmp_path):  # noqa: F811
     out = tmp_path / "run"
     p = subprocess.Popen([PROGRAM, "train", "--data", str(data / "idx"), *TASK, "--epochs", "3000", "--out", str(out)],
                          stderr=subprocess.PIPE, text=True)
-    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").stat().st_size:
-        time.sleep(.02)
+    wait_until(lambda: (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size, p)
     p.send_signal(signal.SIGHUP)
     _, err = p.communicate(timeout=60)
     assert p.returncode == 130 and "go on with" in err.splitlines()[-1]
-    assert list(out.glob("checkpoints/step-*.safetensors"))
+    assert checkpoints(out)
 
 
 def test_a_folder_that_goes_away_is_an_error(data, tmp_path):  # noqa: F811
     out = tmp_path / "run"
     p = subprocess.Popen([PROGRAM, "train", "--data", str(data / "idx"), *TASK, "--epochs", "200", "--out", str(out)],
                          stderr=subprocess.PIPE, text=True)
-    while not list(out.glob("checkpoints/step-*.safetensors")):
-        time.sleep(.01)
+    wait_until(lambda: checkpoints(out), p)
     import shutil
     out.rename(tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone", ignore_errors=True)
