@@ -6,6 +6,7 @@ runs a few of each.
 """
 import argparse
 import gzip
+import io
 import json
 import pathlib
 import random
@@ -14,6 +15,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 
@@ -85,6 +87,14 @@ class Arena:
                 Image.fromarray(p.transpose(1, 2, 0)).save(self.at / end / f"{i}.{end}")
         (self.at / "npz").mkdir()
         np.savez_compressed(self.at / "npz" / "data.npz", train=x, train_labels=y, test=tx, test_labels=ty)
+        (self.at / "tar").mkdir()
+        with tarfile.open(self.at / "tar" / "data.tar", "w") as tar:
+            for i, p in enumerate(x):
+                b = io.BytesIO()
+                Image.fromarray(p.transpose(1, 2, 0)).save(b, "png")
+                entry = tarfile.TarInfo(f"{'test' if i // 4 % 4 == 3 else 'train'}/{y[i]}/{i}.png")
+                entry.size = b.tell()
+                tar.addfile(entry, io.BytesIO(b.getvalue()))
         (self.at / "lists").mkdir()
         for i, p in enumerate(x):
             Image.fromarray(p.transpose(1, 2, 0)).save(self.at / "lists" / f"{i}.png")
@@ -115,6 +125,7 @@ class Arena:
             "cifar": (self.at / "cifar" / "data_batch_1.bin", fresh),
             "npy": (self.at / "npy" / "train.npy", fresh),
             "npz": (self.at / "npz" / "data.npz", listed("data.npz")),
+            "tar": (self.at / "tar" / "data.tar", listed("data.tar")),
             "csv": (self.at / "lists" / "data.csv", listed("data.csv")),
             "jsonl": (self.at / "lists" / "data.jsonl", listed("data.jsonl")),
             **{end: (self.at / end / f"0.{end}", ["score", self.run, "{folder}", "--threads", "1"]) for end in PICTURES},
@@ -166,7 +177,7 @@ class Arena:
 
 
 # Their content carries no redundancy: another pixel, label or weight is another result and not damage.
-FREE = ("idx", "labels", "cifar", "npy", "npz", "csv", "jsonl", *PICTURES)
+FREE = ("idx", "labels", "cifar", "npy", "npz", "tar", "csv", "jsonl", *PICTURES)
 
 
 def attack(arena, kind, n, seed):

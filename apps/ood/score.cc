@@ -18,6 +18,7 @@
 #include "ood/data/manifest.h"
 #include "ood/data/picture.h"
 #include "ood/data/picture_files.h"
+#include "ood/data/tar.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
 #include "ood/train/detector.h"
@@ -71,9 +72,9 @@ struct ScoreCommand {
     const Detector detector = Detector::load(run, flags.asked());
     const auto shape = detector.input_shape();
     const auto files = picture_files();
-    if (!files.paths.empty() && shape.size() != 3)
+    if (!files.files.empty() && shape.size() != 3)
       throw DataError(data + ": the run takes embeddings, got pictures");
-    const bool are_pictures = !files.paths.empty() || !files.unreadable.empty();
+    const bool are_pictures = !files.files.empty() || !files.unreadable.empty();
     const auto x = are_pictures ? at::Tensor() : inputs_for(detector);
     Csv csv(out);
     csv.write("input,class,score,p_value,accepted,error\n");
@@ -124,17 +125,17 @@ struct ScoreCommand {
     Detector::Answer answer;          // of those that decode
   };
 
-  Scored decode_and_score(const Detector& detector, c10::ArrayRef<fs::path> paths) const {
+  Scored decode_and_score(const Detector& detector, c10::ArrayRef<PictureFile> batch) const {
     Scored s;
     std::vector<at::Tensor> good;
     PictureReading reading = detector.reading();
     reading.max_pixels = pictures.max_pixels;
-    for (const auto& path : paths) {
+    for (const auto& file : batch) {
       s.errors.emplace_back();
       try {
-        good.push_back(detector.prepared(read_picture(path, reading).unsqueeze(0)));
+        good.push_back(detector.prepared(read_picture(file, reading).unsqueeze(0)));
       } catch (const DataError& e) {
-        const std::string what = e.what(), prefix = path.string() + ": ";
+        const std::string what = e.what(), prefix = file.path.string() + ": ";
         s.errors.back() = what.rfind(prefix, 0) == 0 ? what.substr(prefix.size()) : what;
       }
     }
@@ -145,8 +146,8 @@ struct ScoreCommand {
   // Each thread decodes and scores pictures of its own, so that none waits for another within a
   // layer; what is computed does not depend on how many threads there are.
   void score_pictures(const Detector& detector, const PictureFiles& files, Csv& csv) {
-    const c10::ArrayRef<fs::path> paths = files.paths;
-    const auto n = static_cast<std::int64_t>(paths.size());
+    const c10::ArrayRef<PictureFile> all = files.files;
+    const auto n = static_cast<std::int64_t>(all.size());
     const std::int64_t at_once = at::get_num_threads() * std::int64_t{8};
     std::string text;
     for (const auto& line : files.unreadable) {
@@ -159,7 +160,7 @@ struct ScoreCommand {
       std::atomic<std::int64_t> next{0};
       const auto part = [&](std::int64_t batch) {
         const auto begin = static_cast<std::size_t>(first + batch * kPictures);
-        return paths.slice(begin, std::min<std::size_t>(kPictures, paths.size() - begin));
+        return all.slice(begin, std::min<std::size_t>(kPictures, all.size() - begin));
       };
       at::parallel_for(0, at::get_num_threads(), 1, [&](std::int64_t, std::int64_t) {
         for (std::int64_t b; (b = next++) < batches;)
@@ -169,7 +170,7 @@ struct ScoreCommand {
         const auto& s = scored[static_cast<std::size_t>(b)];
         std::int64_t row = 0;
         for (std::size_t i = 0; i < s.errors.size(); ++i) {
-          const std::string name = part(b)[i].string();
+          const std::string name = part(b)[i].path.string();
           text += s.errors[i].empty() ? lines(detector, s.answer, row++, name)
                                       : failed(name, s.errors[i]);
         }
@@ -209,14 +210,15 @@ struct ScoreCommand {
     if (!fs::exists(data)) throw DataError(data + ": no such file or folder");
     if (fs::is_directory(data)) {
       PictureFiles files = pictures_below(data);
-      if (files.paths.empty() && files.unreadable.empty()) return files;
-      if (!files.paths.empty() && !is_picture_folder(data)) return {};
+      if (files.files.empty() && files.unreadable.empty()) return files;
+      if (!files.files.empty() && !is_picture_folder(data)) return {};
       warn_of_other_formats(files, data);
       return files;
     }
     PictureFiles files;
-    if (is_picture_name(data)) files.paths = {data};
-    if (is_manifest_name(data)) files.paths = manifest_paths(data);
+    if (is_picture_name(data)) files.files = {fs::path(data)};
+    if (is_manifest_name(data)) files.files = manifest_pictures(data);
+    if (is_tar_name(data)) files.files = tar_pictures(data);
     return files;
   }
 };
@@ -230,7 +232,8 @@ void add_score(CLI::App& app) {
   command->add_option("RUN", state->run, "run folder of `ood train`")->required();
   command
       ->add_option("DATA", state->data,
-                   "a picture, a folder or list (.csv, .jsonl) of them, an idx, .npy or .npz file")
+                   "a picture, a folder, list (.csv, .jsonl) or archive (.tar) of them, an idx, "
+                   ".npy or .npz file")
       ->required();
   command->add_option("--out", state->out, "CSV file; -: standard output")
       ->type_name("FILE")

@@ -12,6 +12,7 @@
 #include "ood/data/picture_files.h"
 #include "ood/data/picture_folder.h"
 #include "ood/data/picture_inputs.h"
+#include "ood/data/tar.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/text.h"
@@ -79,14 +80,19 @@ fs::path existing_folder(const std::string& what) {
   return what;
 }
 
-enum class Format { kIdx, kCifar, kArrays, kNpz, kClassArrays, kManifest, kPictures };
+enum class Format { kIdx, kCifar, kArrays, kNpz, kClassArrays, kManifest, kTar, kPictures };
 
-// Of a file that is a whole data set.
 bool is_npz_name(const fs::path& path) { return lower(path.extension().string()) == ".npz"; }
+
+// Whether a file is a whole data set.
+bool is_data_file(const fs::path& path) {
+  return is_npz_name(path) || is_manifest_name(path) || is_tar_name(path);
+}
 
 Format format_of(const fs::path& folder) {
   if (is_npz_name(folder)) return Format::kNpz;
   if (is_manifest_name(folder)) return Format::kManifest;
+  if (is_tar_name(folder)) return Format::kTar;
   const auto files = files_in(folder);
   for (const auto& f : files)
     if (f.filename().string().find("images") != std::string::npos && f.extension() != ".npy")
@@ -95,10 +101,11 @@ Format format_of(const fs::path& folder) {
   if (is_array_folder(folder)) return Format::kArrays;
   if (has_pictures(folder)) return Format::kPictures;
   if (is_folder_of_class_arrays(folder)) return Format::kClassArrays;
+  if (has_tar_files(folder)) return Format::kTar;
   throw DataError(
       folder.string() +
       ": expected idx files (train-images*), CIFAR's binary files (data_batch_1.bin), arrays "
-      "(train.npy, train_labels.npy) or a folder of pictures a class, found none");
+      "(train.npy, train_labels.npy), TAR archives or a folder of pictures a class, found none");
 }
 
 Dataset load_idx_folder(const fs::path& folder) {
@@ -130,6 +137,8 @@ Dataset load_folder(const fs::path& folder, const PictureOptions& options) {
       return load_class_arrays(folder);
     case Format::kManifest:
       return load_manifest(folder, options);
+    case Format::kTar:
+      return load_tar(folder, options);
     case Format::kPictures:
       return load_picture_folder(folder, options);
   }
@@ -163,11 +172,11 @@ void tell_of_size(const std::string& name, const at::Tensor& picture, const Pict
 
 Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   const fs::path folder = existing_folder(what);
-  if (!fs::is_directory(folder) && !is_npz_name(folder) && !is_manifest_name(folder))
+  if (!fs::is_directory(folder) && !is_data_file(folder))
     throw DataError(
         what +
-        ": expected a folder of training and test data, a list (.csv, .jsonl) or arrays "
-        "(.npz), got another file");
+        ": expected a folder of training and test data, a list (.csv, .jsonl), arrays (.npz) or "
+        "an archive (.tar), got another file");
   Dataset d = load_folder(folder, options);
   d.name =
       what == "fashion-mnist" ? what : fs::absolute(folder).lexically_normal().filename().string();
@@ -206,6 +215,8 @@ Samples load_inputs(const std::string& what, const PictureOptions& options) {
   if (!fs::is_directory(path) && !is_npz_name(path)) {
     if (is_manifest_name(path))
       s = load_manifest_pictures(path, options);
+    else if (is_tar_name(path))
+      s = load_tar_pictures(path, options);
     else if (path.extension() == ".npy")
       s = load_npy_inputs(path);
     else if (is_picture_name(path))
@@ -229,6 +240,9 @@ Samples load_inputs(const std::string& what, const PictureOptions& options) {
       case Format::kClassArrays:
       case Format::kManifest:
         s.inputs = load_folder(path, options).test.inputs;
+        break;
+      case Format::kTar:
+        s = load_tar_pictures(path, options);
         break;
       case Format::kPictures:
         s = load_pictures(path, options);

@@ -53,14 +53,15 @@ struct PictureOptions : PictureReading {
 void tell_of_size(const std::string& name, const at::Tensor& picture, const PictureSize& size);
 
 /// `what` is "fashion-mnist" (Debian's package dataset-fashion-mnist), a file LIST.csv or LIST.jsonl
-/// (see manifest.h) or ARRAYS.npz (see arrays.h), or a folder, whose format is recognised by looking:
+/// (see manifest.h), ARRAYS.npz (see arrays.h) or PICTURES.tar (see tar.h), or a folder, whose format is recognised by looking:
 ///   idx       train-images*, train-labels*, and t10k-* or test-* likewise, plain or gzip
 ///   CIFAR     data_batch_*.bin and test_batch.bin, or train.bin and test.bin
 ///   arrays    train*.npy with labels in train*label*.npy, and test* likewise; or a .npy a class
 ///   pictures  a sub-folder of pictures a class
+///   TAR       archives of pictures
 Dataset load_dataset(const std::string& what, const PictureOptions& options = {});
 
-/// Inputs of a further test set or of outliers: a file (idx, npy, a picture, a list of pictures) or
+/// Inputs of a further test set or of outliers: a file (idx, npy, a picture, a list or archive of pictures) or
 /// one of the formats above: of pictures all, else the test part where there is one. Labels play no part.
 Samples load_inputs(const std::string& what, const PictureOptions& options = {});
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <sstream>
 
 #include "ood/data/files.h"
@@ -129,42 +128,28 @@ Dataset load_manifest(const fs::path& path, const PictureOptions& options) {
   auto rows = rows_of(path);
   std::stable_sort(rows.begin(), rows.end(),
                    [](const Row& a, const Row& b) { return fs::path(a.path) < fs::path(b.path); });
-  std::set<std::string> names;
+  std::vector<LabelledPicture> pictures;
+  const bool parted =
+      std::any_of(rows.begin(), rows.end(), [](const Row& r) { return !r.split.empty(); });
   for (const Row& row : rows) {
     if (row.label.empty())
       throw DataError(at_line(path, row.line) + ": expected a label, got none");
-    names.insert(row.label);
+    if (parted && PictureParts().named(row.split) == nullptr)
+      throw DataError(at_line(path, row.line) + ": expected a split train, val or test, got \"" +
+                      row.split + "\"");
+    pictures.push_back({fs::path(row.path), row.label, row.split});
   }
-  PictureParts parts;
-  const auto number = parts.number(names);
-  const bool divided =
-      std::any_of(rows.begin(), rows.end(), [](const Row& r) { return !r.split.empty(); });
-  std::map<std::int64_t, std::int64_t> seen;
-  for (const Row& row : rows) {
-    const auto label = number.at(row.label);
-    PictureList* list = &parts.train;
-    if (!divided) {
-      if (is_test_share(seen[label]++)) list = &parts.test;
-    } else {
-      list = parts.named(row.split);
-      if (list == nullptr)
-        throw DataError(at_line(path, row.line) + ": expected a split train, val or test, got \"" +
-                        row.split + "\"");
-    }
-    list->paths.emplace_back(row.path);
-    list->labels.push_back(label);
-  }
-  return load_parts(std::move(parts), path, options);
+  return load_parts(divided(std::move(pictures)), path, options);
 }
 
-std::vector<fs::path> manifest_paths(const fs::path& path) {
-  std::vector<fs::path> paths;
-  for (const Row& row : rows_of(path)) paths.emplace_back(row.path);
-  return paths;
+std::vector<PictureFile> manifest_pictures(const fs::path& path) {
+  std::vector<PictureFile> pictures;
+  for (const Row& row : rows_of(path)) pictures.emplace_back(fs::path(row.path));
+  return pictures;
 }
 
 Samples load_manifest_pictures(const fs::path& path, const PictureOptions& options) {
-  return load_picture_list({manifest_paths(path), {}}, path, options);
+  return load_picture_list({manifest_pictures(path), {}}, path, options);
 }
 
 }  // namespace ood

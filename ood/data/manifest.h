@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ood/data/dataset.h"
+#include "ood/data/picture_file.h"
 
 namespace ood {
 
@@ -17,8 +18,8 @@ bool is_manifest_name(const std::filesystem::path& path);
 /// DataError names the line.
 Dataset load_manifest(const std::filesystem::path& path, const PictureOptions& options);
 
-/// The paths of its pictures, which need no label, in its order.
-std::vector<std::filesystem::path> manifest_paths(const std::filesystem::path& path);
+/// Its pictures, which need no label, in its order.
+std::vector<PictureFile> manifest_pictures(const std::filesystem::path& path);
 
 /// All its pictures, in its order but for those that do not decode.
 Samples load_manifest_pictures(const std::filesystem::path& path, const PictureOptions& options);

@@ -24,26 +24,30 @@ namespace fs = std::filesystem;
 // A side beyond this is a damaged header.
 constexpr std::int64_t kMaxSide = 1 << 16;
 
-// The content of a file, in one read.
-std::vector<unsigned char> content(const fs::path& path, std::int64_t max_pixels) {
+// The content of a file or of its stretch of an archive, in one read.
+std::vector<unsigned char> content(const PictureFile& picture, std::int64_t max_pixels) {
+  const std::string name = picture.path.string();
   struct Closed {
     int fd;
     ~Closed() {
       if (fd >= 0) ::close(fd);
     }
-  } const file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  } const file{::open(picture.opened().c_str(), O_RDONLY | O_CLOEXEC)};
   struct stat about {};
   if (file.fd < 0 || ::fstat(file.fd, &about) != 0 || !S_ISREG(about.st_mode))
-    throw DataError(path.string() + ": cannot be opened");
-  if (about.st_size > decoders::most_bytes(max_pixels))
-    throw DataError(path.string() + ": a file of " + std::to_string(about.st_size) +
+    throw DataError(name + ": cannot be opened");
+  const auto size =
+      picture.archive.empty() ? static_cast<std::uint64_t>(about.st_size) : picture.bytes;
+  if (size > static_cast<std::uint64_t>(decoders::most_bytes(max_pixels)))
+    throw DataError(name + ": a file of " + std::to_string(size) +
                     " bytes; expected a picture of at most " + std::to_string(max_pixels) +
                     " pixels (`max-pixels`)");
-  std::vector<unsigned char> bytes(static_cast<std::size_t>(about.st_size));
+  std::vector<unsigned char> bytes(size);
   std::size_t n = 0;
   for (ssize_t part = 1; n < bytes.size() && part > 0; n += static_cast<std::size_t>(part)) {
-    part = ::read(file.fd, bytes.data() + n, bytes.size() - n);
-    if (part < 0) throw DataError(path.string() + ": cannot be read");
+    part =
+        ::pread(file.fd, bytes.data() + n, bytes.size() - n, static_cast<off_t>(picture.begin + n));
+    if (part < 0) throw DataError(name + ": cannot be read");
   }
   bytes.resize(n);
   return bytes;
@@ -148,9 +152,9 @@ at::Tensor decoded(const decoders::Encoded& file) {
 
 }  // namespace
 
-at::Tensor read_picture(const fs::path& path, const PictureReading& how) {
-  const auto file = content(path, how.max_pixels);
-  const at::Tensor picture = decoded({path, file, how});
+at::Tensor read_picture(const PictureFile& file, const PictureReading& how) {
+  const auto bytes = content(file, how.max_pixels);
+  const at::Tensor picture = decoded({file.path, bytes, how});
   const PictureSize& size = how.size;
   if (!size.given() || (picture.size(1) == size.height && picture.size(2) == size.width))
     return picture;

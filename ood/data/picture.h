@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "ood/data/picture_file.h"
+
 namespace ood {
 
 /// Pixels of a picture at most, where nothing else is asked for.
@@ -32,7 +34,7 @@ struct PictureReading {
 /// 8, and a picture stands as its Exif block (not PNG) or tag says; a JPEG that is to become much smaller is
 /// decoded at a reduced size. DataError says why a file does not decode: a small file may promise
 /// more pixels than the memory holds, so its header is looked at before any is allocated.
-at::Tensor read_picture(const std::filesystem::path& path, const PictureReading& how = {});
+at::Tensor read_picture(const PictureFile& file, const PictureReading& how = {});
 
 /// "black", "white" or RRGGBB in hexadecimal -> 0xRRGGBB; UsageError.
 std::uint32_t parse_colour(const std::string& text);

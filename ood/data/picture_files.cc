@@ -39,7 +39,7 @@ void walk(const fs::path& folder, std::vector<fs::path> above, std::size_t most,
     return;
   }
   above.push_back(real);
-  for (; entries != fs::directory_iterator() && found.paths.size() < most;
+  for (; entries != fs::directory_iterator() && found.files.size() < most;
        entries.increment(error)) {
     const auto& path = entries->path();
     if (is_hidden(path)) continue;
@@ -49,7 +49,7 @@ void walk(const fs::path& folder, std::vector<fs::path> above, std::size_t most,
       walk(path, above, most, found);
     } else if (is_picture_name(path)) {
       // A link that leads nowhere is a picture that cannot be opened; a device is none.
-      if (fs::is_regular_file(status) || entries->is_symlink()) found.paths.push_back(path);
+      if (fs::is_regular_file(status) || entries->is_symlink()) found.files.emplace_back(path);
     } else if (unknown && unknown != std::errc::no_such_file_or_directory) {
       found.unreadable.push_back(path.string() + ": " + unknown.message());
     } else if (const auto end = other_format(path); !end.empty()) {
@@ -62,7 +62,7 @@ void walk(const fs::path& folder, std::vector<fs::path> above, std::size_t most,
 }  // namespace
 
 void PictureFiles::add(PictureFiles more) {
-  paths.insert(paths.end(), more.paths.begin(), more.paths.end());
+  files.insert(files.end(), more.files.begin(), more.files.end());
   unreadable.insert(unreadable.end(), more.unreadable.begin(), more.unreadable.end());
   for (const auto& [end, n] : more.other) other[end] += n;
 }
@@ -70,7 +70,8 @@ void PictureFiles::add(PictureFiles more) {
 PictureFiles pictures_below(const fs::path& folder) {
   PictureFiles found;
   walk(folder, {}, std::numeric_limits<std::size_t>::max(), found);
-  std::sort(found.paths.begin(), found.paths.end());
+  std::sort(found.files.begin(), found.files.end(),
+            [](const PictureFile& a, const PictureFile& b) { return a.path < b.path; });
   std::sort(found.unreadable.begin(), found.unreadable.end());
   return found;
 }
@@ -78,7 +79,7 @@ PictureFiles pictures_below(const fs::path& folder) {
 bool has_pictures(const fs::path& folder) {
   PictureFiles found;
   walk(folder, {}, 1, found);
-  return !found.paths.empty();
+  return !found.files.empty();
 }
 
 std::vector<fs::path> folders_in(const fs::path& folder) {

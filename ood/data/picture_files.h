@@ -5,12 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "ood/data/picture_file.h"
+
 namespace ood {
 
 /// The pictures at and below a folder. Links are followed, what is hidden (".x", "._x.jpg") is not
 /// data.
 struct PictureFiles {
-  std::vector<std::filesystem::path> paths;   ///< sorted
+  std::vector<PictureFile> files;             ///< sorted by path
   std::vector<std::string> unreadable;        ///< "FOLDER: why", of folders and links
   std::map<std::string, std::int64_t> other;  ///< files of formats that are not read, by ending
 

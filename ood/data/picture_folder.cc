@@ -36,7 +36,7 @@ fs::path part_of(const std::vector<fs::path>& folders, const std::vector<std::st
 Samples load_pictures(const fs::path& folder, const PictureOptions& options) {
   const auto files = pictures_below(folder);
   check_picture_files(files, folder);
-  return load_picture_list({files.paths, {}}, folder, options);
+  return load_picture_list({files.files, {}}, folder, options);
 }
 
 Dataset load_picture_folder(const fs::path& folder, const PictureOptions& options) {
@@ -71,12 +71,12 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
       if (label == number.end())
         throw DataError(c.string() + ": a class that " + train.string() + " does not have");
       auto files = pictures_below(c);
-      if (files.paths.empty() && files.unreadable.empty())
+      if (files.files.empty() && files.unreadable.empty())
         throw DataError(c.string() + ": a class folder without pictures");
-      for (std::size_t i = 0; i < files.paths.size(); ++i) {
+      for (std::size_t i = 0; i < files.files.size(); ++i) {
         PictureList& list =
             apart != nullptr && is_test_share(static_cast<std::int64_t>(i)) ? *apart : to;
-        list.paths.push_back(files.paths[i]);
+        list.files.push_back(files.files[i]);
         list.labels.push_back(label->second);
       }
       all.add(std::move(files));
@@ -97,7 +97,7 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
                     "same picture, divide it into train/ and test/ yourself");
   }
   check_picture_files(all, folder);
-  if (found.test.paths.empty())
+  if (found.test.files.empty())
     throw DataError(
         folder.string() + ": expected at least " + std::to_string(kTestShare) +
         " pictures in a class, so that one can be test data, or folders train/ and test/");
@@ -113,6 +113,28 @@ std::map<std::string, std::int64_t> PictureParts::number(const std::set<std::str
   return numbers;
 }
 
+PictureParts divided(std::vector<LabelledPicture> pictures) {
+  std::set<std::string> names;
+  for (const auto& p : pictures) names.insert(p.label);
+  PictureParts parts;
+  const auto number = parts.number(names);
+  const bool any = std::any_of(pictures.begin(), pictures.end(),
+                               [](const LabelledPicture& p) { return !p.part.empty(); });
+  std::map<std::int64_t, std::int64_t> seen;
+  for (auto& p : pictures) {
+    const auto label = number.at(p.label);
+    PictureList* list = parts.named(p.part);
+    if (!any) list = is_test_share(seen[label]++) ? &parts.test : &parts.train;
+    if (list == nullptr)
+      throw DataError(p.file.path.string() +
+                      ": expected a part train, val or test, as others have, got \"" + p.part +
+                      "\"");
+    list->files.push_back(std::move(p.file));
+    list->labels.push_back(label);
+  }
+  return parts;
+}
+
 PictureList* PictureParts::named(const std::string& name) {
   if (is_one_of(name, kTrain)) return &train;
   if (is_one_of(name, kValidation)) return &validation;
@@ -120,17 +142,17 @@ PictureList* PictureParts::named(const std::string& name) {
 }
 
 Dataset load_parts(PictureParts parts, const fs::path& from, const PictureOptions& options) {
-  if (parts.test.paths.empty() && !parts.validation.paths.empty()) {
+  if (parts.test.files.empty() && !parts.validation.files.empty()) {
     listener().tell("note: " + from.string() + ": val is the test data, as there is no other");
     std::swap(parts.test, parts.validation);
   }
-  if (parts.train.paths.empty() || parts.test.paths.empty())
+  if (parts.train.files.empty() || parts.test.files.empty())
     throw DataError(from.string() + ": expected training and test pictures, got none");
   Dataset d;
   d.class_names = std::move(parts.class_names);
   d.train = load_picture_list(parts.train, from, options);
   d.test = load_picture_list(parts.test, from, options);
-  if (!parts.validation.paths.empty())
+  if (!parts.validation.files.empty())
     d.validation = load_picture_list(parts.validation, from, options);
   std::int64_t channels = 1;
   for (const Samples* s : {&d.train, &d.test, &d.validation})

@@ -28,6 +28,17 @@ struct PictureParts {
   PictureList* named(const std::string& name);
 };
 
+/// A picture of a data set that says what each is.
+struct LabelledPicture {
+  PictureFile file;
+  std::string label;  ///< its class
+  std::string part;   ///< as the names of folders; of none, "": they are not divided
+};
+
+/// Divides them, in their order: where none has a part, every fifth of a class is test data.
+/// DataError names a picture of an unknown part, or of none where others have one.
+PictureParts divided(std::vector<LabelledPicture> pictures);
+
 /// Reads them; without test data those held out are that. `from` is what errors name.
 Dataset load_parts(PictureParts parts, const std::filesystem::path& from,
                    const PictureOptions& options);

@@ -53,13 +53,13 @@ std::vector<IndexedPicture> read(const fs::path& file) {
 
 }  // namespace
 
-IndexedPicture unread(const fs::path& path) {
+IndexedPicture unread(const PictureFile& file) {
   IndexedPicture p;
   std::error_code error;
-  p.path = hash_of(fs::absolute(path, error).lexically_normal().string());
-  const auto size = fs::file_size(path, error);
+  p.path = hash_of(fs::absolute(file.path, error).lexically_normal().string());
+  const auto size = file.archive.empty() ? fs::file_size(file.path, error) : file.bytes;
   p.bytes = error ? 0 : size;
-  const auto time = fs::last_write_time(path, error);
+  const auto time = fs::last_write_time(file.opened(), error);
   p.time = error ? 0 : static_cast<std::uint64_t>(time.time_since_epoch().count());
   return p;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ood/data/dataset.h"
+#include "ood/data/picture_file.h"
 
 namespace ood {
 
@@ -39,7 +40,7 @@ class PictureIndex {
   std::vector<IndexedPicture> entries_;  // by path
 };
 
-/// Path, size and time of a file, the rest empty.
-IndexedPicture unread(const std::filesystem::path& path);
+/// Path, size and time of a picture, the rest empty.
+IndexedPicture unread(const PictureFile& file);
 
 }  // namespace ood

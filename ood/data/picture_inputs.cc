@@ -33,27 +33,36 @@ std::uint64_t content_hash(const at::Tensor& picture) {
   return fnv1a(x.const_data_ptr(), x.nbytes());
 }
 
-// Paths one after another in one text: a data set may have a million.
-class Paths {
+// Paths one after another in one text, for a data set may have a million.
+class FileTable {
  public:
-  void add(const fs::path& path) {
-    text_ += path.native();
-    ends_.push_back(text_.size());
+  void add(const PictureFile& file) {
+    text_ += file.path.native();
+    rows_.push_back({text_.size(), file.archive.native().size(), file.begin, file.bytes});
   }
-  fs::path operator[](std::int64_t i) const {
+  PictureFile operator[](std::int64_t i) const {
     const auto at = static_cast<std::size_t>(i);
-    const auto begin = at == 0 ? 0 : ends_[at - 1];
-    return text_.substr(begin, ends_[at] - begin);
+    const auto begin = at == 0 ? 0 : rows_[at - 1].end;
+    const Row& row = rows_[at];
+    const auto path = text_.substr(begin, row.end - begin);
+    if (row.archive == 0) return fs::path(path);
+    return {path.substr(0, row.archive), path.substr(row.archive + 1), row.begin, row.bytes};
   }
 
  private:
+  struct Row {
+    std::size_t end;      // of the path in the text
+    std::size_t archive;  // characters of the path that are the archive's
+    std::uint64_t begin, bytes;
+  };
+
   std::string text_;
-  std::vector<std::size_t> ends_;
+  std::vector<Row> rows_;
 };
 
 // What several channels see of the files.
 struct Files {
-  Paths paths;
+  FileTable table;
   std::vector<IndexedPicture> entries;
   PictureOptions options;
   std::int64_t height, width;
@@ -117,10 +126,10 @@ class FileInputs : public InputSource {
   bool known(const IndexedPicture& e) const { return channels_ == 3 || e.channels == 1; }
 
   at::Tensor picture(std::int64_t i) const {
-    const fs::path path = files_->paths[i];
-    const auto x = read_picture(path, files_->options);
+    const PictureFile file = files_->table[i];
+    const auto x = read_picture(file, files_->options);
     if (x.size(1) != files_->height || x.size(2) != files_->width)
-      throw DataError(path.string() + ": has changed since the pictures were read first");
+      throw DataError(file.path.string() + ": has changed since the pictures were read first");
     return with_channels_of_one(x, channels_);
   }
 
@@ -139,16 +148,16 @@ class Pass {
   };
   // Of the first picture that decodes.
   Shape first() {
-    for (const auto& path : list_.paths) try {
-        const auto p = read_picture(path, options_);
+    for (const auto& file : list_.files) try {
+        const auto p = read_picture(file, options_);
         height_ = p.size(1);
         width_ = p.size(2);
         if (options_.as_training)
-          tell_of_size(folder_.string(), read_picture(path, {{}, options_.max_pixels}),
+          tell_of_size(folder_.string(), read_picture(file, {{}, options_.max_pixels}),
                        options_.size);
         return {p.size(0), height_, width_};
       } catch (const DataError& e) {
-        if (list_.paths.size() == 1) throw;
+        if (list_.files.size() == 1) throw;
         if (options_.strict) throw DataError(std::string(e.what()) + " (`strict` refuses it)");
       }
     run(range(), [](std::int64_t, const at::Tensor&) {});  // names them
@@ -156,7 +165,7 @@ class Pass {
   }
 
   Positions range() const {
-    Positions all(list_.paths.size());
+    Positions all(list_.files.size());
     std::iota(all.begin(), all.end(), std::int64_t{0});
     return all;
   }
@@ -173,8 +182,7 @@ class Pass {
       for (std::int64_t i; !stop && (i = next++) < n;) {
         const auto at = wanted[static_cast<std::size_t>(i)];
         try {
-          const auto& path = list_.paths[static_cast<std::size_t>(at)];
-          const auto picture = read_picture(path, options_);
+          const auto picture = read_picture(list_.files[static_cast<std::size_t>(at)], options_);
           if (height_ > 0 && (picture.size(1) != height_ || picture.size(2) != width_)) {
             const std::scoped_lock lock(mutex_);
             others_[at] = std::to_string(picture.size(2)) + "x" + std::to_string(picture.size(1));
@@ -201,7 +209,7 @@ class Pass {
 
  private:
   std::string path(std::int64_t i) const {
-    return list_.paths[static_cast<std::size_t>(i)].string();
+    return list_.files[static_cast<std::size_t>(i)].path.string();
   }
 
   // What takes no time is not worth a line.
@@ -223,7 +231,7 @@ class Pass {
       if (shown++ < kShown) names += (names.empty() ? "" : ", ") + path(i);
     listener().warn(
         folder_.string() + ": " + std::to_string(failed_.size()) + " of " +
-        std::to_string(list_.paths.size()) + " pictures do not decode and are left out: " + names +
+        std::to_string(list_.files.size()) + " pictures do not decode and are left out: " + names +
         (failed_.size() > kShown ? ", ..." : "") + "; the first: " + failed_.begin()->second);
   }
 
@@ -237,7 +245,7 @@ class Pass {
 };
 
 Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first) {
-  const auto n = static_cast<std::int64_t>(list.paths.size());
+  const auto n = static_cast<std::int64_t>(list.files.size());
   auto pictures = torch::empty({n, first.channels, first.height, first.width}, torch::kUInt8);
   std::map<std::int64_t, at::Tensor> others;  // of other channels than the first
   std::mutex mutex;
@@ -261,10 +269,10 @@ Inputs as_files(const PictureList& list, Pass& pass, const Pass::Shape& first,
   as_found.size.height = first.height;
   as_found.size.width = first.width;
   PictureIndex index(folder, as_found);
-  std::vector<IndexedPicture> entries(list.paths.size());
+  std::vector<IndexedPicture> entries(list.files.size());
   Positions missing;
   for (std::size_t i = 0; i < entries.size(); ++i) {
-    entries[i] = unread(list.paths[i]);
+    entries[i] = unread(list.files[i]);
     if (const auto found = index.find(entries[i]))
       entries[i] = *found;
     else
@@ -292,7 +300,7 @@ Inputs as_files(const PictureList& list, Pass& pass, const Pass::Shape& first,
   for (std::size_t i = 0; i < entries.size(); ++i) {
     if (entries[i].channels == 0) continue;
     channels = std::max(channels, entries[i].channels);
-    files->paths.add(list.paths[i]);
+    files->table.add(list.files[i]);
     files->entries.push_back(entries[i]);
   }
   return Inputs(std::make_shared<FileInputs>(files, static_cast<std::int64_t>(channels)));
@@ -307,7 +315,7 @@ Samples load_picture_list(const PictureList& list, const fs::path& folder,
   // Where the first is grey, others may not be.
   constexpr std::int64_t kChannels = 3;
   const auto bytes =
-      static_cast<std::int64_t>(list.paths.size()) * kChannels * first.height * first.width;
+      static_cast<std::int64_t>(list.files.size()) * kChannels * first.height * first.width;
   const bool keep = bytes <= options.cache;
   Samples s;
   s.inputs = keep ? held(list, pass, first) : as_files(list, pass, first, folder, options);

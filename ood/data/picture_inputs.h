@@ -4,11 +4,12 @@
 #include <vector>
 
 #include "ood/data/dataset.h"
+#include "ood/data/picture_file.h"
 
 namespace ood {
 
 struct PictureList {
-  std::vector<std::filesystem::path> paths;
+  std::vector<PictureFile> files;
   std::vector<std::int64_t> labels;  ///< empty: none
 };
 

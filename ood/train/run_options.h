@@ -87,8 +87,8 @@ PictureOptions picture_options(const RunOptions& options);
 template <class Visitor>
 void visit_options(RunOptions& o, Visitor&& v) {
   v("data", o.data,
-    "fashion-mnist; a folder: pictures by class, idx, CIFAR binary, .npy; or a file .csv, .jsonl, "
-    ".npz");
+    "fashion-mnist; a folder: pictures by class, idx, CIFAR binary, .npy, .tar; or a file .csv, "
+    ".jsonl, .npz, .tar");
   v("known", o.known, "classes to learn, e.g. 0,2-4,boot; default: those in no other list");
   v("outliers", o.outliers, "classes used as outliers in training, or a path to them");
   v("synthetic-outliers", o.synthetic_outliers, "made ones: noise,blur,patch-shuffle,cutmix");

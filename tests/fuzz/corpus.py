@@ -5,6 +5,7 @@ import json
 import pathlib
 import struct
 import sys
+import tarfile
 
 import numpy as np
 from PIL import Image
@@ -30,6 +31,20 @@ for save in (np.savez, np.savez_compressed):
     put("npz", save.__name__, b.getvalue())
 put("manifest", "csv", b'path,label,split\na.png,"x, ""y""",train\n"b\nc.png",y,test\n')
 put("manifest", "jsonl", b'{"path": "a.png", "label": "x"}\n\n{"path": "b.png", "label": 3, "split": null}\n')
+for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+    b = io.BytesIO()
+    with tarfile.open(fileobj=b, mode="w", format=form) as tar:
+        png = io.BytesIO()
+        Image.new("L", (5, 4)).save(png, "png")
+        for name, content in (("a/0.png", png.getvalue()), ("b/1.png", png.getvalue()), ("b/1.cls", b"x\n"), ("2.png", png.getvalue()),
+                              ("2.json", b'{"label": 3}'), ("b/" + "long" * 40 + ".png", png.getvalue())):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+        link = tarfile.TarInfo("b/3.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "a/0.png"
+        tar.addfile(link)
+    put("tar", str(form), b.getvalue())
 for mode in ("L", "RGB", "CMYK", "I;16", "P", "RGBA"):
     for end, more in (("png", {}), ("jpeg", {}), ("jpeg", {"progressive": True}), ("webp", {}), ("webp", {"lossless": True}),
                       ("tiff", {}), ("tiff", {"compression": "tiff_lzw"})):

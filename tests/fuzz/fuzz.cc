@@ -12,6 +12,7 @@
 #include "ood/data/idx.h"
 #include "ood/data/manifest.h"
 #include "ood/data/picture.h"
+#include "ood/data/tar.h"
 #include "ood/errors.h"
 #include "ood/train/curves.h"
 #include "ood/train/description.h"
@@ -41,6 +42,9 @@ void manifest(const Path& file, const std::string&) {
   } catch (const ood::Error&) {
   }
   ood::load_manifest(folder / "list.jsonl", {});
+}
+void tar(const Path& file, const std::string&) {
+  ood::load_tar(folder_with(file, {"x-train.tar", "x-test.tar"}), {});
 }
 void picture(const Path& file, const std::string&) { ood::read_picture(file, {{}, 1 << 24}); }
 void safetensors(const Path& file, const std::string&) { ood::read_safetensors(file); }

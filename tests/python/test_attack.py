@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import kills  # noqa: E402
 from attack import Arena, attack  # noqa: E402
 
-KINDS = ["model", "scores", "config", "checkpoint", "metrics", "idx", "idx.gz", "labels", "cifar", "npy", "npz", "csv", "jsonl", "png", "jpg",
+KINDS = ["model", "scores", "config", "checkpoint", "metrics", "idx", "idx.gz", "labels", "cifar", "npy", "npz", "tar", "csv", "jsonl", "png", "jpg",
          "webp", "tif"]
 
 

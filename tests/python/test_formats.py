@@ -1,6 +1,9 @@
 """Data as it comes: every format gives the training of the folder of the same pictures."""
+import gzip
+import io
 import json
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -53,6 +56,78 @@ def test_lists(whole, divided, tmp_path, end, cache):
         else:
             path.write_text("\n".join(json.dumps({"path": p, "label": c, **({"split": s} if s else {}), "more": 1}) for p, c, s in rows))
         as_folder(run_folder, path, tmp_path / where.name, "--cache", cache)
+
+
+def packed(path, members, form=tarfile.PAX_FORMAT):
+    """members: of names, bytes or, of a link, the name that it leads to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=form) as tar:
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                entry.type, entry.linkname = tarfile.LNKTYPE, content
+                tar.addfile(entry)
+            else:
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("cache", [0, 256])
+def test_a_packed_folder(whole, divided, tmp_path, form, cache):
+    """As `tar` packs it, in any order, with folders above it, names of any length and links."""
+    for where, run_folder in ((whole[0], whole[3]), (divided[0], divided[2])):
+        files = sorted((where / "folder").rglob("*.png"), key=lambda p: p.stem)
+        deep = 10 if form == tarfile.USTAR_FORMAT else 30  # which has room for 100 characters
+        above = "./" + "deep/" * deep
+        members = [(above + p.relative_to(where).as_posix(), p.read_bytes()) for p in files]
+        first, again = members[0], members[1][0].replace(".png", "x.png")
+        members = [*members, (above + "._x.png", b"of another system"), (above + "notes.txt", b"none")]
+        as_folder(run_folder, packed(tmp_path / where.name / "set.tar", members, form), tmp_path / f"run-{where.name}", "--cache", cache)
+    with_link = packed(tmp_path / "link.tar", [*members, (again, first[0])], form)
+    r = run("score", run_folder, with_link)
+    rows = [l.split(",") for l in r.stdout.splitlines()[1:]]
+    assert r.returncode == 0 and len(rows) == len(files) + 1, r.stderr
+    names = {l[0]: l[1:] for l in rows}
+    root = f"{with_link}/{'deep/' * deep}"
+    assert names[root + again[len(above):]] == names[root + first[0][len(above):]]
+    alone = {l.split(",")[0]: l.split(",")[1:] for l in run("score", run_folder, where / "folder").stdout.splitlines()[1:]}
+    assert names[root + f"folder/{files[0].relative_to(where / 'folder')}"] == alone[str(files[0])]
+
+
+@pytest.mark.parametrize("label", ["cls", "json"])
+@pytest.mark.parametrize("cache", [0, 256])
+def test_shards(divided, tmp_path, label, cache):
+    """As WebDataset has them; a mask beside a picture is none of the data."""
+    where, _, run_folder = divided
+    for part in ("train", "val", "test"):
+        files = sorted((where / "folder" / part).rglob("*.png"))
+        for shard in range(2):
+            members = []
+            for i, p in enumerate(files):
+                if i % 2 == shard:
+                    content = f"{p.parent.name}\n" if label == "cls" else json.dumps({"width": 32, "label": p.parent.name})
+                    members += [(f"{i:06}.png", p.read_bytes()), (f"{i:06}.seg.png", b"mask"), (f"{i:06}.{label}", content.encode())]
+            packed(tmp_path / "set" / f"pictures-{part}-{shard:06}.tar", members)
+    as_folder(run_folder, tmp_path / "set", tmp_path / "run", "--cache", cache)
+    rows = run("score", run_folder, tmp_path / "set" / "pictures-test-000001.tar").stdout.splitlines()[1:]
+    assert len(rows) == 12 and not any(",," in l for l in rows)
+
+
+def test_archives_that_cannot_be_read(tmp_path):
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "png")
+    whole_file = packed(tmp_path / "whole.tar", [(f"class{c}/{i}.png", picture.getvalue()) for c in range(2) for i in range(9)]).read_bytes()
+    cases = {"cut": (whole_file[:len(whole_file) // 2 + 700], "expected a TAR archive"), "packed": (gzip.compress(whole_file), "is compressed"),
+             "empty": (b"", "expected"), "text": (b"no archive " * 100, "expected a TAR archive")}
+    for name, (content, why) in cases.items():
+        (tmp_path / f"{name}.tar").write_bytes(content)
+        assert why in one_line(run("train", "--data", tmp_path / f"{name}.tar", "--out", tmp_path / "run"), 3), name
+    packed(tmp_path / "bare.tar", [("a.png", picture.getvalue())])
+    assert "expected a class" in one_line(run("train", "--data", tmp_path / "bare.tar", "--out", tmp_path / "run"), 3)
+    packed(tmp_path / "part.tar", [("train/a/a.png", picture.getvalue()), ("b/a.png", picture.getvalue())])
+    assert "expected a part train, val or test" in one_line(run("train", "--data", tmp_path / "part.tar", "--out", tmp_path / "run"), 3)
 
 
 def names_in(where):
@@ -170,7 +245,7 @@ def test_lists_as_ood_data(whole, tmp_path):
     ("a.jsonl", '{"path": "a.png"\n', "a.jsonl:1: expected a JSON object"),
     ("a.jsonl", '{"path": ["a.png"]}\n', 'a.jsonl:1: path: expected a text, got ["a.png"]'),
     ("a.npz", "no zip", "a.npz: expected arrays (.npz): Not a zip archive"),
-    ("a.parquet", "", "expected a folder of training and test data, a list (.csv, .jsonl) or arrays (.npz), got another file"),
+    ("a.parquet", "", "expected a folder of training and test data, a list (.csv, .jsonl), arrays (.npz) or an archive (.tar), got another file"),
 ])
 def test_mistakes_are_named(tmp_path, name, content, expected):
     (tmp_path / name).write_text(content)
