@@ -37,7 +37,7 @@ for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         png = io.BytesIO()
         Image.new("L", (5, 4)).save(png, "png")
         for name, content in (("a/0.png", png.getvalue()), ("b/1.png", png.getvalue()), ("b/1.cls", b"x\n"), ("2.png", png.getvalue()),
-                              ("2.json", b'{"label": 3}'), ("b/" + "long" * 40 + ".png", png.getvalue())):
+                              ("2.json", b'{"label": 3}'), (("long" * 15 + "/") * 2 + "x.png", png.getvalue())):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))

@@ -76,14 +76,17 @@ def test_a_comparison_locks_its_folder(data, tmp_path):  # noqa: F811
 
 
 def damaged_checkpoint(run_folder, position):
+    """position: a text in place of it, or another step."""
     import ood
     file = checkpoints(run_folder)[-1]
     tensors, metadata = ood.runs.read_safetensors(file)
+    if not isinstance(position, str):
+        position = json.dumps({**json.loads(metadata["position"]), "step": position})
     metadata["position"] = position
     ood.runs.write_safetensors(file, tensors, metadata)
 
 
-@pytest.mark.parametrize("position", ["{", "[]", '"x"', "[" * 100000, None])
+@pytest.mark.parametrize("position", ["{", "[]", '"x"', "[" * 100000, -5, 10 ** 15, None])
 def test_resume_falls_back_on_whatever_is_wrong(data, tmp_path, position):  # noqa: F811
     command = ["train", "--data", str(data / "idx"), *TASK, "--epochs", "10", "--batch-size", "16", "--checkpoint", "20", "--threads", "1"]
     assert run(*command, "--out", tmp_path / "whole").returncode == 0
@@ -184,10 +187,25 @@ def test_labels_without_sign(data, tmp_path, dtype):  # noqa: F811
     assert one == other
 
 
-def test_limits_of_flags_and_files(data, trained, tmp_path):  # noqa: F811
+def test_threads_are_bounded(data, trained):  # noqa: F811
     assert "0 to 4096" in one_line(run("score", trained, data / "folder", "--threads", 100000000), 2)
+
+
+def test_lists_of_classes_are_bounded(data, tmp_path):  # noqa: F811
     r = run("train", "--data", data / "folder", "--known", "0-999999999", "--unknown", 3, "--out", tmp_path / "x")
     assert r.returncode == 2, r.stderr
+
+
+@pytest.mark.parametrize("more", [b"x", bytes(8)])
+def test_bytes_behind_a_model_are_damage(trained, data, tmp_path, more):  # noqa: F811
+    import shutil
+    shutil.copytree(trained, tmp_path / "run")
+    with open(tmp_path / "run" / "model.safetensors", "ab") as model:
+        model.write(more)
+    assert "model.safetensors" in one_line(run("score", tmp_path / "run", data / "folder"), 3)
+
+
+def test_configurations_are_bounded(tmp_path):
     (tmp_path / "deep.toml").write_text("[" + ".".join("a" * 100000) + "]\n")
     assert "nested deeper" in one_line(run("train", "--config", tmp_path / "deep.toml"), 3)
     assert "expected a file" in one_line(run("train", "--config", tmp_path), 3)
