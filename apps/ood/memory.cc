@@ -1,14 +1,13 @@
 #include "apps/ood/memory.h"
 
 #ifdef OOD_TCMALLOC
-#include <c10/core/Allocator.h>
-#include <c10/core/CPUAllocator.h>
 #include <gperftools/malloc_extension.h>
+#include <gperftools/malloc_hook.h>
 #include <gperftools/tcmalloc.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
+#include <mutex>
 #include <new>
 #else
 #include <malloc.h>
@@ -26,23 +25,22 @@ namespace {
 // unused rather than to take more; the limit is an eighth above what was in use.
 class MemoryLimit {
  public:
-  MemoryLimit() {
-    std::set_new_handler([] { instance().raise(); });
-    tc_set_new_mode(1);  // malloc asks the handler, too
-  }
-
   static MemoryLimit& instance() {
     static MemoryLimit limit;
     return limit;
   }
 
-  // The allocator complains aloud where it is small pieces that do not fit: before that, there is
-  // to be room for many.
-  void follow() {
-    const auto held = property("generic.heap_size") - property("tcmalloc.pageheap_unmapped_bytes");
-    const auto in_use = (held - property("tcmalloc.pageheap_free_bytes")) / kMegabyte;
-    set(std::max({limit_.load(), kWorthwhile, in_use + kRoom, in_use + in_use / kShare}));
+  // The allocator complains aloud where it is small pieces that do not fit, so that it is looked at
+  // what is in use whenever a thread has asked for so much.
+  static void allocated(const void* /*memory*/, std::size_t bytes) {
+    thread_local std::size_t since = 0;
+    since += bytes;
+    if (since < kMegabyte) return;
+    since = 0;
+    instance().follow();
   }
+
+  static void does_not_fit() { instance().raise(); }
 
  private:
   static constexpr std::size_t kMegabyte = 1 << 20;
@@ -55,44 +53,38 @@ class MemoryLimit {
     return value;
   }
 
+  void follow() {
+    const auto unused =
+        property("tcmalloc.pageheap_unmapped_bytes") + property("tcmalloc.pageheap_free_bytes");
+    const auto in_use = (property("generic.heap_size") - unused) / kMegabyte;
+    const std::scoped_lock lock(mutex_);
+    // What was asked for in vain is over.
+    const bool again = limit_ > most_;
+    set(std::max({again ? 0 : limit_, kWorthwhile, in_use + kRoom, in_use + in_use / kShare}));
+    if (again) std::set_new_handler(does_not_fit);
+  }
+
   // Where an allocation does not fit though all that is unused was given back. Without a handler it
   // fails; to throw from here would take memory.
   void raise() {
-    static const std::size_t physical = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
-                                        static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) / kMegabyte;
-    // Twice, for memory that is asked for and never touched.
-    const std::size_t limit = limit_;
-    if (limit == 0 || limit > 2 * physical)
+    const std::scoped_lock lock(mutex_);
+    if (limit_ > most_)
       std::set_new_handler(nullptr);
     else
-      set(limit + limit / kShare);
+      set(std::max(limit_, kWorthwhile) * (kShare + 1) / kShare);
   }
 
-  // Of several threads that set it the last one wins, and the others ask again.
   void set(std::size_t megabytes) {
-    if (limit_.exchange(megabytes) != megabytes)
-      MallocExtension::instance()->SetNumericProperty("tcmalloc.heap_limit_mb", megabytes);
+    if (megabytes == limit_) return;
+    limit_ = megabytes;
+    MallocExtension::instance()->SetNumericProperty("tcmalloc.heap_limit_mb", megabytes);
   }
 
-  std::atomic<std::size_t> limit_{0};
-};
-
-class LimitedAllocator final : public c10::Allocator {
- public:
-  explicit LimitedAllocator(c10::Allocator& below) : below_(below) {}
-
-  c10::DataPtr allocate(std::size_t bytes) override {
-    constexpr std::size_t kLarge = std::size_t{1} << 20;
-    if (bytes >= kLarge) MemoryLimit::instance().follow();
-    return below_.allocate(bytes);
-  }
-  c10::DeleterFnPtr raw_deleter() const override { return below_.raw_deleter(); }
-  void copy_data(void* to, const void* from, std::size_t bytes) const override {
-    below_.copy_data(to, from, bytes);
-  }
-
- private:
-  c10::Allocator& below_;
+  // MB; twice what there is, for memory that is asked for and never touched.
+  const std::size_t most_ = 2 * static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
+                            static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) / kMegabyte;
+  std::mutex mutex_;
+  std::size_t limit_ = 0;
 };
 
 }  // namespace
@@ -101,9 +93,9 @@ void hold_memory() {
   std::size_t users = 0;
   MallocExtension::instance()->GetNumericProperty("tcmalloc.heap_limit_mb", &users);
   if (users > 0) return;
-  static LimitedAllocator limited(*c10::GetCPUAllocator());
-  constexpr std::uint8_t kBeforeOthers = 1;
-  c10::SetCPUAllocator(&limited, kBeforeOthers);
+  std::set_new_handler(MemoryLimit::does_not_fit);
+  tc_set_new_mode(1);  // malloc asks the handler, too
+  MallocHook::AddNewHook(MemoryLimit::allocated);
 }
 #else
 void hold_memory() {

@@ -210,7 +210,10 @@ struct ScoreCommand {
     if (!fs::exists(data)) throw DataError(data + ": no such file or folder");
     if (fs::is_directory(data)) {
       PictureFiles files = pictures_below(data);
-      if (files.files.empty() && files.unreadable.empty()) return files;
+      if (files.files.empty() && files.unreadable.empty()) {
+        if (is_tar_folder(data)) files.files = tar_pictures(data);
+        return files;
+      }
       if (!files.files.empty() && !is_picture_folder(data)) return {};
       warn_of_other_formats(files, data);
       return files;

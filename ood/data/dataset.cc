@@ -92,10 +92,11 @@ bool is_data_file(const fs::path& path) {
 Format format_of(const fs::path& folder) {
   if (is_npz_name(folder)) return Format::kNpz;
   if (is_manifest_name(folder)) return Format::kManifest;
-  if (is_tar_name(folder)) return Format::kTar;
+  if (is_tar_name(folder) && !fs::is_directory(folder)) return Format::kTar;
   const auto files = files_in(folder);
   for (const auto& f : files)
-    if (f.filename().string().find("images") != std::string::npos && f.extension() != ".npy")
+    if (f.filename().string().find("images") != std::string::npos && f.extension() != ".npy" &&
+        !is_tar_name(f))
       return Format::kIdx;
   if (is_cifar_folder(folder)) return Format::kCifar;
   if (is_array_folder(folder)) return Format::kArrays;
@@ -206,6 +207,8 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   for (auto c = d.classes(); c <= high; ++c) d.class_names.push_back(std::to_string(c));
   return d;
 }
+
+bool is_tar_folder(const fs::path& folder) { return format_of(folder) == Format::kTar; }
 
 bool is_picture_folder(const fs::path& folder) { return format_of(folder) == Format::kPictures; }
 

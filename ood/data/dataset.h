@@ -67,5 +67,7 @@ Samples load_inputs(const std::string& what, const PictureOptions& options = {})
 
 /// Whether a folder is one of pictures, and not of another of the formats.
 bool is_picture_folder(const std::filesystem::path& folder);
+/// Or one of TAR archives.
+bool is_tar_folder(const std::filesystem::path& folder);
 
 }  // namespace ood

@@ -11,6 +11,7 @@
 #include "ood/data/picture_folder.h"
 #include "ood/data/picture_inputs.h"
 #include "ood/errors.h"
+#include "ood/registry/listener.h"
 #include "ood/registry/text.h"
 
 #ifdef OOD_TAR
@@ -69,14 +70,19 @@ class Reader {
  public:
   explicit Reader(const fs::path& path) : path_(path), archive_(archive_read_new()) {
     constexpr std::size_t kBlock = 1 << 16;
-    archive_read_support_format_tar(archive_.get());
-    archive_read_support_filter_all(archive_.get());
-    check(archive_read_open_filename(archive_.get(), path.c_str(), kBlock));
+    archive* a = archive_.get();
+    archive_read_support_format_tar(a);
+    archive_read_support_format_empty(a);
+    // To tell what is compressed; of others the library would start programs.
+    archive_read_support_filter_gzip(a);
+    archive_read_support_filter_bzip2(a);
+    archive_read_support_filter_xz(a);
+    archive_read_support_filter_zstd(a);
+    check(archive_read_open_filename(a, path.c_str(), kBlock));
   }
 
   Members members() {
     Members found;
-    std::map<std::string, PictureFile> by_name;
     for (archive_entry* entry = nullptr;;) {
       const int status = archive_read_next_header(archive_.get(), &entry);
       if (status == ARCHIVE_EOF) break;
@@ -84,38 +90,21 @@ class Reader {
       // What is compressed lies nowhere until all before it was read.
       if (archive_filter_code(archive_.get(), 0) != ARCHIVE_FILTER_NONE)
         throw DataError(path_.string() + ": is compressed; expected a plain TAR archive");
-      const auto name = name_of(entry);
-      if (name.empty() || is_hidden_name(name)) continue;
-      if (const char* target = archive_entry_hardlink(entry)) {
-        const auto it = by_name.find(normal(target));
-        if (is_picture_name(name) && it != by_name.end())
-          add({path_, name, it->second.begin, it->second.bytes}, name, found, by_name);
-        continue;
-      }
-      if (archive_entry_filetype(entry) != AE_IFREG) continue;
-      const auto [key, end] = key_and_end(name);
-      if (end == "cls" || end == "json") {
-        if (auto label = label_in(end, text())) found.labels[key] = std::move(*label);
-      } else if (is_picture_name(name)) {
-        if (archive_entry_sparse_count(entry) > 0)
-          throw DataError(path_.string() + ": " + name +
-                          " is stored with holes; expected its bytes");
-        add({path_, name, static_cast<std::uint64_t>(archive_filter_bytes(archive_.get(), 0)),
-             static_cast<std::uint64_t>(archive_entry_size(entry))},
-            name, found, by_name);
-      }
+      take(entry, found);
     }
-    // "x.seg.png" beside "x.cls" is something of the picture "x.png".
-    std::erase_if(found.pictures, [&](const PictureFile& picture) {
-      const auto [key, end] = key_and_end(name_in(picture));
-      return end.find('.') != std::string::npos && found.labels.count(key) > 0;
-    });
+    follow_links();
+    for (const auto& [name, stretch] : stretches_)
+      if (is_picture_name(name) && !is_hidden_name(name) && !is_beside_a_picture(name))
+        found.pictures.emplace_back(path_, name, stretch.begin, stretch.bytes);
     return found;
   }
 
  private:
   struct Free {
     void operator()(archive* a) const { archive_read_free(a); }
+  };
+  struct Stretch {
+    std::uint64_t begin, bytes;
   };
 
   void check(int status) const {
@@ -125,30 +114,83 @@ class Reader {
                     ": expected a TAR archive: " + (why == nullptr ? "it cannot be read" : why));
   }
 
-  static std::string normal(const std::string& name) {
-    return fs::path(name).lexically_normal().string();
+  // Below the archive, whatever the name says: without a root, and without "..".
+  static std::string normal(const fs::path& name) {
+    fs::path below;
+    for (const auto& part : name.relative_path().lexically_normal())
+      if (part != ".." && part != ".") below /= part;
+    return below.string();
   }
 
-  static std::string name_of(archive_entry* entry) {
-    const char* name = archive_entry_pathname(entry);
-    if (name == nullptr) name = archive_entry_pathname_utf8(entry);
-    return name == nullptr ? "" : normal(name);
+  static std::string text_of(const char* local, const char* utf8) {
+    return local != nullptr ? local : utf8 != nullptr ? utf8 : "";
   }
 
-  void add(PictureFile picture, const std::string& name, Members& found,
-           std::map<std::string, PictureFile>& by_name) const {
+  // Of members of one name the last is what unpacking leaves.
+  void take(archive_entry* entry, Members& found) {
+    const auto name =
+        normal(text_of(archive_entry_pathname(entry), archive_entry_pathname_utf8(entry)));
+    if (name.empty()) return;
+    if (const auto hard =
+            text_of(archive_entry_hardlink(entry), archive_entry_hardlink_utf8(entry));
+        !hard.empty()) {
+      links_.emplace_back(name, normal(hard));
+      return;
+    }
+    if (archive_entry_filetype(entry) == AE_IFLNK) {
+      const auto soft = text_of(archive_entry_symlink(entry), archive_entry_symlink_utf8(entry));
+      links_.emplace_back(name, normal(fs::path(name).parent_path() / soft));
+    }
+    if (archive_entry_filetype(entry) != AE_IFREG) return;
+    const Stretch stretch{static_cast<std::uint64_t>(archive_filter_bytes(archive_.get(), 0)),
+                          static_cast<std::uint64_t>(archive_entry_size(entry))};
+    const auto [key, end] = key_and_end(name);
+    if ((end == "cls" || end == "json") && !is_hidden_name(name)) {
+      if (auto label = label_in(end, text(name, stretch.bytes)))
+        found.labels[key] = std::move(*label);
+    } else if (is_picture_name(name) && archive_entry_sparse_count(entry) > 0) {
+      throw DataError(path_.string() + ": " + name + " is stored with holes; expected its bytes");
+    }
     std::error_code error;
     const auto size = fs::file_size(path_, error);
-    if (error || picture.begin > size || picture.bytes > size - picture.begin)
+    if (error || stretch.begin > size || stretch.bytes > size - stretch.begin)
       throw DataError(path_.string() + ": expected a TAR archive: it ends within " + name);
-    by_name.insert_or_assign(name, picture);
-    found.pictures.push_back(std::move(picture));
+    stretches_.insert_or_assign(name, stretch);
   }
 
-  // Of the entry at hand; what is longer than any label is none.
-  std::string text() const {
-    constexpr std::size_t kMost = 1 << 16;
-    std::string all(kMost, '\0');
+  void follow_links() {
+    std::int64_t lost = 0;
+    for (const auto& [name, target] : links_) {
+      const auto it = stretches_.find(target);
+      if (it != stretches_.end())
+        stretches_.insert_or_assign(name, it->second);
+      else
+        lost += is_picture_name(name);
+    }
+    if (lost > 0)
+      listener().warn(path_.string() + ": " + std::to_string(lost) +
+                      " pictures are links to what the archive does not hold, and are left out");
+  }
+
+  // "x.seg.png" beside "x.png" is something of that picture.
+  bool is_beside_a_picture(const std::string& name) const {
+    const auto [key, end] = key_and_end(name);
+    if (end.find('.') == std::string::npos) return false;
+    for (auto it = stretches_.lower_bound(key + "."); it != stretches_.end(); ++it) {
+      const auto [other, others_end] = key_and_end(it->first);
+      if (other != key) break;
+      if (others_end.find('.') == std::string::npos && is_picture_name(it->first)) return true;
+    }
+    return false;
+  }
+
+  // Of the entry at hand.
+  std::string text(const std::string& name, std::uint64_t bytes) const {
+    constexpr std::uint64_t kMost = 1 << 22;
+    if (bytes > kMost)
+      throw DataError(path_.string() + ": " + name + ": " + std::to_string(bytes) +
+                      " bytes; expected a label in at most " + std::to_string(kMost));
+    std::string all(bytes, '\0');
     const auto n = archive_read_data(archive_.get(), all.data(), all.size());
     if (n < 0) check(ARCHIVE_FATAL);
     all.resize(static_cast<std::size_t>(n));
@@ -157,6 +199,8 @@ class Reader {
 
   const fs::path& path_;
   std::unique_ptr<archive, Free> archive_;
+  std::map<std::string, Stretch> stretches_;
+  std::vector<std::pair<std::string, std::string>> links_;  // name, target
 };
 #endif
 
@@ -172,8 +216,11 @@ std::vector<fs::path> archives(const fs::path& path) {
   if (!fs::is_directory(path)) return {path};
   std::vector<fs::path> all;
   std::error_code error;
-  for (const auto& e : fs::directory_iterator(path, error))
-    if (is_tar_name(e.path())) all.push_back(e.path());
+  for (const auto& e : fs::directory_iterator(path, error)) {
+    std::error_code unknown;  // of a link that leads nowhere
+    if (is_tar_name(e.path()) && !is_hidden_name(e.path().filename()) && e.is_regular_file(unknown))
+      all.push_back(e.path());
+  }
   if (error) throw DataError(path.string() + ": cannot be read: " + error.message());
   std::sort(all.begin(), all.end());
   return all;
@@ -201,12 +248,27 @@ std::string part_in(const fs::path& archive) {
   return "";
 }
 
-// How many folders from the front all names share, which then say nothing.
-std::size_t shared_folders(const std::vector<std::vector<std::string>>& folders) {
-  for (std::size_t depth = 0;; ++depth)
-    for (const auto& f : folders)
-      if (f.size() < depth + 2 || f[depth] != folders.front()[depth] || is_part(f[depth]))
+// How many folders from the front all pictures share, which then say nothing.
+std::size_t shared_folders(const std::vector<LabelledPicture>& pictures,
+                           const std::vector<std::vector<std::string>>& folders) {
+  for (std::size_t depth = 0;; ++depth) {
+    const LabelledPicture* beside = nullptr;  // others' folders
+    std::size_t deeper = 0;
+    for (std::size_t i = 0; i < folders.size(); ++i) {
+      const auto& f = folders[i];
+      if (f.size() <= depth || f[depth] != folders.front()[depth] || is_part(f[depth]))
         return depth;
+      if (f.size() == depth + 1)
+        beside = &pictures[i];
+      else
+        ++deeper;
+    }
+    if (deeper == 0) return depth;
+    if (beside != nullptr)
+      throw DataError(beside->file.path.string() + ": lies beside the folders of " +
+                      std::to_string(deeper) +
+                      " others; expected every picture in the folder of its class");
+  }
 }
 
 }  // namespace
@@ -216,27 +278,28 @@ bool is_tar_name(const fs::path& path) { return lower(path.extension().string())
 bool has_tar_files(const fs::path& folder) { return !archives(folder).empty(); }
 
 Dataset load_tar(const fs::path& path, const PictureOptions& options) {
-  std::vector<LabelledPicture> pictures;
-  std::vector<std::vector<std::string>> folders;  // of those that no file gives a class
-  std::vector<std::size_t> unlabelled;
-  for (const auto& archive : archives(path)) {
+  std::vector<LabelledPicture> pictures, by_folder;
+  std::vector<std::vector<std::string>> folders;  // of the latter
+  const auto all = archives(path);
+  for (const auto& archive : all) {
     auto members = members_of(archive);
-    const auto part = part_in(archive);
+    const auto part = all.size() > 1 ? part_in(archive) : "";
     for (auto& picture : members.pictures) {
       const auto name = name_in(picture);
+      auto lies_in = folders_of(name);
       const auto label = members.labels.find(key_and_end(name).first);
-      if (label != members.labels.end()) {
-        pictures.push_back({std::move(picture), label->second, part});
+      if (label == members.labels.end()) {
+        by_folder.push_back({std::move(picture), "", part});
+        folders.push_back(std::move(lies_in));
         continue;
       }
-      unlabelled.push_back(pictures.size());
-      folders.push_back(folders_of(name));
-      pictures.push_back({std::move(picture), "", part});
+      const auto own = std::find_if(lies_in.begin(), lies_in.end(), is_part);
+      pictures.push_back({std::move(picture), label->second, own == lies_in.end() ? part : *own});
     }
   }
-  const auto skipped = folders.empty() ? 0 : shared_folders(folders);
-  for (std::size_t i = 0; i < unlabelled.size(); ++i) {
-    auto& picture = pictures[unlabelled[i]];
+  const auto skipped = folders.empty() ? 0 : shared_folders(by_folder, folders);
+  for (std::size_t i = 0; i < by_folder.size(); ++i) {
+    auto& picture = by_folder[i];
     std::size_t at = skipped;
     if (at < folders[i].size() && is_part(folders[i][at])) picture.part = folders[i][at++];
     if (at >= folders[i].size())
@@ -244,6 +307,7 @@ Dataset load_tar(const fs::path& path, const PictureOptions& options) {
                       ": expected a class: the folder that it lies in, or a file .cls or .json "
                       "of its name");
     picture.label = folders[i][at];
+    pictures.push_back(std::move(picture));
   }
   // As the same files would be in a folder.
   std::stable_sort(pictures.begin(), pictures.end(),

@@ -17,8 +17,8 @@ bool has_tar_files(const std::filesystem::path& folder);
 /// Pictures in a TAR archive or the archives of a folder, as WebDataset has them or as `tar` packs a
 /// folder of pictures; they stay where they are. The class of a picture is what stands in NAME.cls
 /// or as "label", "cls" or "class" in NAME.json beside it, else its folder. Its part is that of the
-/// folder train, val or test that it lies in, else the first of these words in the name of its
-/// archive. Without parts every fifth of a class is test data, by name. DataError where an archive
+/// folder train, val or test that it lies in, else, of several archives, the first of these words
+/// in the name of its archive. Links are followed within an archive. Without parts every fifth of a class is test data, by name. DataError where an archive
 /// is compressed or damaged, or a picture has no class.
 Dataset load_tar(const std::filesystem::path& path, const PictureOptions& options);
 

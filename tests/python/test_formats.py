@@ -115,6 +115,34 @@ def test_shards(divided, tmp_path, label, cache):
     assert len(rows) == 12 and not any(",," in l for l in rows)
 
 
+def test_names_and_links_in_archives(whole, tmp_path):
+    """Rooted names, links of both kinds, a name that comes twice, names with dots, hidden ones and other files beside shards."""
+    where, _, _, run_folder = whole
+    files = sorted((where / "folder").rglob("*.png"))
+    members = [(f"/data/{p.relative_to(where / 'folder')}", p.read_bytes()) for p in files]
+    members[0] = (members[0][0], b"replaced by what comes last")
+    last, stored = members.pop()[0], files[-1].read_bytes()
+    first, second = files[0].read_bytes(), members.pop(1)[0]
+    members += [("/data/.store/a.bin", stored), (last, "/data/.store/a.bin"), ("../data/class0/.x.png", b"none"),
+                (files[0].relative_to(where / "folder").as_posix().join(["../data/", ""]), first),
+                (second, files[1].read_bytes()), ("data/class0/lost.png", "data/nowhere.png"), ("data/class0/0000.mask.png", b"none")]
+    archive = packed(tmp_path / "set" / "images-of-all.tar", members)
+    (tmp_path / "set" / "._images-of-all.tar").write_bytes(b"of another system")
+    (tmp_path / "set" / "old.tar").mkdir()
+    for cache in (0, 256):
+        as_folder(run_folder, archive.parent, tmp_path / f"run{cache}", "--cache", cache)
+    r = run("score", run_folder, archive.parent)
+    assert r.returncode == 0 and "1 pictures are links to what the archive does not hold" in r.stderr, r.stderr
+    assert len(r.stdout.splitlines()) == len(files) + 1 and r.stdout.splitlines()[1].startswith(str(archive))
+
+
+def test_labelled_pictures_keep_the_part_of_their_folder(divided, tmp_path):
+    where, _, run_folder = divided
+    members = [m for p in sorted((where / "folder").rglob("*.png")) for part, c in [p.relative_to(where / "folder").parts[:2]]
+               for m in ((f"{part}/{c}-{p.stem}.rgb.png", p.read_bytes()), (f"{part}/{c}-{p.stem}.cls", c.encode()))]
+    as_folder(run_folder, packed(tmp_path / "set.tar", members), tmp_path / "run")
+
+
 def test_archives_that_cannot_be_read(tmp_path):
     picture = io.BytesIO()
     Image.new("RGB", (8, 8)).save(picture, "png")
@@ -126,6 +154,10 @@ def test_archives_that_cannot_be_read(tmp_path):
         assert why in one_line(run("train", "--data", tmp_path / f"{name}.tar", "--out", tmp_path / "run"), 3), name
     packed(tmp_path / "bare.tar", [("a.png", picture.getvalue())])
     assert "expected a class" in one_line(run("train", "--data", tmp_path / "bare.tar", "--out", tmp_path / "run"), 3)
+    packed(tmp_path / "stray.tar", [("set/a.png", picture.getvalue()), ("set/b/a.png", picture.getvalue()), ("set/c/a.png", picture.getvalue())])
+    assert "set/a.png: lies beside the folders of 2 others" in one_line(run("train", "--data", tmp_path / "stray.tar", "--out", tmp_path / "run"), 3)
+    packed(tmp_path / "long.tar", [("a.png", picture.getvalue()), ("a.json", bytes(5 << 20))])
+    assert "expected a label in at most" in one_line(run("train", "--data", tmp_path / "long.tar", "--out", tmp_path / "run"), 3)
     packed(tmp_path / "part.tar", [("train/a/a.png", picture.getvalue()), ("b/a.png", picture.getvalue())])
     assert "expected a part train, val or test" in one_line(run("train", "--data", tmp_path / "part.tar", "--out", tmp_path / "run"), 3)
 
