@@ -54,9 +54,11 @@ class MemoryLimit {
   }
 
   void follow() {
-    const auto unused =
-        property("tcmalloc.pageheap_unmapped_bytes") + property("tcmalloc.pageheap_free_bytes");
-    const auto in_use = (property("generic.heap_size") - unused) / kMegabyte;
+    // In this order, what is given back between counts as unused twice and not as in use.
+    const auto free = property("tcmalloc.pageheap_free_bytes");
+    const auto unused = free + property("tcmalloc.pageheap_unmapped_bytes");
+    const auto heap = property("generic.heap_size");
+    const auto in_use = (heap - std::min(heap, unused)) / kMegabyte;
     const std::scoped_lock lock(mutex_);
     // What was asked for in vain is over.
     const bool again = limit_ > most_;

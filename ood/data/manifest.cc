@@ -134,7 +134,7 @@ Dataset load_manifest(const fs::path& path, const PictureOptions& options) {
   for (const Row& row : rows) {
     if (row.label.empty())
       throw DataError(at_line(path, row.line) + ": expected a label, got none");
-    if (parted && PictureParts().named(row.split) == nullptr)
+    if (parted && !is_part_name(row.split))
       throw DataError(at_line(path, row.line) + ": expected a split train, val or test, got \"" +
                       row.split + "\"");
     pictures.push_back({fs::path(row.path), row.label, row.split});

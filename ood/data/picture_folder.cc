@@ -135,6 +135,8 @@ PictureParts divided(std::vector<LabelledPicture> pictures) {
   return parts;
 }
 
+bool is_part_name(const std::string& name) { return PictureParts().named(name) != nullptr; }
+
 PictureList* PictureParts::named(const std::string& name) {
   if (is_one_of(name, kTrain)) return &train;
   if (is_one_of(name, kValidation)) return &validation;

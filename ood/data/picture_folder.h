@@ -17,6 +17,9 @@ namespace ood {
 /// is. Classes are numbered in the order of their names.
 Dataset load_picture_folder(const std::filesystem::path& folder, const PictureOptions& options);
 
+/// Whether such a name of a folder means a part of a data set.
+bool is_part_name(const std::string& name);
+
 /// The pictures of a data set by part.
 struct PictureParts {
   std::vector<std::string> class_names;

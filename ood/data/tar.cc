@@ -79,6 +79,9 @@ class Reader {
     archive_read_support_filter_xz(a);
     archive_read_support_filter_zstd(a);
     check(archive_read_open_filename(a, path.c_str(), kBlock));
+    std::error_code error;
+    const auto size = fs::file_size(path, error);
+    size_ = error ? 0 : size;
   }
 
   Members members() {
@@ -151,9 +154,7 @@ class Reader {
     } else if (is_picture_name(name) && archive_entry_sparse_count(entry) > 0) {
       throw DataError(path_.string() + ": " + name + " is stored with holes; expected its bytes");
     }
-    std::error_code error;
-    const auto size = fs::file_size(path_, error);
-    if (error || stretch.begin > size || stretch.bytes > size - stretch.begin)
+    if (stretch.begin > size_ || stretch.bytes > size_ - stretch.begin)
       throw DataError(path_.string() + ": expected a TAR archive: it ends within " + name);
     stretches_.insert_or_assign(name, stretch);
   }
@@ -199,6 +200,7 @@ class Reader {
 
   const fs::path& path_;
   std::unique_ptr<archive, Free> archive_;
+  std::uint64_t size_ = 0;
   std::map<std::string, Stretch> stretches_;
   std::vector<std::pair<std::string, std::string>> links_;  // name, target
 };
@@ -232,8 +234,6 @@ std::vector<std::string> folders_of(const std::string& name) {
   return parts;
 }
 
-bool is_part(const std::string& name) { return PictureParts().named(name) != nullptr; }
-
 // The first word of a file's name that is one of a part.
 std::string part_in(const fs::path& archive) {
   std::string word;
@@ -242,7 +242,7 @@ std::string part_in(const fs::path& archive) {
       word += c;
       continue;
     }
-    if (is_part(word)) return word;
+    if (is_part_name(word)) return word;
     word.clear();
   }
   return "";
@@ -256,7 +256,7 @@ std::size_t shared_folders(const std::vector<LabelledPicture>& pictures,
     std::size_t deeper = 0;
     for (std::size_t i = 0; i < folders.size(); ++i) {
       const auto& f = folders[i];
-      if (f.size() <= depth || f[depth] != folders.front()[depth] || is_part(f[depth]))
+      if (f.size() <= depth || f[depth] != folders.front()[depth] || is_part_name(f[depth]))
         return depth;
       if (f.size() == depth + 1)
         beside = &pictures[i];
@@ -293,7 +293,7 @@ Dataset load_tar(const fs::path& path, const PictureOptions& options) {
         folders.push_back(std::move(lies_in));
         continue;
       }
-      const auto own = std::find_if(lies_in.begin(), lies_in.end(), is_part);
+      const auto own = std::find_if(lies_in.begin(), lies_in.end(), is_part_name);
       pictures.push_back({std::move(picture), label->second, own == lies_in.end() ? part : *own});
     }
   }
@@ -301,7 +301,7 @@ Dataset load_tar(const fs::path& path, const PictureOptions& options) {
   for (std::size_t i = 0; i < by_folder.size(); ++i) {
     auto& picture = by_folder[i];
     std::size_t at = skipped;
-    if (at < folders[i].size() && is_part(folders[i][at])) picture.part = folders[i][at++];
+    if (at < folders[i].size() && is_part_name(folders[i][at])) picture.part = folders[i][at++];
     if (at >= folders[i].size())
       throw DataError(picture.file.path.string() +
                       ": expected a class: the folder that it lies in, or a file .cls or .json "

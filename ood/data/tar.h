@@ -22,7 +22,7 @@ bool has_tar_files(const std::filesystem::path& folder);
 /// is compressed or damaged, or a picture has no class.
 Dataset load_tar(const std::filesystem::path& path, const PictureOptions& options);
 
-/// All its pictures by name, with or without classes.
+/// All its pictures by archive and name, with or without classes.
 std::vector<PictureFile> tar_pictures(const std::filesystem::path& path);
 
 /// The same, read.

@@ -405,8 +405,7 @@ def test_twenty_kills_end_with_the_same_weights(data, uninterrupted, tmp_path):
 def test_ctrl_c_saves_and_says_how_to_go_on(data, uninterrupted, tmp_path, how):
     out = tmp_path / "run"
     process = start(data, out)
-    while len(list((out / "checkpoints").glob("*.safetensors"))) < 2:
-        time.sleep(.01)
+    wait_until(lambda: len(checkpoints(out)) > 1, process)
     process.send_signal(how)
     _, errors = process.communicate()
     assert process.returncode == 130
@@ -434,8 +433,7 @@ def test_two_programs_do_not_share_a_run(data, tmp_path):
 def test_a_damaged_checkpoint_is_passed_over(data, uninterrupted, tmp_path):
     out = tmp_path / "run"
     process = start(data, out)
-    while len(list((out / "checkpoints").glob("*.safetensors"))) < 2 or len(steps_of(out)) < 4:
-        time.sleep(.01)
+    wait_until(lambda: len(checkpoints(out)) > 1 and len(steps_of(out)) > 3, process)
     process.kill()
     process.wait()
     newest = sorted((out / "checkpoints").glob("*.safetensors"))[-1]
