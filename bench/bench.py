@@ -33,7 +33,8 @@ NAMES = {"rows": "formulas of logits", "dense": "maps of logits", "distances": "
 
 def machine():
     """What the figures were taken on, as `ood doctor` tells it."""
-    doctor = subprocess.run([HERE.parent / "build/dev/bin/ood", "doctor"], capture_output=True, text=True).stdout
+    build = pathlib.Path(os.environ.get("OOD_BUILD", HERE.parent / "build" / "dev"))
+    doctor = subprocess.run([build / "bin" / "ood", "doctor"], capture_output=True, text=True).stdout
     level = re.search(r"SIMD\s+(\w+)", doctor)
     model = next((x.split(":", 1)[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), platform.machine())
     return f"{model}, {os.cpu_count()} cores", level.group(1) if level else "?"

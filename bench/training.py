@@ -1,7 +1,8 @@
 """Pictures a second of `ood train` beside an ordinary Python loop: the same network, batch, optimizer and objective, the
 latter from pytorch-ood, on Fashion-MNIST, six classes known, two as outliers.
 
-    ./dev python bench/training.py [--networks small-cnn,resnet-18] [--rounds N] [--precision bf16] [--quality]
+    ./dev python bench/training.py [--networks small-cnn,resnet-18] [--rounds N] [--precision bf16] [--device cuda]
+                                   [--quality]
 
 Both in turn, each a process of its own; the figure is the median of the rounds, between the least and the most. With
 --quality three seeds of three epochs each, and the accuracy and AUROC (msp) of both.
@@ -29,11 +30,12 @@ def names(classes):
     return ",".join(map(str, classes))
 
 
-def program(network, precision, seed, epochs, train, test):
+def program(network, precision, device, seed, epochs, train, test):
     """Pictures a second, accuracy, AUROC."""
     with tempfile.TemporaryDirectory() as out:
         command = [BUILD / "bin" / "ood", "train", "--objective", "outlier_exposure", "--known", names(KNOWN), "--outliers",
-                   names(OUTLIERS), "--unknown", names(UNKNOWN), "--model", network, "--precision", precision, "--seed", seed,
+                   names(OUTLIERS), "--unknown", names(UNKNOWN), "--model", network, "--precision", precision,
+                   "--device", device, "--seed", seed,
                    "--epochs", epochs, "--limit-train", train, "--limit-test", test, "--batch-size", BATCH, "--lr", .05,
                    "--validation", 0, "--out", pathlib.Path(out) / "run"]
         r = subprocess.run([str(c) for c in command], capture_output=True, text=True)
@@ -46,7 +48,7 @@ def program(network, precision, seed, epochs, train, test):
         return steps * (BATCH + BATCH // 2) / seconds, result["accuracy"], result["scores"]["msp"]["unknown"]["auroc"]
 
 
-def loop(network, precision, seed, epochs, train, test):
+def loop(network, precision, device, seed, epochs, train, test):
     """The Python side, as one writes it: tensors in a DataLoader, forward, loss, backward, step."""
     import numpy as np
     import torch
@@ -72,10 +74,10 @@ def loop(network, precision, seed, epochs, train, test):
     data = read("train")
     (x, y), (o, _) = of(data, KNOWN, train), of(data, OUTLIERS, train)
     mean, deviation = x.float().mean() / 255, x.float().std() / 255
-    normalised = lambda v: (v.float() / 255 - mean) / deviation
+    normalised = lambda v: (v.to(device).float() / 255 - mean) / deviation
     loader = lambda *t, size: torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*t), size, shuffle=True, drop_last=True)
     inside, outside = loader(x, y, size=BATCH), loader(o, size=BATCH // 2)
-    model = networks.make_network(network, 1, 28, 28, len(KNOWN)).train()
+    model = networks.make_network(network, 1, 28, 28, len(KNOWN)).train().to(device)
     criterion = peer.OutlierExposureLoss(alpha=.5)
     optimizer = torch.optim.SGD(model.parameters(), lr=.05, momentum=.9, nesterov=True, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, .05, total_steps=epochs * len(inside) + 1, pct_start=.05)
@@ -89,8 +91,8 @@ def loop(network, precision, seed, epochs, train, test):
                 outliers = iter(outside)
                 made, = next(outliers)
             batch = normalised(torch.cat([pictures, made]))
-            target = torch.cat([labels, torch.full((len(made),), -1)])
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            target = torch.cat([labels, torch.full((len(made),), -1)]).to(device)
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
                 logits = model(batch)
             loss = criterion(logits.float(), target)
             optimizer.zero_grad()
@@ -98,12 +100,14 @@ def loop(network, precision, seed, epochs, train, test):
             optimizer.step()
             schedule.step()
             steps += 1
+    if device != "cpu":
+        torch.cuda.synchronize()
     speed = steps * (BATCH + BATCH // 2) / (time.perf_counter() - start)
     model.eval()
     tests = read("t10k")
     with torch.no_grad():
         (x, y), (u, _) = of(tests, KNOWN, test), of(tests, UNKNOWN, test)
-        inside, outside = [torch.cat([model(normalised(b)) for b in v.split(500)]) for v in (x, u)]
+        inside, outside = [torch.cat([model(normalised(b)) for b in v.split(500)]).cpu() for v in (x, u)]
     from ood import metrics
     auroc = metrics.detection(*[-v.softmax(1).amax(1) for v in (inside, outside)]).auroc
     return speed, (inside.argmax(1) == y).float().mean().item(), float(auroc)
@@ -114,6 +118,7 @@ def main():
     parser.add_argument("--networks", default="small-cnn,resnet-18")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--quality", action="store_true")
     parser.add_argument("--json", action="store_true", help="the table in JSON on stdout, the lines on stderr")
     parser.add_argument("--loop", help=argparse.SUPPRESS)
@@ -122,18 +127,18 @@ def main():
         return print(json.dumps(loop(*json.loads(a.loop))))
     rows, say = [], functools.partial(print, flush=True, file=sys.stderr if a.json else sys.stdout)
     for network in a.networks.split(","):
-        sizes = (3, 0, 0) if a.quality else (1, STEPS[network] * BATCH, 1)
+        sizes = (3, 0, 0) if a.quality or a.device != "cpu" else (1, STEPS[network] * BATCH, 1)
         pairs = []
         for seed in range(3 if a.quality else a.rounds):
-            arguments = (network, a.precision, seed, *sizes)
+            arguments = (network, a.precision, a.device, seed, *sizes)
             theirs = subprocess.run([sys.executable, __file__, "--loop", json.dumps(arguments)], capture_output=True, text=True)
             if theirs.returncode:
                 raise SystemExit(theirs.stderr)
             pairs.append((program(*arguments), json.loads(theirs.stdout.splitlines()[-1])))
         ours, loops, ratios = ([f(p) for p in pairs] for f in (lambda p: p[0][0], lambda p: p[1][0], lambda p: p[0][0] / p[1][0]))
         middle = lambda v: f"{statistics.median(v):.0f} ({min(v):.0f} to {max(v):.0f})"
-        row = {"network": network, "precision": a.precision, "ours": ours, "loop": loops, "ratio": statistics.median(ratios)}
-        say(f"{network} {a.precision}: ood train {middle(ours)} pictures a second, loop {middle(loops)}, ratio {row['ratio']:.2f}"
+        row = {"network": network, "precision": a.precision, "device": a.device, "ours": ours, "loop": loops, "ratio": statistics.median(ratios)}
+        say(f"{network} {a.precision} {a.device}: ood train {middle(ours)} pictures a second, loop {middle(loops)}, ratio {row['ratio']:.2f}"
             f" ({min(ratios):.2f} to {max(ratios):.2f})")
         if a.quality:
             for i, what in ((1, "accuracy"), (2, "AUROC")):

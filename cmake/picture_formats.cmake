@@ -1,9 +1,11 @@
-# Formats of pictures that are read where their libraries are: ood_picture_formats links them and says so.
+# Formats of pictures that are read where their libraries are: ood_picture_formats links them. Their readers are to be
+# compiled with OOD_PICTURE_DEFINITIONS; set for all sources, these would keep others from sharing the precompiled header.
+set(OOD_PICTURE_DEFINITIONS "")
 add_library(ood_picture_formats INTERFACE)
 find_package(TIFF 4.5 QUIET)  # whose errors are of one file, not of the process
 if(TIFF_FOUND)
   target_link_libraries(ood_picture_formats INTERFACE TIFF::TIFF)
-  target_compile_definitions(ood_picture_formats INTERFACE OOD_TIFF)
+  list(APPEND OOD_PICTURE_DEFINITIONS OOD_TIFF)
 else()
   message(STATUS "libtiff 4.5 or newer was not found (Debian: libtiff-dev): TIFF pictures are not read")
 endif()
@@ -13,7 +15,7 @@ find_library(OOD_WEBP_DEMUX_LIBRARY webpdemux)
 if(OOD_WEBP_INCLUDE AND OOD_WEBP_LIBRARY AND OOD_WEBP_DEMUX_LIBRARY)
   target_include_directories(ood_picture_formats SYSTEM INTERFACE "${OOD_WEBP_INCLUDE}")
   target_link_libraries(ood_picture_formats INTERFACE "${OOD_WEBP_LIBRARY}" "${OOD_WEBP_DEMUX_LIBRARY}")
-  target_compile_definitions(ood_picture_formats INTERFACE OOD_WEBP)
+  list(APPEND OOD_PICTURE_DEFINITIONS OOD_WEBP)
 else()
   message(STATUS "libwebp was not found (Debian: libwebp-dev): WebP pictures are not read")
 endif()

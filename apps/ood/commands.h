@@ -46,6 +46,8 @@ std::vector<std::string> split(const std::string& text);
 
 /// The flag --threads.
 void add_threads(CLI::App& command, std::int64_t& threads);
+/// The flag --device of a command whose network only computes.
+void add_device(CLI::App& command, std::string& device);
 /// Sets the number of threads where one is named; call it before the first tensor is made.
 void set_threads(std::int64_t threads);
 

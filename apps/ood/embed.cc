@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Embed {
-  std::string source, data, out;
+  std::string source, data, out, device = "cpu";
   RunOptions reading;  // of which only the pictures' count
   std::int64_t threads = 0;
   bool overwrite = false;
@@ -35,7 +35,7 @@ struct Embed {
       if (!overwrite && fs::exists(file))
         throw UsageError(file.string() +
                          ": exists; choose another --out, or drop it with --overwrite");
-    Embedder embedder = Embedder::load(source);
+    Embedder embedder = Embedder::load(source, device);
     const auto pictures = embedder.reading(picture_options(reading));
     const auto write = [&](const fs::path& path, const at::Tensor& values) {
       write_npy(path, values);
@@ -83,6 +83,7 @@ void add_embed(CLI::App& app) {
       ->required();
   add_reading_options(*command, state->reading);
   command->add_flag("--overwrite", state->overwrite, "replace what is there");
+  add_device(*command, state->device);
   add_threads(*command, state->threads);
   command->footer(
       "Example:\n  ood embed resnet18.pt pictures --image-size 224 --out features\n"

@@ -13,18 +13,21 @@ namespace ood::app {
 namespace {
 
 struct Eval {
-  std::string folder, data;
+  std::string folder, data, device = "cpu";
   std::vector<std::string> ood_data;
   std::int64_t limit_test = -1, threads = 0;
 
   void run() {
-    auto loaded = load_run(folder, [&](RunOptions& o) {
-      if (!data.empty()) o.data = data;
-      o.ood_data.insert(o.ood_data.end(), ood_data.begin(), ood_data.end());
-      if (limit_test >= 0) o.limit_test = limit_test;
-      if (threads > 0) o.threads = threads;
-      set_threads(o.threads);
-    });
+    auto loaded = load_run(
+        folder,
+        [&](RunOptions& o) {
+          if (!data.empty()) o.data = data;
+          o.ood_data.insert(o.ood_data.end(), ood_data.begin(), ood_data.end());
+          if (limit_test >= 0) o.limit_test = limit_test;
+          if (threads > 0) o.threads = threads;
+          set_threads(o.threads);
+        },
+        device);
     const ObjectiveEntry& entry = get_objective(loaded.options.objective);
     nlohmann::ordered_json result;
     result["objective"] = entry.name;
@@ -59,6 +62,7 @@ void add_eval(CLI::App& app) {
       ->type_name("PATH");
   command->add_option("--limit-test", state->limit_test, "at most N samples a test set; 0: all")
       ->type_name("N");
+  add_device(*command, state->device);
   add_threads(*command, state->threads);
   command->footer(
       "Writes eval.json and eval.html into the run folder; results.json of the training stays.\n"

@@ -9,16 +9,19 @@ namespace ood::app {
 namespace {
 
 struct Fit {
-  std::string folder, data;
+  std::string folder, data, device = "cpu";
   std::int64_t threads = 0, bank = -1;
   ScoreParameters parameters;
 
   void run() const {
-    auto loaded = load_run(folder, [&](RunOptions& o) {
-      if (!data.empty()) o.data = data;
-      if (threads > 0) o.threads = threads;
-      set_threads(o.threads);
-    });
+    auto loaded = load_run(
+        folder,
+        [&](RunOptions& o) {
+          if (!data.empty()) o.data = data;
+          if (threads > 0) o.threads = threads;
+          set_threads(o.threads);
+        },
+        device);
     const RunLock lock(folder);
     Trained& trained = loaded.trained;
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
@@ -47,6 +50,7 @@ void add_fit(CLI::App& app) {
   command->add_option("RUN", state->folder, "run folder of `ood train`")->required();
   command->add_option("--data", state->data, "where the run's data is now; default: where it was")
       ->type_name("PATH");
+  add_device(*command, state->device);
   add_threads(*command, state->threads);
   command
       ->add_option("--bank", state->bank,

@@ -104,6 +104,12 @@ void add_threads(CLI::App& command, std::int64_t& threads) {
   command.add_option("--threads", threads, "threads; 0: one a processor")->type_name("N");
 }
 
+void add_device(CLI::App& command, std::string& device) {
+  command.add_option("--device", device, "that the network computes on: cpu, cuda or cuda:N")
+      ->type_name("TEXT")
+      ->capture_default_str();
+}
+
 void set_threads(std::int64_t threads) {
   constexpr std::int64_t kMost = 4096;
   if (threads < 0 || threads > kMost)

@@ -62,14 +62,14 @@ class Csv {
 };
 
 struct ScoreCommand {
-  std::string run, data, out;
+  std::string run, data, out, device = "cpu";
   RuleFlags flags;
   PictureOptions pictures;
   std::int64_t threads = 0;
 
   void run_command() {
     set_threads(threads);
-    const Detector detector = Detector::load(run, flags.asked());
+    const Detector detector = Detector::load(run, flags.asked(), device);
     const auto shape = detector.input_shape();
     const auto files = picture_files();
     if (!files.files.empty() && shape.size() != 3)
@@ -247,6 +247,7 @@ void add_score(CLI::App& app) {
       ->type_name("N")
       ->check(CLI::Range(1, 1 << 30).description(""))
       ->capture_default_str();
+  add_device(*command, state->device);
   add_threads(*command, state->threads);
   command->footer(
       "Columns: input (file, or index), class, score (higher: rather OOD), its p-value among "

@@ -83,6 +83,14 @@ concept ScaledFormula = requires(const Formula& f, const Dual<double, 1>& n) {
   f.scale(n);
 };
 
+/// A formula may make its terms of the means of what the rows give, over the ID rows and over the
+/// others: then it has a member `combine(id, other, both)`, which is a function of the whole batch.
+template <class Formula>
+concept CombinesMeans = requires(const Formula& f,
+                                 const std::array<Dual<double, 1>, Formula::kTerms.size()>& means) {
+  f.combine(means, means, true);
+};
+
 /// A formula may read further numbers per row, given as extras: row.extra(0), row.extra(1), ...
 template <class Formula>
 constexpr int extra_count() {

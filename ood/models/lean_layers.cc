@@ -11,10 +11,11 @@ using torch::autograd::tensor_list;
 
 constexpr std::array<std::int64_t, 2> kWindow{3, 3}, kStep{2, 2}, kEdge{1, 1}, kOne{1, 1};
 
-// Whether there is a backward pass to keep less for, over the rows of this process. Norms without
-// weights are those of one-class objectives, whose networks are small.
+// Whether there is a backward pass to keep less for, over the rows of this process, where memory is
+// slow; a GPU would pay a quarter of its step. Norms without weights are those of one-class
+// objectives, whose networks are small.
 bool is_lean(const at::Tensor& x, const BatchNorm2d& norm) {
-  return torch::GradMode::is_enabled() && x.requires_grad() && norm->is_training() &&
+  return torch::GradMode::is_enabled() && x.is_cpu() && x.requires_grad() && norm->is_training() &&
          norm->weight.defined() && !norm->is_spread() &&
          !at::autocast::is_autocast_enabled(x.device().type());
 }

@@ -1,21 +1,12 @@
 #include "ood/objectives/energy_gap.h"
 
 #include <ATen/ops/logsumexp.h>
-#include <ATen/ops/stack.h>
 
 #include "ood/ops/row_terms.h"
 #include "ood/registry/register.h"
 
 namespace ood {
 OOD_REGISTER(EnergyGap);
-
-at::Tensor EnergyGap::combine(const at::Tensor& sums, const at::Tensor& counts) const {
-  const auto means = sums / counts.clamp_min(1).to(sums.scalar_type()).unsqueeze(1);
-  const auto gap =
-      lambda * (means.select(0, 0).select(0, 1) - means.select(0, 1).select(0, 1) + margin).relu();
-  const auto both = counts.gt(0).all();
-  return at::stack({means.select(0, 0).select(0, 0), at::where(both, gap, at::zeros_like(gap))});
-}
 
 namespace nn::functional {
 

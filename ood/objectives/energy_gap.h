@@ -40,14 +40,17 @@ struct EnergyGap {
                            "wanted difference of the mean energies", "incerto"},
   };
 
-  // The rows' energies; combine() turns their sums into the term.
+  // The rows' energies; combine() turns their means into the term.
   template <class Row, class Known>
   auto operator()(const Row& row, const Known& known) const {
     return terms(where(known, row.nll(), 0.0), -row.lse());
   }
 
-  /// sums [2, T] and counts [2] of row_terms -> the terms [T].
-  at::Tensor combine(const at::Tensor& sums, const at::Tensor& counts) const;
+  // Of the means over the two populations, the terms; an empty one has no energy.
+  template <class Means, class Both>
+  auto combine(const Means& id, const Means& other, const Both& both) const {
+    return terms(id[0], where(both, lambda * relu(id[1] - other[1] + margin), 0.0));
+  }
 };
 
 namespace nn {

@@ -77,7 +77,10 @@ Balance mean_of(const ObjectiveEntry& entry, Balance balance) {
   return balance == Balance::kDefault ? entry.balance : balance;
 }
 
-Tensor reduced(const Tensor& terms, const Tensor& counts, bool sum, Balance balance) {
+Tensor reduced(const RowTermsArguments& a, const Tensor& terms, const Tensor& counts, bool sum,
+               Balance balance) {
+  if (const auto combine = get_objective(a.objective).row.combine; combine != nullptr)
+    return combine(a.parameters.data(), terms, counts);
   if (sum) return terms.sum(0);
   return terms
       .mul(
@@ -91,15 +94,9 @@ Losses loss_of_terms(const RowTermsArguments& given, Reduction reduction, Balanc
   RowTermsArguments a = given;
   a.per_row = reduction == Reduction::kNone;
   const auto [terms, counts] = row_terms(a);
-  if (entry.row.combine != nullptr) {
-    TORCH_CHECK_VALUE(reduction == Reduction::kMean, entry.name,
-                      ": is a function of the whole batch; expected reduction mean, got ",
-                      name(reduction));
-    const auto combined = entry.row.combine(a.parameters.data(), terms, counts);
-    return {combined.sum(), combined.detach()};
-  }
   if (a.per_row) return {terms.sum(0), {}};
-  const auto means = reduced(terms, counts, reduction == Reduction::kSum, mean_of(entry, balance));
+  const auto means =
+      reduced(a, terms, counts, reduction == Reduction::kSum, mean_of(entry, balance));
   return {means.sum(), means.detach()};
 }
 
@@ -153,7 +150,7 @@ struct LossBackward final : SavedNode {
           {x, y, e, w, objective, parameters, false, ignore_index}, want, upstream,
           [&](const RowTermsArguments& a) {
             const auto [terms, counts] = row_terms_composite(a);
-            return reduced(terms, counts, sum, balance_of(whole_batch)).sum();
+            return reduced(a, terms, counts, sum, balance_of(whole_batch)).sum();
           });
     const auto parts =
         parts_op().call(x, y, objective, parameters, e, w, sum, whole_batch, ignore_index,
@@ -203,6 +200,9 @@ Losses compute(const RowTermsArguments& a, Reduction reduction, Balance balance,
                bool may_fuse = true) {
   const ObjectiveEntry& entry = get_objective(a.objective);
   const Balance mean = mean_of(entry, balance);
+  TORCH_CHECK_VALUE(entry.row.combine == nullptr || reduction == Reduction::kMean, entry.name,
+                    ": is a function of the whole batch; expected reduction mean, got ",
+                    name(reduction));
   // Its formula sees outliers as one more class, so the populations are weighted here.
   if (entry.ood_is_last_class && mean == Balance::kPerPopulation && reduction == Reduction::kMean) {
     const auto known = a.target.ge(0), other = a.target.lt(0);
@@ -218,8 +218,8 @@ Losses compute(const RowTermsArguments& a, Reduction reduction, Balance balance,
         Reduction::kSum, mean, may_fuse);
   }
   const auto fits = [](const OptionalTensor& t) { return !usable(t) || fused(*t); };
-  if (reduction == Reduction::kNone || entry.row.combine != nullptr || !may_fuse ||
-      !fused(a.logits) || !fits(a.extras) || !fits(a.weight))
+  if (reduction == Reduction::kNone || !may_fuse || !fused(a.logits) || !fits(a.extras) ||
+      !fits(a.weight))
     return loss_of_terms(a, reduction, mean);
   return fused_loss(a, reduction == Reduction::kSum, mean == Balance::kWholeBatch);
 }

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <ATen/ops/stack.h>
+
 #include <utility>
 
+#include "ood/formula/tensor_row.h"
 #include "ood/registry/registry.h"
 
 namespace ood {
@@ -36,6 +39,38 @@ OOD_EVALUATOR(avx2, OOD_TARGET("avx2,fma"))
 #undef OOD_EVALUATOR
 #undef OOD_TARGET
 
+/// sums [2, T] and counts [2] of row_terms -> the terms [T].
+template <class Formula>
+at::Tensor combine_tensors(const double* parameters, const at::Tensor& sums,
+                           const at::Tensor& counts) {
+  constexpr std::size_t kTerms = Formula::kTerms.size();
+  const auto means = sums / counts.clamp_min(1).to(sums.scalar_type()).unsqueeze(1);
+  std::array<at::Tensor, kTerms> id, other;
+  for (std::size_t t = 0; t < kTerms; ++t) {
+    id[t] = means.select(0, 0).select(0, static_cast<std::int64_t>(t));
+    other[t] = means.select(0, 1).select(0, static_cast<std::int64_t>(t));
+  }
+  const auto terms = with_parameters<Formula>(parameters).combine(id, other, counts.gt(0).all());
+  return at::stack(c10::ArrayRef<at::Tensor>(terms.data(), terms.size()));
+}
+
+template <class Formula>
+void combine_means(const double* parameters, const BatchMeans& means, CombinedMeans& out) {
+  constexpr std::size_t kTerms = Formula::kTerms.size();
+  using Number = Dual<double, 2 * static_cast<int>(kTerms)>;
+  std::array<Number, kTerms> id, other;
+  for (std::size_t t = 0; t < kTerms; ++t) {
+    id[t] = Number::variable(means.values[t], static_cast<int>(t));
+    other[t] = Number::variable(means.values[kTerms + t], static_cast<int>(kTerms + t));
+  }
+  out.terms.clear();
+  out.derivatives.assign(2 * kTerms, 0.0);
+  for (const auto& term : with_parameters<Formula>(parameters).combine(id, other, means.both)) {
+    out.terms.push_back(term.value);
+    for (std::size_t m = 0; m < 2 * kTerms; ++m) out.derivatives[m] += term.partial[m];
+  }
+}
+
 template <class Formula>
 FormulaEntry formula_entry() {
   FormulaEntry e{};
@@ -53,10 +88,10 @@ FormulaEntry formula_entry() {
       return with_parameters<Formula>(parameters).scale(sqnorm);
     };
   }
-  if constexpr (requires { &Formula::combine; })
-    e.combine = +[](const double* parameters, const at::Tensor& sums, const at::Tensor& counts) {
-      return with_parameters<Formula>(parameters).combine(sums, counts);
-    };
+  if constexpr (CombinesMeans<Formula>) {
+    e.combine = &combine_tensors<Formula>;
+    e.combine_means = &combine_means<Formula>;
+  }
   return e;
 }
 

@@ -58,6 +58,18 @@ struct FormulaEvaluator {
 /// AVX2. With AVX-512, gcc 12 takes comparisons of vectors apart.
 inline constexpr std::size_t kFormulaLevels = 2;
 
+/// Means of each term over the ID rows, then over the others; what is 0 where there are none.
+struct BatchMeans {
+  std::vector<double> values;  ///< [2, T]
+  bool both;                   ///< neither population is empty
+};
+
+/// Terms made of them, and what each mean's change adds to the terms' sum.
+struct CombinedMeans {
+  std::vector<double> terms;        ///< [T]
+  std::vector<double> derivatives;  ///< [2, T]
+};
+
 /// A formula with its type erased.
 struct FormulaEntry {
   unsigned statistics;  ///< of `Statistic`
@@ -69,9 +81,10 @@ struct FormulaEntry {
   void (*scale_f64)(const double*, std::int64_t, const double*, double*);
   std::vector<at::Tensor> (*composite)(const double*, const TensorRow&, const at::Tensor& known);
   at::Tensor (*composite_scale)(const double*, const at::Tensor& sqnorm);
-  /// sums [2, T] and counts [2] -> terms [T] for an objective that is a function of the batch;
-  /// null: the terms are means and have values per row.
+  /// Of an objective that is a function of the batch's means; null: the terms are means and have
+  /// values per row.
   at::Tensor (*combine)(const double*, const at::Tensor& sums, const at::Tensor& counts);
+  void (*combine_means)(const double*, const BatchMeans&, CombinedMeans&);
 };
 
 struct ObjectiveEntry : Card {

@@ -6,6 +6,7 @@
 #include "ood/errors.h"
 #include "ood/torch.h"
 #include "ood/train/description.h"
+#include "ood/train/device.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/trained.h"
 
@@ -18,13 +19,25 @@ struct Detector::State {
   at::Tensor held_out;
   ThresholdRule rule;
   Threshold threshold;
+
+  void move_to(c10::Device device) {
+    if (device.is_cpu()) return;
+    const ModelDescription& d = description;
+    move(*model.network, device);
+    if (d.archive.empty()) return;
+    const auto type = d.embeddings ? torch::kFloat : torch::kByte;
+    try_network(*model.network, d.mean, d.deviation,
+                torch::zeros({1, d.channels, d.height, d.width}, type));
+  }
 };
 
 Detector::Detector() : state_(std::make_unique<State>()) {}
 Detector::~Detector() = default;
 Detector::Detector(Detector&&) noexcept = default;
 
-Detector Detector::load(const std::filesystem::path& run, const AskedRule& rule) {
+Detector Detector::load(const std::filesystem::path& run, const AskedRule& rule,
+                        const std::string& device) {
+  const auto there = open_device(device);
   const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
   Trained trained = load_trained(path);
   Detector d;
@@ -34,6 +47,7 @@ Detector Detector::load(const std::filesystem::path& run, const AskedRule& rule)
   d.state_->description = std::move(trained.description);
   d.state_->model = std::move(trained.model);
   d.state_->scores = std::move(trained.scores);
+  d.state_->move_to(there);
   return d;
 }
 

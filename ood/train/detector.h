@@ -17,12 +17,16 @@ namespace ood {
 class Detector {
  public:
   /// `run`: a run folder of `ood train`, or its model.safetensors. DataError where it is missing or
-  /// damaged, or has too few held-out scores for the threshold that is asked for.
-  static Detector load(const std::filesystem::path& run, const AskedRule& rule = {});
+  /// damaged, or has too few held-out scores for the threshold that is asked for. Its network
+  /// computes on `device`: cpu, cuda or cuda:N; UsageError where there is none. CUDA is to be loaded
+  /// before the first tensor is made.
+  static Detector load(const std::filesystem::path& run, const AskedRule& rule = {},
+                       const std::string& device = "cpu");
   ~Detector();
   Detector(Detector&&) noexcept;
 
   struct Answer {
+    // All on the CPU.
     at::Tensor classes;   ///< int64 [N]; -1 where the objective knows one class only
     at::Tensor scores;    ///< float64 [N], higher for OOD
     at::Tensor p_values;  ///< float64 [N], among held-out ID data; see p_values.h

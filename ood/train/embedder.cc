@@ -3,13 +3,15 @@
 #include "ood/data/picture.h"
 #include "ood/errors.h"
 #include "ood/models/script_network.h"
+#include "ood/train/device.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/trained.h"
 
 namespace ood {
 
-Embedder Embedder::load(const std::filesystem::path& source) {
+Embedder Embedder::load(const std::filesystem::path& source, const std::string& device) {
   Embedder e;
+  e.device_ = open_device(device);
   if (is_script_file(source.string())) {
     e.archive_ = read_script_file(source.string());
     const auto constants = script_notes(e.archive_);
@@ -25,6 +27,7 @@ Embedder Embedder::load(const std::filesystem::path& source) {
   const Trained trained = load_trained(path);
   const ModelDescription& d = trained.description;
   e.network_ = trained.model.network;
+  move(*e.network_, e.device_);
   e.mean_ = d.mean;
   e.deviation_ = d.deviation;
   e.height_ = d.height;
@@ -48,6 +51,10 @@ at::Tensor Embedder::operator()(const Inputs& x) {
   if (!network_) {
     network_ = make_script_network(archive_, {channels, height_, width_, 1}, /*trains=*/false);
     network_->eval();
+    move(*network_, device_);
+    if (!device_.is_cpu())
+      try_network(*network_, mean_, deviation_,
+                  prepared(x.slice(0, std::min<std::int64_t>(1, x.size()))));
   }
   return run_network(*network_, mean_, deviation_, embeddings_ ? x : prepared(x)).features;
 }

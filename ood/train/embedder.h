@@ -12,20 +12,22 @@ namespace ood {
 class Embedder {
  public:
   /// `source`: a run folder, its model.safetensors, or FILE.pt. UsageError where a file has no
-  /// constants for its inputs, which a run has of its training data.
-  static Embedder load(const std::filesystem::path& source);
+  /// constants for its inputs, which a run has of its training data. It computes on `device`: cpu,
+  /// cuda or cuda:N; UsageError where there is none.
+  static Embedder load(const std::filesystem::path& source, const std::string& device = "cpu");
 
   /// How pictures are to be read for it: of a run the size of its training. UsageError where
   /// another one is asked for.
   PictureOptions reading(const PictureOptions& asked) const;
 
   /// Pictures uint8 [N, C, H, W], which are brought to the channels and, of a run, the size of the
-  /// training, or embeddings float32 [N, D, 1, 1] -> float32 [N, features]. DataError where the
+  /// training, or embeddings float32 [N, D, 1, 1] -> float32 [N, features] on the CPU. DataError where the
   /// network takes the other kind.
   at::Tensor operator()(const Inputs& inputs);
 
  private:
   std::shared_ptr<Classifier> network_;
+  c10::Device device_ = c10::kCPU;
   std::string archive_;  // of a file; its network is made for the first inputs' size
   std::vector<double> mean_, deviation_;
   std::int64_t height_ = 0, width_ = 0;

@@ -1,78 +1,135 @@
 #include "ood/train/optimizer.h"
 
+#include <cmath>
+
 #include "ood/errors.h"
 
 namespace ood {
 namespace {
 
-using Sgd = torch::optim::SGDParamState;
-using Adam = torch::optim::AdamWParamState;
+constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEpsilon = 1e-8;  // of AdamW
+
+std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& parameters) {
+  std::vector<at::Tensor> gradients;
+  for (const auto& p : parameters)
+    if (p.grad().defined()) gradients.push_back(p.grad());
+  return gradients;
+}
 
 }  // namespace
 
+struct Optimizer::Lists {
+  std::vector<at::Tensor> parameters, gradients;
+  std::vector<Kept*> kept;
+
+  // A tensor of each, made as zeros where there is none yet.
+  std::vector<at::Tensor> state(at::Tensor Kept::*which) const {
+    std::vector<at::Tensor> all;
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      auto& t = kept[i]->*which;
+      if (!t.defined()) t = torch::zeros_like(parameters[i]);
+      all.push_back(t);
+    }
+    return all;
+  }
+};
+
 Optimizer::Optimizer(const RunOptions& o, std::vector<at::Tensor> parameters,
                      std::size_t of_backbone)
-    : parameters_(std::move(parameters)), adamw_(o.optimizer == "adamw") {
-  const auto split = parameters_.begin() + static_cast<std::ptrdiff_t>(of_backbone);
-  std::vector<torch::optim::OptimizerParamGroup> groups;
-  const auto add = [&](std::vector<at::Tensor> part, double share) {
-    if (part.empty()) return;
-    groups.emplace_back(std::move(part));
-    shares_.push_back(share);
-  };
-  add({parameters_.begin(), split}, o.backbone_lr > 0 ? o.backbone_lr / o.lr : 1);
-  add({split, parameters_.end()}, 1);
-  if (adamw_)
-    optimizer_ = std::make_unique<torch::optim::AdamW>(
-        groups, torch::optim::AdamWOptions(o.lr).weight_decay(o.weight_decay));
-  else
-    optimizer_ = std::make_unique<torch::optim::SGD>(groups, torch::optim::SGDOptions(o.lr)
-                                                                 .momentum(o.momentum)
-                                                                 .nesterov(o.momentum > 0)
-                                                                 .weight_decay(o.weight_decay));
+    : parameters_(std::move(parameters)),
+      kept_(parameters_.size()),
+      of_backbone_(of_backbone),
+      backbone_share_(o.backbone_lr > 0 ? o.backbone_lr / o.lr : 1),
+      adamw_(o.optimizer == "adamw"),
+      momentum_(o.momentum),
+      weight_decay_(o.weight_decay) {}
+
+void Optimizer::zero_grad() {
+  for (auto& p : parameters_) p.mutable_grad().reset();
 }
 
 // clip_grad_norm_ of torch waits for the norm.
 void Optimizer::clip(double norm) {
   const torch::NoGradGuard no_grad;
-  std::vector<at::Tensor> gradients, norms;
-  for (const auto& p : parameters_)
-    if (p.grad().defined()) gradients.push_back(p.grad());
-  for (const auto& g : gradients) norms.push_back(g.norm());
-  if (norms.empty()) return;
+  const auto gradients = gradients_of(parameters_);
+  if (gradients.empty()) return;
+  const auto norms = at::_foreach_norm(gradients);
   const auto whole = norms.size() == 1 ? norms[0] : torch::stack(norms).norm();
-  const auto share = (norm / (whole + 1e-6)).clamp_max(1);
-  for (auto& g : gradients) g.mul_(share);
+  at::_foreach_mul_(gradients, (norm / (whole + 1e-6)).clamp_max(1));
+}
+
+Optimizer::Lists Optimizer::lists(std::size_t begin, std::size_t end) {
+  Lists l;
+  for (std::size_t i = begin; i < end; ++i) {
+    if (!parameters_[i].grad().defined()) continue;
+    l.parameters.push_back(parameters_[i].detach());
+    l.gradients.push_back(parameters_[i].grad());
+    l.kept.push_back(&kept_[i]);
+  }
+  return l;
 }
 
 void Optimizer::step(double learning_rate) {
-  for (std::size_t g = 0; g < shares_.size(); ++g)
-    optimizer_->param_groups()[g].options().set_lr(learning_rate * shares_[g]);
-  optimizer_->step();
+  const torch::NoGradGuard no_grad;
+  const auto part = [&](std::size_t begin, std::size_t end, double lr) {
+    auto l = lists(begin, end);
+    if (l.parameters.empty()) return;
+    adamw_ ? adamw(l, lr) : sgd(l, lr);
+  };
+  part(0, of_backbone_, learning_rate * backbone_share_);
+  part(of_backbone_, parameters_.size(), learning_rate);
+}
+
+//   g += w p      m = mu m + g      p -= lr (g + mu m)
+void Optimizer::sgd(const Lists& l, double lr) const {
+  if (weight_decay_ != 0) at::_foreach_add_(l.gradients, l.parameters, weight_decay_);
+  if (momentum_ > 0) {
+    const auto momentum = l.state(&Kept::momentum);
+    at::_foreach_mul_(momentum, momentum_);
+    at::_foreach_add_(momentum, l.gradients);
+    at::_foreach_add_(l.gradients, momentum, momentum_);
+  }
+  at::_foreach_add_(l.parameters, l.gradients, -lr);
+}
+
+//   p -= lr w p      m = b1 m + (1 - b1) g      v = b2 v + (1 - b2) g^2
+//   p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + e)
+void Optimizer::adamw(Lists& l, double lr) const {
+  if (weight_decay_ != 0) at::_foreach_mul_(l.parameters, 1 - lr * weight_decay_);
+  const auto mean = l.state(&Kept::mean), square = l.state(&Kept::square);
+  at::_foreach_mul_(mean, kBeta1);
+  at::_foreach_add_(mean, l.gradients, 1 - kBeta1);
+  at::_foreach_mul_(square, kBeta2);
+  at::_foreach_addcmul_(square, l.gradients, l.gradients, 1 - kBeta2);
+  std::vector<at::Scalar> roots, sizes;
+  for (Kept* k : l.kept) {
+    const auto steps = static_cast<double>(++k->steps);
+    roots.emplace_back(std::sqrt(1 - std::pow(kBeta2, steps)));
+    sizes.emplace_back(-lr / (1 - std::pow(kBeta1, steps)));
+  }
+  const auto deviation = at::_foreach_sqrt(square);
+  at::_foreach_div_(deviation, roots);
+  at::_foreach_add_(deviation, kEpsilon);
+  at::_foreach_addcdiv_(l.parameters, mean, deviation, sizes);
 }
 
 std::vector<std::pair<std::string, at::Tensor>> Optimizer::state() const {
   std::vector<std::pair<std::string, at::Tensor>> out;
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    const auto it = optimizer_->state().find(parameters_[i].unsafeGetTensorImpl());
-    if (it == optimizer_->state().end()) continue;
+  for (std::size_t i = 0; i < kept_.size(); ++i) {
     const auto add = [&](const char* name, const at::Tensor& t) {
       if (t.defined()) out.emplace_back(std::to_string(i) + "." + name, t);
     };
-    if (adamw_) {
-      const auto& s = static_cast<const Adam&>(*it->second);
-      add("step", torch::tensor(s.step()));
-      add("exp_avg", s.exp_avg());
-      add("exp_avg_sq", s.exp_avg_sq());
-    } else {
-      add("momentum_buffer", static_cast<const Sgd&>(*it->second).momentum_buffer());
-    }
+    const Kept& k = kept_[i];
+    add("momentum_buffer", k.momentum);
+    if (k.steps > 0) add("step", torch::tensor(k.steps));
+    add("exp_avg", k.mean);
+    add("exp_avg_sq", k.square);
   }
   return out;
 }
 
 void Optimizer::restore(const std::vector<std::pair<std::string, at::Tensor>>& state) {
-  optimizer_->state().clear();
+  kept_.assign(parameters_.size(), {});
   for (const auto& [key, tensor] : state) {
     const auto dot = key.find('.');
     const std::size_t i = std::stoul(key.substr(0, dot));
@@ -80,20 +137,12 @@ void Optimizer::restore(const std::vector<std::pair<std::string, at::Tensor>>& s
     if (i >= parameters_.size()) throw DataError("the optimizer's state is of another network");
     if (name != "step" && tensor.sizes() != parameters_[i].sizes())
       throw DataError("the optimizer's state is of another network");
-    const auto own = [&](const at::Tensor& t) {
-      return t.to(parameters_[i].device(), t.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
-    };
-    auto& slot = optimizer_->state()[parameters_[i].unsafeGetTensorImpl()];
-    if (adamw_) {
-      if (!slot) slot = std::make_unique<Adam>();
-      auto& s = static_cast<Adam&>(*slot);
-      if (name == "step") s.step(tensor.item<std::int64_t>());
-      if (name == "exp_avg") s.exp_avg(own(tensor));
-      if (name == "exp_avg_sq") s.exp_avg_sq(own(tensor));
-    } else {
-      if (!slot) slot = std::make_unique<Sgd>();
-      if (name == "momentum_buffer") static_cast<Sgd&>(*slot).momentum_buffer(own(tensor));
-    }
+    const auto own = [&] { return torch::empty_like(parameters_[i].detach()).copy_(tensor); };
+    Kept& k = kept_[i];
+    if (!adamw_ && name == "momentum_buffer") k.momentum = own();
+    if (adamw_ && name == "step") k.steps = tensor.item<std::int64_t>();
+    if (adamw_ && name == "exp_avg") k.mean = own();
+    if (adamw_ && name == "exp_avg_sq") k.square = own();
   }
 }
 

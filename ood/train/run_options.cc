@@ -95,7 +95,7 @@ void RunOptions::resolve() {
   check_range("checkpoint", static_cast<double>(checkpoint), 0, 1e12, "at least 0");
   check_word("resize", resize, {"squash", "crop"});
   check_word("optimizer", optimizer, {"sgd", "adamw"});
-  check_word("precision", precision, {"float32", "float64", "bf16"});
+  check_word("precision", precision, {"float32", "float64", "bf16", "tf32"});
   parse_augmentation(augment);
   if (!alpha.empty()) parse_colour(alpha);
   if (model != "auto" && !is_script_file(model)) check_network(model);

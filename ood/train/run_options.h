@@ -134,7 +134,8 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("accumulate", o.accumulate, "batches whose gradients are averaged for a step");
   v("patience", o.patience, "stop after N epochs without gain on validation data; 0: never");
   v("device", o.device, "that trains and tests: cpu, cuda or cuda:N");
-  v("precision", o.precision, "of the network in training: float32, float64 or bf16");
+  v("precision", o.precision,
+    "of the network in training: float32, float64, bf16, or tf32 on a GPU");
   v("sync-batchnorm", o.sync_batchnorm, "batch normalisation over the rows of all processes");
   v("augment", o.augment, "of training pictures: flip,crop,resized-crop,randaugment,colour,erase");
   v("mixup", o.mixup, "mix ID samples, lambda ~ Beta(X, X); 0: off");

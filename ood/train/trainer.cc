@@ -122,6 +122,9 @@ class Training {
         total_(micro_steps_ / o_.accumulate),
         selection_(selection_of(options, task)),
         started_(std::chrono::steady_clock::now()) {
+    if (o_.precision == "tf32" && !device_.is_cuda())
+      throw UsageError("`precision`: expected float32, float64 or bf16 on " + device_.str() +
+                       ", got tf32");
     if (total_ == 0)
       throw UsageError("`accumulate`: expected at most the " + std::to_string(micro_steps_) +
                        " batches of the training, got " + std::to_string(o_.accumulate));
@@ -136,7 +139,8 @@ class Training {
                       std::to_string(total_));
     }
     at_ = share_state(ranks_, at_, model_, optimizer_);
-    if (!device_.is_cpu() && !description_.archive.empty()) try_network();
+    if (!device_.is_cpu() && !description_.archive.empty())
+      try_network(*model_.network, task.mean, task.deviation, task.train.inputs.slice(0, 1));
     if (o_.sync_batchnorm && !ranks_.alone() && !description_.archive.empty())
       throw UsageError(
           "`sync-batchnorm`: expected one of our networks, got a file, whose batch "
@@ -153,6 +157,7 @@ class Training {
     model_.network->train();
     model_.objective->train();
     try {
+      const Tf32 tf32(o_.precision == "tf32");
       work(interrupt);
     } catch (...) {
       try {
@@ -220,16 +225,6 @@ class Training {
     Model model = initial_model(description_, o_, filled && ranks().first());
     move(model, device_, type_);
     return model;
-  }
-
-  // Constants of a graph and tensors that it makes on a device of its own do not move.
-  void try_network() const {
-    try {
-      run_network(*model_.network, task_, task_.train.select({0}));
-    } catch (const Error& e) {
-      throw UsageError("`device`: expected a network that can be on " + device_.str() +
-                       ", got a file that cannot: " + e.what());
-    }
   }
 
   static void warn(const std::vector<std::string>& lines) {
@@ -553,13 +548,15 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out, S
   return Training(options, task, out, start).run();
 }
 
-LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)>& change) {
+LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)>& change,
+                   const std::string& device) {
   if (!fs::exists(folder / "config.toml"))
     throw DataError(folder.string() + ": expected a run folder with config.toml, found none");
   LoadedRun run;
   run.options = read_config(folder / "config.toml");
   const std::string id = run_id(run.options);
   change(run.options);
+  const auto there = open_device(device);
   run.options.resolve();
   run.trained = load_trained(folder / "model.safetensors");
   if (run.trained.run_id != id)
@@ -574,6 +571,10 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
   }
   run.task = make_task(task);
   check_data(folder, run.options, run.task, "the run was trained");
+  move(*run.trained.model.network, there);
+  if (!there.is_cpu() && !run.trained.description.archive.empty())
+    try_network(*run.trained.model.network, run.task.mean, run.task.deviation,
+                run.task.train.inputs.slice(0, 1));
   return run;
 }
 

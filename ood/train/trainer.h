@@ -35,9 +35,11 @@ struct LoadedRun {
   Task task;
   Trained trained;
 };
-/// `change` may alter the options (say, add test sets) before the data is loaded.
+/// `change` may alter the options (say, add test sets) before the data is loaded. The network
+/// computes on `device`, see open_device of device.h.
 LoadedRun load_run(const std::filesystem::path& folder,
-                   const std::function<void(RunOptions&)>& change);
+                   const std::function<void(RunOptions&)>& change,
+                   const std::string& device = "cpu");
 
 /// What results.json holds beside the objectives: version, data and classes.
 nlohmann::ordered_json results_header(const RunOptions& options, const Task& task);

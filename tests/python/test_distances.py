@@ -329,6 +329,34 @@ def test_energy_gap_golden(golden):
         loss("energy_gap", Z, Y, reduction="none")
 
 
+@pytest.mark.parametrize("rows, classes", [(40, 6), (4096, 50)])
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("margin", [10., 1., 0., -1., -10.])
+def test_the_hinge_of_energy_gap_is_what_the_batch_says(margin, ignored, rows, classes):
+    """Whichever side of the hinge a pass over the batch begins on."""
+    for gap in 3, -3:
+        g = torch.Generator().manual_seed(1)
+        x = torch.randn(rows, classes, generator=g, dtype=torch.float64)
+        y = torch.randint(0, classes, (rows,), generator=g)
+        y[rows // 3:] = -1
+        x[y < 0] += gap
+        if ignored:
+            y[::5] = 3
+            x[::5] = torch.nan
+        taken = y.ne(3) if ignored else torch.ones_like(y, dtype=torch.bool)
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        energy, known = -b.logsumexp(1), taken & (y >= 0)
+        hinge = (energy[known].mean() - energy[taken & (y < 0)].mean() + margin).relu()
+        expected = torch.nn.functional.cross_entropy(b[known], y[known]) + .25 * hinge
+        value = loss("energy_gap", a, y, {"margin": margin, "lambda": .25}, **({"ignore_index": 3} if ignored else {}))
+        (3 * value).backward()
+        (3 * expected).backward()
+        assert value.item() == pytest.approx(expected.item(), rel=1e-12)
+        assert (a.grad[taken] - b.grad[taken]).abs().max() < 1e-12 and not a.grad[~taken].any()
+        with torch.no_grad():
+            assert loss("energy_gap", a, y, {"margin": margin, "lambda": .25}, **({"ignore_index": 3} if ignored else {})).item() == value.item()
+
+
 @pytest.mark.parametrize("dtype,tolerance", [(torch.float32, 3e-6), (torch.float64, 1e-13)])
 @pytest.mark.parametrize("spoilt", [False, True])
 def test_anchors_on_the_axes_take_a_shorter_way_to_the_same_numbers(dtype, tolerance, spoilt):
