@@ -92,7 +92,7 @@ def loop(network, precision, device, seed, epochs, train, test):
                 made, = next(outliers)
             batch = normalised(torch.cat([pictures, made]))
             target = torch.cat([labels, torch.full((len(made),), -1)]).to(device)
-            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
                 logits = model(batch)
             loss = criterion(logits.float(), target)
             optimizer.zero_grad()

@@ -1,5 +1,6 @@
-// The reduced loss and its gradient in one pass over the logits. What reaches a reduced loss from
-// above is one number, so its gradient is known up to that factor as soon as the loss is.
+// The reduced loss and its gradient in one pass over the logits, or two where terms are combined
+// of means that the first one found. What reaches a reduced loss from above is one number, so its
+// gradient is known up to that factor as soon as the loss is.
 #include <atomic>
 
 #include "ood/ops/row_blocks.h"
@@ -127,7 +128,8 @@ LossParts loss_parts(const ObjectiveEntry& entry, const RowTermsArguments& a, bo
     const Gradients<S> gradients(in, want.extras, want.weight);
     const auto weights = reducer.gradient(upstream);
     terms = reducer.terms(sums_and_gradients(in, weights, gradients, no_class));
-    // What is combined has weights that depend on the means: a hinge mostly those of before.
+    // Combined, the weights depend on the means; a hinge has those that were assumed until it is
+    // satisfied.
     if (const auto now = reducer.gradient(upstream); now != weights)
       sums_and_gradients(in, now, gradients, no_class);
     out.logits = gradients.logits;

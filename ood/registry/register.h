@@ -65,7 +65,9 @@ void combine_means(const double* parameters, const BatchMeans& means, CombinedMe
   }
   out.terms.clear();
   out.derivatives.assign(2 * kTerms, 0.0);
-  for (const auto& term : with_parameters<Formula>(parameters).combine(id, other, means.both)) {
+  const auto terms = with_parameters<Formula>(parameters).combine(id, other, means.both);
+  static_assert(terms.size() == kTerms, "combine() is to give as many terms as kTerms names");
+  for (const auto& term : terms) {
     out.terms.push_back(term.value);
     for (std::size_t m = 0; m < 2 * kTerms; ++m) out.derivatives[m] += term.partial[m];
   }
@@ -88,6 +90,9 @@ FormulaEntry formula_entry() {
       return with_parameters<Formula>(parameters).scale(sqnorm);
     };
   }
+  static_assert(
+      CombinesMeans<Formula> || !requires { &Formula::combine; },
+      "combine() is to be a template that takes two arrays of means and whether both are");
   if constexpr (CombinesMeans<Formula>) {
     e.combine = &combine_tensors<Formula>;
     e.combine_means = &combine_means<Formula>;

@@ -19,16 +19,6 @@ struct Detector::State {
   at::Tensor held_out;
   ThresholdRule rule;
   Threshold threshold;
-
-  void move_to(c10::Device device) {
-    if (device.is_cpu()) return;
-    const ModelDescription& d = description;
-    move(*model.network, device);
-    if (d.archive.empty()) return;
-    const auto type = d.embeddings ? torch::kFloat : torch::kByte;
-    try_network(*model.network, d.mean, d.deviation,
-                torch::zeros({1, d.channels, d.height, d.width}, type));
-  }
 };
 
 Detector::Detector() : state_(std::make_unique<State>()) {}
@@ -40,6 +30,7 @@ Detector Detector::load(const std::filesystem::path& run, const AskedRule& rule,
   const auto there = open_device(device);
   const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
   Trained trained = load_trained(path);
+  compute_on(there, trained);
   Detector d;
   d.state_->rule = threshold_rule(path.parent_path(), trained.validation_scores.size(), rule);
   d.state_->threshold = threshold_by(d.state_->rule, trained.validation_scores);
@@ -47,7 +38,6 @@ Detector Detector::load(const std::filesystem::path& run, const AskedRule& rule,
   d.state_->description = std::move(trained.description);
   d.state_->model = std::move(trained.model);
   d.state_->scores = std::move(trained.scores);
-  d.state_->move_to(there);
   return d;
 }
 

@@ -24,11 +24,6 @@ std::filesystem::path cuda_library() {
   return std::filesystem::path(info.dli_fname).parent_path() / kCudaLibrary;
 }
 
-void allow_tf32(bool allowed) {
-  at::globalContext().setAllowTF32CuDNN(allowed);
-  at::globalContext().setAllowTF32CuBLAS(allowed);
-}
-
 // Linked in, it would cost every call of the program half a second and 400 MB. Why it cannot be; "":
 // it is there.
 std::string load_cuda() {
@@ -40,7 +35,7 @@ std::string load_cuda() {
   if (dlopen(cuda_library().c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr)
     return std::string(dlerror()) + " (`./dev python` fetches what belongs to it)";
   // What a number is: float32 in convolutions, too, and as often as possible the same again.
-  allow_tf32(false);
+  at::globalContext().setAllowTF32CuDNN(false);
   at::globalContext().setDeterministicCuDNN(true);
   return "";
 }
@@ -80,35 +75,35 @@ std::string devices_here() {
   return "cpu" + (why.empty() ? std::string(", cuda") : "; no cuda: " + why);
 }
 
-Tf32::Tf32(bool on) : on_(on) {
-  if (on_) allow_tf32(true);
+Tf32::Tf32(bool on) : on_(on), before_(at::globalContext().allowTF32CuDNN()) {
+  if (on_) at::globalContext().setAllowTF32CuDNN(true);
 }
 Tf32::~Tf32() {
-  if (on_) allow_tf32(false);
+  if (on_) at::globalContext().setAllowTF32CuDNN(before_);
 }
 
-void move(torch::nn::Module& network, c10::Device device, at::ScalarType type) {
+void move(const Model& model, c10::Device device, at::ScalarType type) {
   // Module::to() would convert counters, too.
   const auto each = [&](at::Tensor t) {
     if (t.device() != device || (t.is_floating_point() && t.scalar_type() != type))
       t.set_data(t.to(device, t.is_floating_point() ? type : t.scalar_type()));
   };
-  for (const auto& p : network.parameters()) each(p);
-  for (const auto& b : network.buffers()) each(b);
-}
-
-void move(const Model& model, c10::Device device, at::ScalarType type) {
-  move(*model.network, device, type);
+  for (const auto& p : model.network->parameters()) each(p);
+  for (const auto& b : model.network->buffers()) each(b);
   model.objective->to(device, type);
 }
 
-void try_network(Classifier& network, const std::vector<double>& mean,
-                 const std::vector<double>& deviation, const Inputs& inputs) {
+void compute_on(c10::Device device, Classifier& network, bool of_user,
+                const std::vector<double>& mean, const std::vector<double>& deviation,
+                const Inputs& inputs) {
+  if (device.is_cpu()) return;
+  for (auto& t : network.parameters()) t.set_data(t.to(device));
+  for (auto& t : network.buffers()) t.set_data(t.to(device));
+  if (!of_user) return;
   try {
     run_network(network, mean, deviation, inputs);
   } catch (const Error& e) {
-    throw UsageError("`device`: expected a network that can be on " +
-                     network.parameters().front().device().str() +
+    throw UsageError("`device`: expected a network that can be on " + device.str() +
                      ", got a file that cannot: " + e.what());
   }
 }

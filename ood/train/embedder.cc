@@ -25,9 +25,9 @@ Embedder Embedder::load(const std::filesystem::path& source, const std::string& 
   }
   const auto path = std::filesystem::is_directory(source) ? source / "model.safetensors" : source;
   const Trained trained = load_trained(path);
+  compute_on(e.device_, trained);
   const ModelDescription& d = trained.description;
   e.network_ = trained.model.network;
-  move(*e.network_, e.device_);
   e.mean_ = d.mean;
   e.deviation_ = d.deviation;
   e.height_ = d.height;
@@ -51,10 +51,8 @@ at::Tensor Embedder::operator()(const Inputs& x) {
   if (!network_) {
     network_ = make_script_network(archive_, {channels, height_, width_, 1}, /*trains=*/false);
     network_->eval();
-    move(*network_, device_);
-    if (!device_.is_cpu())
-      try_network(*network_, mean_, deviation_,
-                  prepared(x.slice(0, std::min<std::int64_t>(1, x.size()))));
+    compute_on(device_, *network_, /*of_user=*/true, mean_, deviation_,
+               prepared(x.slice(0, std::min<std::int64_t>(1, x.size()))));
   }
   return run_network(*network_, mean_, deviation_, embeddings_ ? x : prepared(x)).features;
 }

@@ -72,9 +72,13 @@ Optimizer::Lists Optimizer::lists(std::size_t begin, std::size_t end) {
 void Optimizer::step(double learning_rate) {
   const torch::NoGradGuard no_grad;
   const auto part = [&](std::size_t begin, std::size_t end, double lr) {
-    auto l = lists(begin, end);
-    if (l.parameters.empty()) return;
-    adamw_ ? adamw(l, lr) : sgd(l, lr);
+    // On the CPU one after the other: it gains nothing, and needs room for what lies between.
+    const std::size_t at_once = begin < end && parameters_[begin].is_cpu() ? 1 : end - begin;
+    for (; begin < end; begin += at_once) {
+      const auto l = lists(begin, begin + at_once);
+      if (l.parameters.empty()) continue;
+      adamw_ ? adamw(l, lr) : sgd(l, lr);
+    }
   };
   part(0, of_backbone_, learning_rate * backbone_share_);
   part(of_backbone_, parameters_.size(), learning_rate);
@@ -82,19 +86,21 @@ void Optimizer::step(double learning_rate) {
 
 //   g += w p      m = mu m + g      p -= lr (g + mu m)
 void Optimizer::sgd(const Lists& l, double lr) const {
-  if (weight_decay_ != 0) at::_foreach_add_(l.gradients, l.parameters, weight_decay_);
+  // Gradients stay as they are: two parameters may share the storage of theirs.
+  auto gradients = l.gradients;
+  if (weight_decay_ != 0) gradients = at::_foreach_add(gradients, l.parameters, weight_decay_);
   if (momentum_ > 0) {
     const auto momentum = l.state(&Kept::momentum);
     at::_foreach_mul_(momentum, momentum_);
-    at::_foreach_add_(momentum, l.gradients);
-    at::_foreach_add_(l.gradients, momentum, momentum_);
+    at::_foreach_add_(momentum, gradients);
+    gradients = at::_foreach_add(gradients, momentum, momentum_);
   }
-  at::_foreach_add_(l.parameters, l.gradients, -lr);
+  at::_foreach_add_(l.parameters, gradients, -lr);
 }
 
 //   p -= lr w p      m = b1 m + (1 - b1) g      v = b2 v + (1 - b2) g^2
 //   p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + e)
-void Optimizer::adamw(Lists& l, double lr) const {
+void Optimizer::adamw(const Lists& l, double lr) const {
   if (weight_decay_ != 0) at::_foreach_mul_(l.parameters, 1 - lr * weight_decay_);
   const auto mean = l.state(&Kept::mean), square = l.state(&Kept::square);
   at::_foreach_mul_(mean, kBeta1);

@@ -7,7 +7,7 @@ namespace ood {
 
 /// SGD with Nesterov momentum or AdamW (Loshchilov and Hutter 2019) over `parameters`, as the options
 /// say, with state that can be stored. The numbers are those of torch::optim, which takes parameter
-/// by parameter: a GPU then waits for the CPU to start hundreds of operations.
+/// by parameter: a GPU would wait for the CPU to start hundreds of operations.
 class Optimizer {
  public:
   /// The first `of_backbone` parameters have the learning rate `backbone-lr`.
@@ -16,7 +16,7 @@ class Optimizer {
   void zero_grad();
   /// Shortens the gradient, all parameters' together, to at most this norm.
   void clip(double norm);
-  /// One step with this learning rate. The gradients are used up.
+  /// One step with this learning rate.
   void step(double learning_rate);
 
   /// Its tensors by name; those of parameters that had no gradient yet are missing.
@@ -36,7 +36,7 @@ class Optimizer {
 
   Lists lists(std::size_t begin, std::size_t end);
   void sgd(const Lists& l, double lr) const;
-  void adamw(Lists& l, double lr) const;
+  void adamw(const Lists& l, double lr) const;
 
   std::vector<at::Tensor> parameters_;
   std::vector<Kept> kept_;

@@ -96,6 +96,8 @@ void RunOptions::resolve() {
   check_word("resize", resize, {"squash", "crop"});
   check_word("optimizer", optimizer, {"sgd", "adamw"});
   check_word("precision", precision, {"float32", "float64", "bf16", "tf32"});
+  if (precision == "tf32" && device.rfind("cuda", 0) != 0)
+    throw UsageError("`precision`: expected float32, float64 or bf16 on " + device + ", got tf32");
   parse_augmentation(augment);
   if (!alpha.empty()) parse_colour(alpha);
   if (model != "auto" && !is_script_file(model)) check_network(model);

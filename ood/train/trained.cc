@@ -8,6 +8,7 @@
 #include "ood/models/script_network.h"
 #include "ood/registry/listener.h"
 #include "ood/torch.h"
+#include "ood/train/device.h"
 #include "ood/version.h"
 
 namespace ood {
@@ -73,6 +74,13 @@ Trained load_trained(const std::filesystem::path& path) {
     t.validation_scores.assign(scores.const_data_ptr<double>(),
                                scores.const_data_ptr<double>() + scores.numel());
   return t;
+}
+
+void compute_on(c10::Device device, const Trained& trained) {
+  const ModelDescription& d = trained.description;
+  compute_on(
+      device, *trained.model.network, !d.archive.empty(), d.mean, d.deviation,
+      torch::zeros({1, d.channels, d.height, d.width}, d.embeddings ? at::kFloat : at::kByte));
 }
 
 void save_scores(const std::filesystem::path& folder, const FittedScores& scores,

@@ -27,6 +27,10 @@ FittedScores load_scores(const std::filesystem::path& folder, const std::string&
 /// In evaluation mode. DataError where the file is missing, damaged or of another format.
 Trained load_trained(const std::filesystem::path& path);
 
+/// Its network computes on that device from now on, as open_device gives it. UsageError where it
+/// cannot be there.
+void compute_on(c10::Device device, const Trained& trained);
+
 /// With new weights, or, where the options name a run or a file of weights, with those as far as
 /// they fit; the last layer may have other classes. Where they freeze the network, it is. DataError
 /// where the run has another network or nothing fits; UsageError where the network is to be frozen

@@ -122,9 +122,6 @@ class Training {
         total_(micro_steps_ / o_.accumulate),
         selection_(selection_of(options, task)),
         started_(std::chrono::steady_clock::now()) {
-    if (o_.precision == "tf32" && !device_.is_cuda())
-      throw UsageError("`precision`: expected float32, float64 or bf16 on " + device_.str() +
-                       ", got tf32");
     if (total_ == 0)
       throw UsageError("`accumulate`: expected at most the " + std::to_string(micro_steps_) +
                        " batches of the training, got " + std::to_string(o_.accumulate));
@@ -139,8 +136,8 @@ class Training {
                       std::to_string(total_));
     }
     at_ = share_state(ranks_, at_, model_, optimizer_);
-    if (!device_.is_cpu() && !description_.archive.empty())
-      try_network(*model_.network, task.mean, task.deviation, task.train.inputs.slice(0, 1));
+    compute_on(device_, *model_.network, !description_.archive.empty(), task.mean, task.deviation,
+               task.train.inputs.slice(0, 1));
     if (o_.sync_batchnorm && !ranks_.alone() && !description_.archive.empty())
       throw UsageError(
           "`sync-batchnorm`: expected one of our networks, got a file, whose batch "
@@ -571,10 +568,7 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
   }
   run.task = make_task(task);
   check_data(folder, run.options, run.task, "the run was trained");
-  move(*run.trained.model.network, there);
-  if (!there.is_cpu() && !run.trained.description.archive.empty())
-    try_network(*run.trained.model.network, run.task.mean, run.task.deviation,
-                run.task.train.inputs.slice(0, 1));
+  compute_on(there, run.trained);
   return run;
 }
 

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from conftest import BUILD, REGISTRY, ROOT
 
@@ -91,14 +92,14 @@ def auroc(run):
 
 @pytest.mark.parametrize("objective", REGISTRY)
 def test_every_objective_trains_as_on_the_cpu(objective, program, embeddings, device, tmp_path):
-    """In float64, where what a device rounds otherwise has not grown into anything after a hundred steps. Margins that are
-    measured are so in float32."""
-    flags = ["--objective", objective, "--epochs", 4, "--batch-size", 15, "--patience", 3, "--precision", "float64",
-             *EARLY.get(objective, [])]
-    here = trained(program, embeddings, tmp_path / "here", *flags)
-    there = trained(program, embeddings, tmp_path / "there", *flags, device=device)
-    same_curves(here, there, 2e-6)
-    assert auroc(there) == pytest.approx(auroc(here), abs=5e-3)
+    """For long in float64, where what a device rounds otherwise does not grow. Margins that are measured are so in float32."""
+    for precision, epochs, tolerance in ("float32", 1, 1e-3), ("float64", 4, 2e-6):
+        flags = ["--objective", objective, "--epochs", epochs, "--batch-size", 15, "--patience", 3, "--precision", precision,
+                 *EARLY.get(objective, [])]
+        here = trained(program, embeddings, tmp_path / f"here.{precision}", *flags)
+        there = trained(program, embeddings, tmp_path / f"there.{precision}", *flags, device=device)
+        same_curves(here, there, tolerance)
+        assert auroc(there) == pytest.approx(auroc(here), abs=5e-3)
 
 
 @pytest.mark.parametrize("objective", REGISTRY)
@@ -267,6 +268,15 @@ def test_a_run_is_used_as_on_the_cpu(program, pictures, device, tmp_path):
         said("eval", run, *flags)
         return json.loads((run / "eval.json").read_text())["objectives"][0]["ood"]["unknown"]["auroc"]
 
+    if device is STAND_IN_DEVICE:  # it does compute there
+        for command in (["score", run, pictures / "test.npy"], ["embed", run, pictures / "test.npy", "--out", tmp_path / "f.npy"],
+                        ["eval", run], ["fit", run]):
+            for flags, waits in ([], False), (device.flags, True):
+                log = tmp_path / "waits"
+                log.write_text("")
+                r = program(*command, *flags, env={**device.env, "OOD_TEST_DEVICE_LOG": str(log)})
+                assert r.returncode == 0 and (log.read_text() != "") is waits, (command, flags)
+                (tmp_path / "f.npy").unlink(missing_ok=True)
     (classes, here), (same, there) = scores(), scores(*device.flags)
     assert same == classes and there == pytest.approx(here, rel=1e-3, abs=1e-3)
     assert features("there.npy", *device.flags) == pytest.approx(features("here.npy"), rel=1e-3, abs=1e-3)
@@ -277,3 +287,54 @@ def test_a_run_is_used_as_on_the_cpu(program, pictures, device, tmp_path):
                     ["eval", run], ["fit", run]):
         r = program(*command, "--device", "quda")
         assert r.returncode == 2 and f"ood {command[0]}: --device: expected cpu, cuda or cuda:N, got quda\n" == r.stderr
+
+
+class OnTheCpu(torch.nn.Module):
+    """Makes a tensor where it is not."""
+    def forward(self, x):
+        return x.flatten(1) + torch.ones(x.flatten(1).size(1), device="cpu")
+
+
+class Double(torch.nn.Module):
+    """Computes in float64 within."""
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.eye(3 * 32 * 32, 8, dtype=torch.float64))
+
+    def forward(self, x):
+        return (x.flatten(1).double() @ self.weight).float()
+
+
+def own(module, where):
+    script = torch.jit.script(module)
+    script.save(str(where), _extra_files={"ood.json": json.dumps({"mean": [.5] * 3, "deviation": [.5] * 3})})
+    return where
+
+
+def test_networks_that_cannot_be_there_are_named(program, pictures, tmp_path):
+    network = own(OnTheCpu(), tmp_path / "host.pt")
+    run = trained(program, pictures, tmp_path / "run", "--model", network, "--freeze", "--epochs", 1)
+    data = pictures / "test.npy"
+    for command in (["train", "--data", pictures, *TASK, "--model", network, "--freeze", "--out", tmp_path / "other"], ["score", run, data],
+                    ["embed", run, data, "--out", tmp_path / "a.npy"], ["embed", network, data, "--out", tmp_path / "b.npy"],
+                    ["eval", run], ["fit", run]):
+        r = program(*command, "--device", "hpu", env=WITH_STAND_IN)
+        assert r.returncode == 2, (command, r.stderr)
+        assert f"ood {command[0]}: --device: expected a network that can be on hpu, got a file that cannot: " in r.stderr
+
+
+def test_a_network_keeps_the_types_of_its_numbers(program, pictures, device, tmp_path):
+    network, data = own(Double(), tmp_path / "double.pt"), pictures / "test.npy"
+    for name, flags in ("here", []), ("there", device.flags):
+        r = program("embed", network, data, "--out", tmp_path / f"{name}.npy", *flags, env=device.env)
+        assert r.returncode == 0, r.stderr
+    here, there = (np.load(tmp_path / f"{name}.npy") for name in ("here", "there"))
+    assert here.shape == (50, 8) and there == pytest.approx(here, abs=1e-6)
+
+
+def test_a_precision_that_is_not_there_costs_no_run(program, embeddings, tmp_path):
+    out = trained(program, embeddings, tmp_path / "run", "--epochs", 1)
+    before = {f.name: f.read_bytes() for f in out.iterdir()}
+    r = program("train", "--data", embeddings, *TASK, "--precision", "tf32", "--overwrite", "--out", out)
+    assert r.returncode == 2 and "got tf32" in r.stderr
+    assert {f.name: f.read_bytes() for f in out.iterdir()} == before
