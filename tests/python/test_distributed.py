@@ -323,6 +323,21 @@ def test_a_rank_that_ends_or_hangs_is_named(folder, tmp_path, rank, how, of):
     assert p.returncode in (5, 128 + signal.SIGKILL)
 
 
+def test_threads_that_move_bytes_run_ahead_where_they_may(folder, tmp_path):
+    """And the one that computes stays in line."""
+    ahead = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))"
+    may = subprocess.run([sys.executable, "-c", ahead], stderr=subprocess.DEVNULL).returncode == 0
+    out = tmp_path / "run"
+    with subprocess.Popen(command("train", "--data", folder, *TASK, *LONG, "--out", out, processes=2),
+                          stderr=subprocess.DEVNULL) as p:
+        wait_for_steps(out, 10, p)
+        for pid in ranks_of(p).values():
+            policies = {int(t): os.sched_getscheduler(int(t)) for t in os.listdir(f"/proc/{pid}/task")}
+            assert policies.pop(pid) == os.SCHED_OTHER
+            assert (os.SCHED_RR in policies.values()) is may
+        p.terminate()
+
+
 def test_a_worker_that_is_killed_comes_again(folder, tmp_path):
     out = tmp_path / "run"
     train = ["train", "--data", folder, *TASK, "--epochs", 60, "--checkpoint", 40, "--batch-size", 20]
