@@ -101,7 +101,7 @@ def loop(network, precision, device, seed, epochs, train, test):
             schedule.step()
             steps += 1
     if device != "cpu":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     speed = steps * (BATCH + BATCH // 2) / (time.perf_counter() - start)
     model.eval()
     tests = read("t10k")

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <cstdlib>
 #include <random>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -170,25 +171,28 @@ class Arrival {
   std::string nonce_;
 };
 
-// Threads that are begun while one lives run ahead of those that compute, where the system lets them
-// (CAP_SYS_NICE, or a limit on rtprio). Gloo's only move bytes; in line with others each of their
-// wake-ups may wait for the end of a time slice, 4 ms.
+// Threads that are begun while one lives run ahead of all in line, where the system lets them
+// (CAP_SYS_NICE, or a limit on rtprio) and nobody has said how this process is to run. Gloo's move
+// bytes and add them up; in line with others each of their wake-ups may wait for the end of a time
+// slice, 4 ms. A team of OpenMP that spins would be ahead, too.
 class AheadInLine {
  public:
   AheadInLine() {
     sched_param ahead{};
     ahead.sched_priority = sched_get_priority_min(SCHED_RR);
-    is_ahead_ = pthread_getschedparam(pthread_self(), &policy_, &before_) == 0 &&
+    int policy = 0;
+    is_ahead_ = std::getenv("OMP_WAIT_POLICY") == nullptr &&
+                pthread_getschedparam(pthread_self(), &policy, &before_) == 0 &&
+                policy == SCHED_OTHER &&
                 pthread_setschedparam(pthread_self(), SCHED_RR, &ahead) == 0;
   }
   ~AheadInLine() {
-    if (is_ahead_) pthread_setschedparam(pthread_self(), policy_, &before_);
+    if (is_ahead_) pthread_setschedparam(pthread_self(), SCHED_OTHER, &before_);
   }
   AheadInLine(const AheadInLine&) = delete;
   AheadInLine& operator=(const AheadInLine&) = delete;
 
  private:
-  int policy_ = SCHED_OTHER;
   sched_param before_{};
   bool is_ahead_;
 };

@@ -75,7 +75,7 @@ std::string devices_here() {
   return "cpu" + (why.empty() ? std::string(", cuda") : "; no cuda: " + why);
 }
 
-Tf32::Tf32(bool on) : on_(on), before_(at::globalContext().allowTF32CuDNN()) {
+Tf32::Tf32(bool on) : on_(on), before_(on && at::globalContext().allowTF32CuDNN()) {
   if (on_) at::globalContext().setAllowTF32CuDNN(true);
 }
 Tf32::~Tf32() {

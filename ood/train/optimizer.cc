@@ -55,7 +55,11 @@ void Optimizer::clip(double norm) {
   if (gradients.empty()) return;
   const auto norms = at::_foreach_norm(gradients);
   const auto whole = norms.size() == 1 ? norms[0] : torch::stack(norms).norm();
-  at::_foreach_mul_(gradients, (norm / (whole + 1e-6)).clamp_max(1));
+  // Not in place: two parameters may share the storage of theirs.
+  const auto shorter = at::_foreach_mul(gradients, (norm / (whole + 1e-6)).clamp_max(1));
+  auto next = shorter.begin();
+  for (auto& p : parameters_)
+    if (p.grad().defined()) p.mutable_grad() = *next++;
 }
 
 Optimizer::Lists Optimizer::lists(std::size_t begin, std::size_t end) {
@@ -86,7 +90,7 @@ void Optimizer::step(double learning_rate) {
 
 //   g += w p      m = mu m + g      p -= lr (g + mu m)
 void Optimizer::sgd(const Lists& l, double lr) const {
-  // Gradients stay as they are: two parameters may share the storage of theirs.
+  // Not in place, as above.
   auto gradients = l.gradients;
   if (weight_decay_ != 0) gradients = at::_foreach_add(gradients, l.parameters, weight_decay_);
   if (momentum_ > 0) {

@@ -328,14 +328,28 @@ def test_threads_that_move_bytes_run_ahead_where_they_may(folder, tmp_path):
     ahead = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))"
     may = subprocess.run([sys.executable, "-c", ahead], stderr=subprocess.DEVNULL).returncode == 0
     out = tmp_path / "run"
+
+    def ahead_of(pid):
+        """Their names."""
+        found = set()
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/stat") as f:
+                name, fields = f.read().split("(", 1)[1].rsplit(")", 1)
+            if int(fields.split()[38]) == os.SCHED_RR:
+                found.add(name)
+        return found
+
     with subprocess.Popen(command("train", "--data", folder, *TASK, *LONG, "--out", out, processes=2),
                           stderr=subprocess.DEVNULL) as p:
-        wait_for_steps(out, 10, p)
-        for pid in ranks_of(p).values():
-            policies = {int(t): os.sched_getscheduler(int(t)) for t in os.listdir(f"/proc/{pid}/task")}
-            assert policies.pop(pid) == os.SCHED_OTHER
-            assert (os.SCHED_RR in policies.values()) is may
-        p.terminate()
+        try:
+            wait_for_steps(out, 10, p)
+            ranks = ranks_of(p).values()
+            assert len(ranks) == 2
+            for pid in ranks:
+                names = ahead_of(pid)
+                assert (names != set()) is may and all("gloo" in n for n in names), names
+        finally:
+            p.terminate()
 
 
 def test_a_worker_that_is_killed_comes_again(folder, tmp_path):
