@@ -95,13 +95,13 @@ void move(const Model& model, c10::Device device, at::ScalarType type) {
 
 void compute_on(c10::Device device, Classifier& network, bool of_user,
                 const std::vector<double>& mean, const std::vector<double>& deviation,
-                const Inputs& inputs) {
+                const std::function<Inputs()>& inputs) {
   if (device.is_cpu()) return;
   for (auto& t : network.parameters()) t.set_data(t.to(device));
   for (auto& t : network.buffers()) t.set_data(t.to(device));
   if (!of_user) return;
   try {
-    run_network(network, mean, deviation, inputs);
+    run_network(network, mean, deviation, inputs());
   } catch (const Error& e) {
     throw UsageError("`device`: expected a network that can be on " + device.str() +
                      ", got a file that cannot: " + e.what());

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "ood/data/inputs.h"
@@ -33,11 +34,11 @@ class Tf32 {
 /// Moves a model to a device; its floating-point numbers take a type, counters keep theirs.
 void move(const Model& model, c10::Device device, at::ScalarType type);
 
-/// Moves a network that only computes; `of_user`: it is a file. UsageError where it cannot be there, as
-/// constants of its graph and tensors that it makes on a device of its own do not move; found with
-/// `inputs` of the kind that it takes.
+/// Moves a network that only computes; `of_user`: it is a file. UsageError where it cannot be there,
+/// as constants of its graph and tensors that it makes on a device of its own do not move; found with
+/// `inputs` of the kind that it takes, which are asked for where it is to be tried.
 void compute_on(c10::Device device, Classifier& network, bool of_user,
                 const std::vector<double>& mean, const std::vector<double>& deviation,
-                const Inputs& inputs);
+                const std::function<Inputs()>& inputs);
 
 }  // namespace ood

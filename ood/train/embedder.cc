@@ -52,7 +52,7 @@ at::Tensor Embedder::operator()(const Inputs& x) {
     network_ = make_script_network(archive_, {channels, height_, width_, 1}, /*trains=*/false);
     network_->eval();
     compute_on(device_, *network_, /*of_user=*/true, mean_, deviation_,
-               prepared(x.slice(0, std::min<std::int64_t>(1, x.size()))));
+               [&] { return prepared(x.slice(0, std::min<std::int64_t>(1, x.size()))); });
   }
   return run_network(*network_, mean_, deviation_, embeddings_ ? x : prepared(x)).features;
 }

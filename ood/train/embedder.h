@@ -21,8 +21,8 @@ class Embedder {
   PictureOptions reading(const PictureOptions& asked) const;
 
   /// Pictures uint8 [N, C, H, W], which are brought to the channels and, of a run, the size of the
-  /// training, or embeddings float32 [N, D, 1, 1] -> float32 [N, features] on the CPU. DataError where the
-  /// network takes the other kind.
+  /// training, or embeddings float32 [N, D, 1, 1] -> float32 [N, features] on the CPU. DataError
+  /// where the network takes the other kind.
   at::Tensor operator()(const Inputs& inputs);
 
  private:

@@ -78,9 +78,10 @@ Trained load_trained(const std::filesystem::path& path) {
 
 void compute_on(c10::Device device, const Trained& trained) {
   const ModelDescription& d = trained.description;
-  compute_on(
-      device, *trained.model.network, !d.archive.empty(), d.mean, d.deviation,
-      torch::zeros({1, d.channels, d.height, d.width}, d.embeddings ? at::kFloat : at::kByte));
+  compute_on(device, *trained.model.network, !d.archive.empty(), d.mean, d.deviation, [&] {
+    return Inputs(torch::zeros({1, d.channels, d.height, d.width},
+                               d.embeddings ? torch::kFloat : torch::kByte));
+  });
 }
 
 void save_scores(const std::filesystem::path& folder, const FittedScores& scores,

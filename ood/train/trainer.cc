@@ -137,7 +137,7 @@ class Training {
     }
     at_ = share_state(ranks_, at_, model_, optimizer_);
     compute_on(device_, *model_.network, !description_.archive.empty(), task.mean, task.deviation,
-               task.train.inputs.slice(0, 1));
+               [&] { return Inputs(task.train.inputs.slice(0, 1)); });
     if (o_.sync_batchnorm && !ranks_.alone() && !description_.archive.empty())
       throw UsageError(
           "`sync-batchnorm`: expected one of our networks, got a file, whose batch "
