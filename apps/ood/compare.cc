@@ -174,7 +174,7 @@ struct Compare {
         const std::string run = folder_of(options.seed + i) + "/" + name;
         if (!std::filesystem::exists(run)) continue;
         const RunLock lock(run);
-        remove_training(run);
+        remove_training(run, options);
       }
   }
 

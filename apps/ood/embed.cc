@@ -68,7 +68,7 @@ void add_embed(CLI::App& app) {
   state->reading.alpha = "";  // the run's
   command
       ->add_option("NETWORK", state->source,
-                   "run folder of `ood train`, or FILE.pt of python -m ood.to_program")
+                   "run folder of `ood train`, or FILE.pt or FILE.pt2 of python -m ood.to_program")
       ->required();
   command
       ->add_option("DATA", state->data,

@@ -6,7 +6,7 @@
 #include "ood/data/files.h"
 #include "ood/distributed/ranks.h"
 #include "ood/errors.h"
-#include "ood/models/script_network.h"
+#include "ood/models/network_file.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
@@ -77,7 +77,7 @@ struct Train {
     RunOptions o = options;
     // Where they lie may differ.
     o.init = o.weights = "";
-    if (is_script_file(o.model)) o.model = kScriptNetwork;
+    if (is_network_file(o.model)) o.model = network_file_kind(o.model);
     return comparable(o);
   }
 

@@ -4,55 +4,27 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 
-#include <algorithm>
-#include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "ood/data/files.h"
 #include "ood/errors.h"
+#include "ood/models/network_notes.h"
 #include "ood/models/weight_layout.h"
 
 namespace ood {
 namespace {
 
-constexpr const char* kEnd = ".pt";
 constexpr const char* kNotes = "ood.json";
-constexpr const char* kRemedy = "; make it with: python -m ood.to_program";
 
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
-
-torch::jit::Module load_script(const std::string& archive, torch::jit::ExtraFilesMap& more) {
+torch::jit::Module load_script(const std::string& content, torch::jit::ExtraFilesMap& more) {
   // A profile of the first calls costs more than it gains where shapes stay the same.
   torch::jit::getProfilingMode() = false;
-  std::istringstream stream(archive);
+  std::istringstream stream(content);
   try {
     return torch::jit::load(stream, torch::kCPU, more);
   } catch (const std::exception&) {
     throw UsageError(std::string("`model`: expected a TorchScript file") + kRemedy);
   }
-}
-
-ScriptNotes notes_of(const std::string& text) {
-  ScriptNotes notes;
-  if (text.empty()) return notes;
-  const UsageError damaged("`model`: what the file says of itself (" + std::string(kNotes) +
-                           ") is damaged" + kRemedy);
-  const auto json = parse_json(text);
-  if (!json.is_object()) throw damaged;
-  try {
-    notes = {json.value("mean", notes.mean), json.value("deviation", notes.deviation),
-             json.value("method", notes.method)};
-  } catch (const nlohmann::json::exception&) {
-    throw damaged;
-  }
-  const auto usable = [](double d) { return std::isfinite(d) && d > 0; };
-  if (notes.mean.size() != notes.deviation.size() ||
-      !std::all_of(notes.deviation.begin(), notes.deviation.end(), usable) ||
-      !std::all_of(notes.mean.begin(), notes.mean.end(), [](double m) { return std::isfinite(m); }))
-    throw damaged;
-  return notes;
 }
 
 // Operations whose training mode is a constant of the graph, as a trace has them.
@@ -90,10 +62,10 @@ std::string last_error(const std::string& what) {
 
 class ScriptNetwork : public Classifier {
  public:
-  ScriptNetwork(const std::string& archive, const NetworkShape& shape, bool trains) {
+  ScriptNetwork(const std::string& content, const NetworkShape& shape, bool trains) {
     torch::jit::ExtraFilesMap more{{kNotes, ""}};
-    script_ = load_script(archive, more);
-    method_ = notes_of(more[kNotes]).method;
+    script_ = load_script(content, more);
+    method_ = parse_notes(more[kNotes]).method;
     if (method_.empty()) method_ = script_.find_method("features") ? "features" : "forward";
     if (!script_.find_method(method_))
       throw UsageError("`model`: the file has no method " + method_ + kRemedy);
@@ -158,8 +130,7 @@ class ScriptNetwork : public Classifier {
 
   std::int64_t width(const NetworkShape& shape) {
     const torch::NoGradGuard no_grad;
-    constexpr std::int64_t kRows = 2;
-    const auto inputs = torch::zeros({kRows, shape.channels, shape.height, shape.width});
+    const auto inputs = torch::zeros({kRowsTried, shape.channels, shape.height, shape.width});
     at::Tensor features;
     try {
       set_layout(at::MemoryFormat::ChannelsLast);
@@ -174,9 +145,7 @@ class ScriptNetwork : public Classifier {
                          std::to_string(shape.width));
       }
     }
-    if (features.dim() != 2 || features.size(0) != kRows || features.scalar_type() != torch::kFloat)
-      throw UsageError("`model`: expected features [N, D] of float32, got " +
-                       c10::str(features.sizes()) + " for two pictures" + kRemedy);
+    check_features(features);
     return features.size(1);
   }
 
@@ -211,26 +180,15 @@ class ScriptNetwork : public Classifier {
 
 }  // namespace
 
-bool is_script_file(const std::string& model) { return model.ends_with(kEnd); }
-
-std::string read_script_file(const std::string& path) {
-  constexpr std::uint64_t kLargest = std::uint64_t{4} << 30;
-  try {
-    return read_text(path, kLargest);
-  } catch (const DataError& e) {
-    throw UsageError("`model`: " + std::string(e.what()));
-  }
-}
-
-ScriptNotes script_notes(const std::string& archive) {
+NetworkNotes script_notes(const std::string& content) {
   torch::jit::ExtraFilesMap more{{kNotes, ""}};
-  load_script(archive, more);
-  return notes_of(more[kNotes]);
+  load_script(content, more);
+  return parse_notes(more[kNotes]);
 }
 
-std::shared_ptr<Classifier> make_script_network(const std::string& archive,
+std::shared_ptr<Classifier> make_script_network(const std::string& content,
                                                 const NetworkShape& shape, bool trains) {
-  return std::make_shared<ScriptNetwork>(archive, shape, trains);
+  return std::make_shared<ScriptNetwork>(content, shape, trains);
 }
 
 }  // namespace ood

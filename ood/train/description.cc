@@ -3,9 +3,9 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "ood/data/checksum.h"
 #include "ood/data/files.h"
 #include "ood/errors.h"
-#include "ood/models/script_network.h"
 #include "ood/torch.h"
 
 namespace ood {
@@ -30,6 +30,7 @@ void visit_fields(Description& d, const Visit& visit) {
   visit("alpha", d.alpha);
   visit("seed", d.seed);
   visit("epochs", d.epochs);
+  visit("package", d.package);
 }
 
 }  // namespace
@@ -40,9 +41,10 @@ ModelDescription describe(const RunOptions& options, const Task& task) {
   // The features of a linear network are its inputs, and its embedding a projection of them.
   const auto& entry = get_objective(options.objective);
   const bool hidden = entry.trains_features || entry.embedding > 0;
-  if (is_script_file(d.model)) {
-    d.archive = read_script_file(d.model);
-    d.model = kScriptNetwork;
+  if (is_network_file(d.model)) {
+    d.file = open_network_file(d.model);
+    d.model = d.file.kind;
+    if (d.model == kPackageNetwork) d.package = checksum_of(d.file.path);
   }
   if (d.model == "auto") d.model = !task.embeddings ? "small-cnn" : hidden ? "mlp" : "linear";
   d.objective = options.objective;
@@ -72,7 +74,8 @@ ModelDescription description_of(const json& j) {
   try {
     visit_fields(d, [&](const char* key, auto& v) {
       // Models of before it was there have none.
-      const bool later = std::string_view(key) == "crop" || std::string_view(key) == "alpha";
+      const std::string_view name(key);
+      const bool later = name == "crop" || name == "alpha" || name == "package";
       if (later && !j.contains(key)) return;
       if constexpr (std::is_same_v<decltype(v), std::int64_t&>)
         v = whole_number(j.at(key), std::string("the model's description is damaged: ") + key);
@@ -92,18 +95,18 @@ void check_description(const ModelDescription& d, std::int64_t numbers) {
   constexpr std::int64_t kLongest = 1 << 16;
   const ObjectiveEntry* entry = find_objective(d.objective);
   need(entry != nullptr, "a known objective, got " + d.objective);
-  need(d.model != kScriptNetwork || !d.archive.empty(), "the file of its network");
-  if (d.model != kScriptNetwork) check_network(d.model);
-  // The first layer of every network has a number for each channel at least.
-  need(d.channels >= 1 && d.channels <= std::max<std::int64_t>(numbers, 3),
+  const bool own = bool(d.file);
+  need(own == is_own_network(d.model), "the file of its network");
+  if (!own) check_network(d.model);
+  // The first layer of every network has a number for each channel at least; a package has it.
+  need(d.channels >= 1 &&
+           (d.model == kPackageNetwork || d.channels <= std::max<std::int64_t>(numbers, 3)),
        "channels that fit the weights");
   need(d.height >= 1 && d.height <= kLongest && d.width >= 1 && d.width <= kLongest,
        "a size of pictures up to " + std::to_string(kLongest));
   constexpr std::int64_t kMostNumbers = 1 << 28;  // of an input that the network is tried with
-  need(d.model != kScriptNetwork || d.channels * d.height * d.width <= kMostNumbers,
-       "inputs of a size that can be");
-  need(d.model == kScriptNetwork || !takes_all_inputs(d.model) ||
-           d.channels * d.height * d.width <= numbers,
+  need(!own || d.channels * d.height * d.width <= kMostNumbers, "inputs of a size that can be");
+  need(own || !takes_all_inputs(d.model) || d.channels * d.height * d.width <= numbers,
        "inputs that fit the weights");
   need(!d.embeddings || d.height * d.width == 1, "embeddings without height and width");
   need(!d.class_names.empty(), "names of classes");
@@ -135,8 +138,7 @@ Model make_model(const ModelDescription& d, bool trains) {
                           : classes + (entry.ood_is_last_class ? 1 : 0) + entry.further_outputs;
   Model m;
   const NetworkShape shape{d.channels, d.height, d.width, outputs, !entry.without_bias};
-  m.network = d.model == kScriptNetwork ? make_script_network(d.archive, shape, trains)
-                                        : make_network(d.model, shape);
+  m.network = d.file ? make_network(d.file, shape, trains) : make_network(d.model, shape);
   m.objective = make_objective(
       entry, d.parameters,
       {classes, m.network->features(), d.epochs,

@@ -3,6 +3,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "ood/data/task.h"
+#include "ood/models/network_file.h"
 #include "ood/train/model_file.h"
 #include "ood/train/run_options.h"
 
@@ -19,8 +20,10 @@ struct ModelDescription {
   std::string alpha = "black";  ///< what shows where a picture is transparent, see parse_colour
   bool crop = false;  ///< pictures are brought to height and width by cutting, not by squashing
   std::int64_t seed = 0, epochs = 1;
-  /// Of a network of the user's own: its file. Not in the JSON.
-  std::string archive{};
+  /// Of machine code of the user's own, which stays beside the model: its checksum.
+  std::string package{};
+  /// Of a network of the user's own. Not in the JSON.
+  NetworkFile file{};
 };
 
 ModelDescription describe(const RunOptions& options, const Task& task);

@@ -2,7 +2,6 @@
 
 #include "ood/data/picture.h"
 #include "ood/errors.h"
-#include "ood/models/script_network.h"
 #include "ood/train/device.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/trained.h"
@@ -12,15 +11,17 @@ namespace ood {
 Embedder Embedder::load(const std::filesystem::path& source, const std::string& device) {
   Embedder e;
   e.device_ = open_device(device);
-  if (is_script_file(source.string())) {
-    e.archive_ = read_script_file(source.string());
-    const auto constants = script_notes(e.archive_);
-    if (constants.mean.empty())
+  if (is_network_file(source.string())) {
+    e.file_ = open_network_file(source);
+    const auto notes = notes_of(e.file_);
+    if (notes.mean.empty())
       throw UsageError(source.string() +
                        ": says nothing of its inputs' mean and deviation; make it with python -m "
                        "ood.to_program --normalise imagenet, half or M,M,M/D,D,D");
-    e.mean_ = constants.mean;
-    e.deviation_ = constants.deviation;
+    e.mean_ = notes.mean;
+    e.deviation_ = notes.deviation;
+    e.height_ = notes.height;
+    e.width_ = notes.width;
     return e;
   }
   const auto path = std::filesystem::is_directory(source) ? source / "model.safetensors" : source;
@@ -49,7 +50,7 @@ at::Tensor Embedder::operator()(const Inputs& x) {
     width_ = x.width();
   }
   if (!network_) {
-    network_ = make_script_network(archive_, {channels, height_, width_, 1}, /*trains=*/false);
+    network_ = make_network(file_, {channels, height_, width_, 1}, /*trains=*/false);
     network_->eval();
     compute_on(device_, *network_, /*of_user=*/true, mean_, deviation_,
                [&] { return prepared(x.slice(0, std::min<std::int64_t>(1, x.size()))); });
@@ -63,11 +64,16 @@ Inputs Embedder::prepared(const Inputs& pictures) const {
 
 PictureOptions Embedder::reading(const PictureOptions& asked) const {
   PictureOptions options = asked;
-  if (!archive_.empty() || embeddings_) return options;
+  if (embeddings_ || file_.kind == kScriptNetwork) return options;
   if (asked.size.given() && (asked.size.height != height_ || asked.size.width != width_))
     throw UsageError("`image-size`: expected none, or the " + std::to_string(width_) + "x" +
-                     std::to_string(height_) + " of the run's training, got " +
+                     std::to_string(height_) +
+                     (file_ ? " that the file is made for, got " : " of the run's training, got ") +
                      std::to_string(asked.size.height));
+  if (file_) {
+    options.size = {height_, width_, asked.size.crop};
+    return options;
+  }
   if (asked.behind && *asked.behind != behind_)
     throw UsageError("`alpha`: expected none, or the " + alpha_ + " of the run's training");
   options.size = {height_, width_, crop_};

@@ -3,7 +3,7 @@
 #include <filesystem>
 
 #include "ood/data/dataset.h"
-#include "ood/models/classifier.h"
+#include "ood/models/network_file.h"
 
 namespace ood {
 
@@ -11,12 +11,13 @@ namespace ood {
 /// `python -m ood.to_program`.
 class Embedder {
  public:
-  /// `source`: a run folder, its model.safetensors, or FILE.pt. UsageError where a file has no
+  /// `source`: a run folder, its model.safetensors, FILE.pt or FILE.pt2. UsageError where a file has no
   /// constants for its inputs, which a run has of its training data. It computes on `device`: cpu,
   /// cuda or cuda:N; UsageError where there is none.
   static Embedder load(const std::filesystem::path& source, const std::string& device = "cpu");
 
-  /// How pictures are to be read for it: of a run the size of its training. UsageError where
+  /// How pictures are to be read for it: of a run the size of its training, of FILE.pt2 that it is made
+  /// for. UsageError where
   /// another one is asked for.
   PictureOptions reading(const PictureOptions& asked) const;
 
@@ -28,7 +29,7 @@ class Embedder {
  private:
   std::shared_ptr<Classifier> network_;
   c10::Device device_ = c10::kCPU;
-  std::string archive_;  // of a file; its network is made for the first inputs' size
+  NetworkFile file_;  // where there is one, its network is made for the first inputs' size
   std::vector<double> mean_, deviation_;
   std::int64_t height_ = 0, width_ = 0;
   bool embeddings_ = false, crop_ = false;

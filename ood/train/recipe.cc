@@ -6,7 +6,7 @@
 #include "ood/data/hash.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
-#include "ood/models/script_network.h"
+#include "ood/models/network_file.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/text.h"
 #include "ood/scores/logits.h"
@@ -106,10 +106,10 @@ void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) 
   }
   if (options.model == "auto") options.model = describe(options, task).model;
   constexpr std::uint64_t kLargest = std::uint64_t{1} << 36;
-  const bool script = is_script_file(options.model);
-  if (script || !options.weights.empty()) {
-    const auto& file = script ? options.model : options.weights;
-    const auto content = script ? read_script_file(file) : read_text(file, kLargest);
+  const bool own = is_network_file(options.model);
+  if (own || !options.weights.empty()) {
+    const auto& file = own ? options.model : options.weights;
+    const auto content = read_text(file, kLargest);
     const auto fingerprint = hexadecimal(fnv1a(content.data(), content.size()));
     if (!options.network_fingerprint.empty() && options.network_fingerprint != fingerprint)
       throw DataError(file + ": is another file than the one that the training was begun with");
@@ -140,6 +140,8 @@ RunOptions completed(const RunOptions& given, const Task& task, const RunOptions
   check_objective(options, task);
   if (options.patience > 0 && task.validation.size() == 0)
     throw UsageError("`patience`: expected held-out data to stop by, got none; set `validation`");
+  // Before anything is dropped for it.
+  if (is_network_file(options.model)) make_model(describe(options, task), !options.freeze);
   fill_in(options, task, measured);
   options.data_fingerprint = task.fingerprint;
   options.test_fingerprint = task.test_fingerprint;

@@ -10,6 +10,7 @@
 
 #include "ood/data/files.h"
 #include "ood/errors.h"
+#include "ood/train/package_file.h"
 
 namespace ood {
 namespace {
@@ -33,12 +34,24 @@ bool holds_results(const fs::path& out) {
   return fs::exists(out / "results.json") || fs::exists(out / "model.safetensors");
 }
 
-void remove_training(const fs::path& out) {
+void remove_training(const fs::path& out, const RunOptions& to_come) {
   // What says that the run is finished goes first.
-  for (const char* name :
-       {"results.json", "model.safetensors", "scores.safetensors", "test_scores.safetensors",
-        "threshold.json", "report.html", "eval.json", "eval.html"})
-    fs::remove(out / name);
+  std::vector<const char*> names{
+      "results.json",   "model.safetensors", "scores.safetensors", "test_scores.safetensors",
+      "threshold.json", "report.html",       "eval.json",          "eval.html"};
+  // Elsewhere a file of that name is the user's own.
+  if (fs::exists(out / "config.toml")) names.push_back(kPackageFile);
+  const std::string network = is_network_file(to_come.model) ? to_come.model : "";
+  for (const auto& [option, file] :
+       {std::pair("init", to_come.init), {"weights", to_come.weights}, {"model", network}}) {
+    std::error_code none;
+    bool goes = fs::equivalent(file, out, none);
+    for (const char* name : names) goes = goes || fs::equivalent(file, out / name, none);
+    if (goes)
+      throw UsageError("`" + std::string(option) + "`: expected another one than that of " +
+                       out.string() + ", whose training is dropped, got " + file);
+  }
+  for (const char* name : names) fs::remove(out / name);
   fs::remove_all(out / "checkpoints");
 }
 

@@ -5,6 +5,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "ood/train/run_options.h"
+
 namespace ood {
 
 /// Creates the folder where needed; DataError where it cannot be written.
@@ -12,8 +14,9 @@ void make_run_folder(const std::filesystem::path& out);
 
 /// Whether the folder holds results or a model of a training.
 bool holds_results(const std::filesystem::path& out);
-/// Removes them, everything that was made of them, and checkpoints.
-void remove_training(const std::filesystem::path& out);
+/// Removes them, everything that was made of them, and checkpoints. UsageError, and nothing is
+/// removed, where the training to come starts from one of these.
+void remove_training(const std::filesystem::path& out, const RunOptions& to_come);
 
 /// Keeps a second program out of a run folder for as long as it lives; the lock goes with the
 /// process, however that ends.

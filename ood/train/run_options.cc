@@ -12,7 +12,7 @@
 #include "ood/data/files.h"
 #include "ood/data/hash.h"
 #include "ood/errors.h"
-#include "ood/models/script_network.h"
+#include "ood/models/network_file.h"
 #include "ood/registry/registry.h"
 #include "ood/registry/text.h"
 
@@ -100,18 +100,25 @@ void RunOptions::resolve() {
     throw UsageError("`precision`: expected float32, float64 or bf16 on " + device + ", got tf32");
   parse_augmentation(augment);
   if (!alpha.empty()) parse_colour(alpha);
-  if (model != "auto" && !is_script_file(model)) check_network(model);
+  if (model != "auto" && !is_network_file(model)) check_network(model);
   check_word("normalise", normalise, {"auto", "data", "imagenet", "half"});
-  if (freeze && init.empty() && weights.empty() && !is_script_file(model))
+  if (network_file_kind(model) == kPackageNetwork) {
+    freeze = true;
+    if (device != "cpu")
+      throw UsageError("`device`: expected cpu with `model` FILE.pt2, whose code is for it, got " +
+                       device);
+  }
+  if (freeze && init.empty() && weights.empty() && !is_network_file(model))
     throw UsageError(
         "`freeze`: expected weights that are worth keeping, of `init` RUN, `weights` "
-        "FILE.safetensors or `model` FILE.pt, got none");
-  if (!weights.empty() && (!init.empty() || is_script_file(model)))
+        "FILE.safetensors or `model` FILE.pt or FILE.pt2, got none");
+  if (!weights.empty() && (!init.empty() || is_network_file(model)))
     throw UsageError(
-        "`weights`: expected them without `init` and without `model` FILE.pt, got both");
-  if (normalise != "auto" && normalise != "data" && is_script_file(model))
-    throw UsageError("`normalise`: expected none with `model` FILE.pt, which says it itself, got " +
-                     normalise);
+        "`weights`: expected them without `init` and without a file as `model`, got both");
+  if (normalise != "auto" && normalise != "data" && is_network_file(model))
+    throw UsageError(
+        "`normalise`: expected none with a file as `model`, which says it itself, got " +
+        normalise);
   if ((mixup > 0 || cutmix > 0) && !entry.classifies)
     throw UsageError("`mixup`, `cutmix`: expected an objective that uses labels, got " + objective);
   if (mixup > 0 && cutmix > 0) throw UsageError("expected `mixup` or `cutmix`, got both");
@@ -136,7 +143,7 @@ void RunOptions::resolve() {
   // Adam's steps do not grow with the gradient.
   if (lr == 0) lr = optimizer == "adamw" ? 1e-3 : entry.learning_rate;
   check_range("backbone-lr", backbone_lr, 0, 1e38, "at least 0");
-  if (backbone_lr == 0 && is_script_file(model)) backbone_lr = lr / 10;
+  if (backbone_lr == 0 && network_file_kind(model) == kScriptNetwork) backbone_lr = lr / 10;
   const auto values = objective_parameters();
   try {
     check_parameters(entry.name, entry.parameters, values);
@@ -168,7 +175,7 @@ void RunOptions::make_absolute(bool outliers_are_path) {
   absolute(data);
   absolute(init);
   absolute(weights);
-  if (is_script_file(model)) absolute(model);
+  if (is_network_file(model)) absolute(model);
   if (outliers_are_path) absolute(outliers);
   for (auto& item : ood_data)
     if (const auto equals = item.find('='); equals != std::string::npos) {
@@ -249,7 +256,7 @@ std::string run_id(const RunOptions& options) {
   o.device = "cpu";
   o.max_pixels = kMaxPixels;
   o.cache = o.decoders = 0;
-  if (is_script_file(o.model)) o.model = kScriptNetwork;
+  if (is_network_file(o.model)) o.model = network_file_kind(o.model);
   std::string text = to_toml(o);
   // Off, they are no part of the name: older runs keep theirs.
   for (const std::string off :

@@ -108,7 +108,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
     "threads that decode pictures ahead of the step; 0: those of the step, before it");
   v("model", o.model,
     "network: small-cnn, mlp, linear, resnet-18, resnet-34, resnet-50, wrn-40-2, or FILE.pt of "
-    "your own; auto: by the data");
+    "your own, or FILE.pt2, which stays as it is; auto: by the data");
   v("init", o.init, "start from the weights of this run (fine-tuning)");
   v("weights", o.weights,
     "start from those of FILE.safetensors, named as in --model; torchvision's for resnet-18, -34 "

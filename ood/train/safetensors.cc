@@ -1,12 +1,10 @@
 #include "ood/train/safetensors.h"
 
-#include <zlib.h>
-
 #include <algorithm>
-#include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "ood/data/checksum.h"
 #include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
@@ -35,11 +33,8 @@ constexpr const char* kChecksum = "checksum";
 // CRC-32 of the metadata by key and of the tensors by name with type, shape and numbers, as
 // python/ood/runs.py computes it, too.
 std::string checksum_of(const TensorFile& file) {
-  auto crc = ::crc32(0, nullptr, 0);
-  const auto add = [&](const void* data, std::size_t size) {
-    crc = ::crc32_z(crc, static_cast<const unsigned char*>(data), size);
-  };
-  const auto add_text = [&](const std::string& text) { add(text.c_str(), text.size() + 1); };
+  Checksum sum;
+  const auto add_text = [&](const std::string& text) { sum.add(text.c_str(), text.size() + 1); };
   for (const auto& [key, value] : file.metadata) {
     if (key == kChecksum) continue;
     add_text(key);
@@ -53,11 +48,9 @@ std::string checksum_of(const TensorFile& file) {
     add_text(type_name(tensor.scalar_type()));
     add_text(shape);
     const auto numbers = tensor.detach().cpu().contiguous();
-    if (numbers.nbytes() > 0) add(numbers.const_data_ptr(), numbers.nbytes());
+    if (numbers.nbytes() > 0) sum.add(numbers.const_data_ptr(), numbers.nbytes());
   }
-  char text[9];
-  std::snprintf(text, sizeof text, "%08lx", static_cast<unsigned long>(crc));
-  return text;
+  return sum.text();
 }
 
 }  // namespace

@@ -5,10 +5,10 @@
 
 #include "ood/data/files.h"
 #include "ood/errors.h"
-#include "ood/models/script_network.h"
 #include "ood/registry/listener.h"
 #include "ood/torch.h"
 #include "ood/train/device.h"
+#include "ood/train/package_file.h"
 #include "ood/version.h"
 
 namespace ood {
@@ -24,10 +24,11 @@ constexpr int kRunFormat = 7;
 void save_trained(const std::filesystem::path& path, const Trained& trained) {
   TensorFile file = tensors_of(trained.model);
   file.tensors.emplace_back(kScores, torch::tensor(trained.validation_scores, torch::kDouble));
-  const std::string& archive = trained.description.archive;
-  if (!archive.empty()) {
-    auto bytes = torch::empty({static_cast<std::int64_t>(archive.size())}, torch::kByte);
-    std::memcpy(bytes.mutable_data_ptr(), archive.data(), archive.size());
+  const NetworkFile& own = trained.description.file;
+  if (own.kind == kPackageNetwork) keep_package(own, trained.description.package, path);
+  if (own.kind == kScriptNetwork) {
+    auto bytes = torch::empty({static_cast<std::int64_t>(own.content.size())}, torch::kByte);
+    std::memcpy(bytes.mutable_data_ptr(), own.content.data(), own.content.size());
     file.tensors.emplace_back(kArchive, bytes);
   }
   file.metadata = {{"format", "ood-run"},
@@ -56,8 +57,13 @@ Trained load_trained(const std::filesystem::path& path) {
     if (bytes.scalar_type() != torch::kByte || t.description.model != kScriptNetwork)
       throw DataError(path.string() +
                       ": damaged: it has the file of a network that is not its own");
-    t.description.archive.assign(static_cast<const char*>(bytes.const_data_ptr()), bytes.nbytes());
+    t.description.file = {
+        kScriptNetwork,
+        std::string(static_cast<const char*>(bytes.const_data_ptr()), bytes.nbytes()),
+        {}};
   }
+  if (t.description.model == kPackageNetwork)
+    t.description.file = package_beside(path, t.description.package);
   std::int64_t numbers = 0;
   for (const auto& [unused, tensor] : file.tensors) numbers += tensor.numel();
   try {
@@ -78,7 +84,7 @@ Trained load_trained(const std::filesystem::path& path) {
 
 void compute_on(c10::Device device, const Trained& trained) {
   const ModelDescription& d = trained.description;
-  compute_on(device, *trained.model.network, !d.archive.empty(), d.mean, d.deviation, [&] {
+  compute_on(device, *trained.model.network, bool(d.file), d.mean, d.deviation, [&] {
     return Inputs(torch::zeros({1, d.channels, d.height, d.width},
                                d.embeddings ? torch::kFloat : torch::kByte));
   });
@@ -146,6 +152,10 @@ void take_run(Classifier& network, const ModelDescription& description,
   if (model != description.model)
     throw DataError("`init`: expected a run with `model` " + description.model + ", " +
                     path.string() + " has " + (model.empty() ? "none" : model));
+  // All that there is to take over of it was learned on the features of its own code.
+  if (json.value("package", "") != description.package)
+    throw DataError("`init`: expected a run of the same machine code as `model`, " + path.string() +
+                    " has another");
   take_weights(network, file, "`init` " + path.string(), freeze);
 }
 

@@ -5,8 +5,8 @@
 
 namespace ood {
 
-/// What model.safetensors holds: the weights, how inputs are prepared, what the
-/// run's score learned, and the scores of the held-out in-distribution data, from which a threshold
+/// What model.safetensors holds, and machine code of the user's own beside it (see package_file.h): the
+/// weights, how inputs are prepared, what the run's score learned, and the scores of the held-out in-distribution data, from which a threshold
 /// of any share is set.
 struct Trained {
   ModelDescription description;

@@ -11,7 +11,7 @@
 #include "ood/distributed/gradient_average.h"
 #include "ood/errors.h"
 #include "ood/models/batch_norm.h"
-#include "ood/models/script_network.h"
+#include "ood/models/network_file.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/text.h"
 #include "ood/torch.h"
@@ -135,10 +135,13 @@ class Training {
       listener().tell("resuming at step " + std::to_string(at_.step) + " of " +
                       std::to_string(total_));
     }
+    // Now, since its file may change or go while this trains.
+    if (!description_.package.empty() && ranks_.first())
+      keep_package(description_.file, description_.package, out / "model.safetensors");
     at_ = share_state(ranks_, at_, model_, optimizer_);
-    compute_on(device_, *model_.network, !description_.archive.empty(), task.mean, task.deviation,
+    compute_on(device_, *model_.network, bool(description_.file), task.mean, task.deviation,
                [&] { return Inputs(task.train.inputs.slice(0, 1)); });
-    if (o_.sync_batchnorm && !ranks_.alone() && !description_.archive.empty())
+    if (o_.sync_batchnorm && !ranks_.alone() && bool(description_.file))
       throw UsageError(
           "`sync-batchnorm`: expected one of our networks, got a file, whose batch "
           "normalisation is its own");
@@ -457,8 +460,8 @@ TaskOptions task_options(const RunOptions& o) {
   t.limit_train = o.limit_train;
   t.limit_test = o.limit_test;
   t.seed = static_cast<std::uint64_t>(o.seed);
-  if (is_script_file(o.model)) {
-    const auto constants = script_notes(read_script_file(o.model));
+  if (is_network_file(o.model)) {
+    const auto constants = notes_of(open_network_file(o.model));
     t.mean = constants.mean;
     t.deviation = constants.deviation;
   } else if (o.normalise == "half") {
@@ -527,13 +530,13 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out, S
     ranks().agree("the network's file", options.network_fingerprint);
     const std::string own_file = options.model;
     options = parse_config(ranks().share(to_toml(options)), "rank 0");
-    if (is_script_file(own_file)) options.model = own_file;
+    if (is_network_file(own_file)) options.model = own_file;
     options.resolve();
   }
   if (start != Start::kResume) {
     on_first(ranks(), [&] {
       // Nothing of a training before may be taken for this one's.
-      remove_training(out);
+      remove_training(out, options);
       write_file(out / "config.toml", to_toml(options));
     });
     warn_of_imbalance(task, options.class_balance);
@@ -562,7 +565,7 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
   RunOptions of_data = run.options;
   of_data.model = "auto";  // the model has what its file said
   TaskOptions task = task_options(of_data);
-  if (!run.trained.description.archive.empty()) {
+  if (run.trained.description.file) {
     task.mean = run.trained.description.mean;
     task.deviation = run.trained.description.deviation;
   }

@@ -21,7 +21,7 @@ enum class Start {
 };
 
 /// Trains with options.objective and fills the run folder `out`: config.toml, metrics.jsonl,
-/// checkpoints/, model.safetensors, results.json. Returns what is in results.json for this
+/// checkpoints/, model.safetensors (with network.pt2 where that is the network), results.json. Returns what is in results.json for this
 /// objective. DivergedError where the loss becomes NaN or infinite; config.toml and metrics.jsonl
 /// stay. Interrupted on SIGINT, SIGTERM or SIGHUP: after a checkpoint, or with all results once the
 /// last step is done. Every one of several ranks() calls it, and only the first reads and writes the

@@ -1,8 +1,12 @@
 """The program's networks as Python modules, with the same names for the same tensors."""
+import contextlib
+import ctypes
 import functools
 import io
 import json
-from typing import Tuple
+import pathlib
+import platform
+from typing import Dict, Tuple
 
 import torch
 from torch import nn
@@ -168,6 +172,50 @@ class ScriptNetwork(Classifier):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         return getattr(self.backbone, self._method)(x)
+
+
+class PackageNetwork(Classifier):
+    """A network of the user's own as machine code of AOTInductor, which gives the features in float32 on the CPU."""
+
+    def __init__(self, file: pathlib.Path, outputs: int, width: int, bias: bool = True):
+        super().__init__()
+        # The code names what it needs of LibTorch, which Python loads for itself alone.
+        ctypes.CDLL(str(pathlib.Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"), mode=ctypes.RTLD_GLOBAL)
+        check_machine(file)
+        self._code = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, -1)
+        self._shape = tuple(package_notes(file)[k] for k in ("channels", "height", "width"))
+        self.fc = nn.Linear(width, outputs, bias=bias)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        # The code reads as many numbers as it was made for, whatever it is given.
+        if tuple(x.shape[1:]) != self._shape or x.device.type != "cpu":
+            raise ValueError(f"expected inputs [N, {', '.join(map(str, self._shape))}] on the CPU, got {tuple(x.shape)} on {x.device}")
+        if not len(x):
+            return x.new_zeros(0, self.fc.in_features)
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            return self._code.boxed_run([x.float().contiguous()])[0].to(x.dtype)
+
+
+def _package_metadata(file: pathlib.Path) -> Dict[str, str]:
+    return torch._C._aoti.AOTIModelPackageLoader.load_metadata_from_package(str(file), "model")
+
+
+def package_notes(file: pathlib.Path) -> dict:
+    """What FILE.pt2 of `python -m ood.to_program` says of itself."""
+    return json.loads(_package_metadata(file)["ood"])
+
+
+def check_machine(file: pathlib.Path) -> None:
+    """Code for instructions that a processor does not have ends Python without a word."""
+    said, lines = _package_metadata(file), []
+    with contextlib.suppress(OSError):
+        lines = [l for l in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if l.startswith(("flags", "Features"))]
+    flags = {word: "avx512vl" if word == "AVX512" else word.lower() for word in said["AOTI_CPU_ISA"].split()}
+    missing = [word for word, flag in flags.items() if lines and flag not in lines[0].split()]
+    if said["AOTI_MACHINE"] != platform.machine():
+        missing = [said["AOTI_MACHINE"]]
+    if missing:
+        raise ValueError(f"{file}: its machine code needs {missing[0]}, which this machine does not have")
 
 
 _NETWORKS = {"small-cnn": SmallCnn, "mlp": Mlp, "linear": Linear, "wrn-40-2": WideResNet,

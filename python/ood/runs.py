@@ -10,7 +10,7 @@ import torch
 
 from ood import metrics, scores
 from ood._library import ops
-from ood.networks import ScriptNetwork, forward, make_network
+from ood.networks import PackageNetwork, ScriptNetwork, forward, make_network
 from ood.registry import objectives
 
 _TYPES = {"F64": torch.double, "F32": torch.float, "BF16": torch.bfloat16, "F16": torch.half, "I64": torch.long,
@@ -79,6 +79,16 @@ def _threshold_rule(path: pathlib.Path) -> dict:
         raise ValueError(f"{path}: expected false_alarms and confidence, found other contents") from e
 
 
+def _package_beside(path: pathlib.Path, checksum: str) -> pathlib.Path:
+    """The machine code of a run's network, which stays beside its model."""
+    package = path.with_name("network.pt2")
+    if not package.exists():
+        raise ValueError(f"{path}: expected the machine code of its network beside it, {package.name}, found none")
+    if f"{zlib.crc32(package.read_bytes()):08x}" != checksum:
+        raise ValueError(f"{package}: damaged, or another network than that of {path.name}")
+    return package
+
+
 FORMAT = "7"  # of the program's model.safetensors
 
 
@@ -113,6 +123,8 @@ class Run(torch.nn.Module):
         outputs, width = tensors["fc.weight"].shape
         if "network.pt" in tensors:
             self.network = ScriptNetwork(tensors["network.pt"].numpy().tobytes(), outputs, width, "fc.bias" in tensors)
+        elif d.get("package"):
+            self.network = PackageNetwork(_package_beside(path, d["package"]), outputs, width, "fc.bias" in tensors)
         else:
             self.network = make_network(d["model"], d["channels"], d["height"], d["width"], outputs, "fc.bias" in tensors)
         own = set(self.network.state_dict())

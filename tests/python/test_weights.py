@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_named(photos, tmp_path):
     refused(2, "--freeze: expected weights that fit but for the last layer", "--freeze", "--model", "resnet-34", without=("--model", "resnet-18"))
     refused(3, "expected the network's tensors, got none that fits; it has for conv1.weight [64, 3, 7, 7] instead of [16, 3, 3, 3]",
             "--model", "small-cnn", without=("--model", "resnet-18"))
-    refused(2, "--weights: expected them without --init and without --model FILE.pt, got both", "--init", tmp_path)
+    refused(2, "--weights: expected them without --init and without a file as --model, got both", "--init", tmp_path)
     refused(2, "--normalise: expected auto or data or imagenet or half, got image", "--normalise", "image")
     (tmp_path / "cut.safetensors").write_bytes(weights.read_bytes()[:-5])
     refused(3, "cut.safetensors", "--weights", tmp_path / "cut.safetensors", without=("--weights", weights))
