@@ -75,12 +75,17 @@ std::string unknown_command(const CLI::App& app, const std::string& given) {
              : with_suggestion("unknown command", given, names);
 }
 
+std::vector<std::string> unknown_arguments(const CLI::App& app) {
+  const auto used = app.get_subcommands();
+  const auto extra = used.empty() ? std::vector<std::string>() : used.front()->remaining(true);
+  return extra.empty() ? app.remaining(true) : extra;
+}
+
 // The first argument that nobody knows, with the flag it may have been meant to be.
 std::string unknown_argument(const CLI::App& app) {
   const auto used = app.get_subcommands();
   const CLI::App* command = used.empty() ? &app : used.front();
-  auto extra = command->remaining(true);
-  if (extra.empty()) extra = app.remaining(true);
+  const auto extra = unknown_arguments(app);
   if (extra.empty()) return "unexpected argument";
   const std::string given = extra.front().substr(0, extra.front().find('='));
   if (!given.starts_with('-'))
@@ -202,6 +207,9 @@ int run(int argc, char** argv) {
     for (int i = 1; command.empty() && i < argc; ++i)
       if (argv[i][0] != '-' && (i == 1 || std::string(argv[i - 1]) != "--plugin"))
         return fail(command, unknown_command(app, argv[i]), 2);
+    // What is missing may be what a mistyped flag was to say, or took.
+    if (const auto extra = unknown_arguments(app); !extra.empty() && extra.front().starts_with('-'))
+      return fail(command, unknown_argument(app), 2);
     return fail(command, command.empty() ? "expected a command; see --help" : e.what(), 2);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);

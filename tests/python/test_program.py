@@ -301,6 +301,7 @@ MISTAKES = [
     (["trian"], 2, ["unknown command trian", "did you mean train"]),
     ([], 2, ["expected a command"]),
     (["train", "--epoch", "3"], 2, ["unknown flag --epoch", "--epochs"]),
+    (["score", "--outt", "x.csv"], 2, ["unknown flag --outt", "--out"]),
     (["train", "--epochs", "many"], 2, ["--epochs", "many"]),
     (["train", "--epochs", "-1"], 2, ["--epochs", "at least 0", "got -1"]),
     (["train", "--epochs", "1", "--epochs", "2"], 2, ["--epochs: is given 2 times; expected it once"]),

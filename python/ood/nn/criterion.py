@@ -259,6 +259,8 @@ def document(o: Objective) -> str:
 def make_class(o: Objective) -> type:
     own = signature(o)
     names = [p.python_name for p in o.arguments]
+    parameters = [p.python_name for p in o.parameters]
+    op = ops.loss.default
 
     def __init__(self, *values, **options):
         positional = [p for p in own.parameters.values() if p.kind is _P.POSITIONAL_OR_KEYWORD]
@@ -270,16 +272,31 @@ def make_class(o: Objective) -> type:
             raise TypeError(f"{o.class_name}: unknown parameter {unknown[0]}; expected {', '.join(names) or 'none'}")
         Criterion.__init__(self, *values, **options)
 
-    def forward(self, *tensors, **named):
+    def of_logits(self, logits, target, weight=None):
+        # At once: of a small batch the way to the op costs as much as the op.
+        own = self.__dict__
+        try:
+            values = [float(own[n]) for n in parameters]
+            group, reduction, balance, ignored = own["process_group"], own["reduction"], own["balance"], own["ignore_index"]
+        except KeyError:  # of a pickle of an older version
+            return Criterion.forward(self, logits, target, weight=weight)
+        if group is not None:
+            return Criterion.forward(self, logits, target, weight=weight)
+        return op(logits, target, o.name, values, None, weight, reduction or "none", balance, ignored)
+
+    def of_any(self, *tensors, **named):
         return Criterion.forward(self, *tensors, **named)
 
+    forward = of_logits if o.logits_alone else of_any
+
     __init__.__signature__ = inspect.Signature([_P("self", _P.POSITIONAL_OR_KEYWORD), *own.parameters.values()])
+    forward.__name__, forward.__qualname__ = "forward", f"{o.class_name}.forward"  # errors say it
     forward.__signature__ = forward_signature(o)
     forward.__doc__ = ", ".join((*o.inputs, o.target)) + " -> loss."
     bases = (METHODS[o.name],) if o.name in METHODS else ()
     bases += ((Distances,) if o.has_distances else ()) + (Criterion,)
     return type(o.class_name, bases, {"__doc__": document(o), "__init__": __init__, "forward": forward,
-                                      "objective": o, "_parameter_names": [p.python_name for p in o.parameters],
+                                      "objective": o, "_parameter_names": parameters,
                                       "__signature__": own, "__module__": __name__})
 
 

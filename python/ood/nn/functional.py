@@ -14,7 +14,7 @@ def loss(objective: str, parameters: List[float], logits: torch.Tensor, target: 
          extras: Optional[torch.Tensor] = None, weight: Optional[torch.Tensor] = None, reduction: str = "mean",
          balance: str = "default", ignore_index: Optional[int] = None) -> torch.Tensor:
     """The op behind every formula: parameters in the order of the objective's table, extras [E, ...target]."""
-    return ops.loss(logits, target, objective, parameters, extras, weight, reduction or "none", balance, ignore_index)
+    return ops.loss.default(logits, target, objective, parameters, extras, weight, reduction or "none", balance, ignore_index)
 
 
 def distances(embedding: torch.Tensor, centers: torch.Tensor, squared: bool = True) -> torch.Tensor:
