@@ -20,8 +20,10 @@ Embedder Embedder::load(const std::filesystem::path& source, const std::string& 
                        "ood.to_program --normalise imagenet, half or M,M,M/D,D,D");
     e.mean_ = notes.mean;
     e.deviation_ = notes.deviation;
-    e.height_ = notes.height;
-    e.width_ = notes.width;
+    if (e.file_.kind == kPackageNetwork) {
+      e.height_ = notes.height;
+      e.width_ = notes.width;
+    }
     return e;
   }
   const auto path = std::filesystem::is_directory(source) ? source / "model.safetensors" : source;

@@ -140,9 +140,9 @@ RunOptions completed(const RunOptions& given, const Task& task, const RunOptions
   check_objective(options, task);
   if (options.patience > 0 && task.validation.size() == 0)
     throw UsageError("`patience`: expected held-out data to stop by, got none; set `validation`");
-  // Before anything is dropped for it.
-  if (is_network_file(options.model)) make_model(describe(options, task), !options.freeze);
   fill_in(options, task, measured);
+  // Whether it can be used is known before anything is dropped for it.
+  if (is_network_file(options.model)) make_model(describe(options, task), !options.freeze);
   options.data_fingerprint = task.fingerprint;
   options.test_fingerprint = task.test_fingerprint;
   return options;
