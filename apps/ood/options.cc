@@ -11,6 +11,13 @@
 namespace ood::app {
 namespace {
 
+// What a text stands for, in the help.
+std::string text_type(const std::string& flag, const std::string& by_default) {
+  if (flag == "init") return "RUN";
+  if (flag == "weights") return "FILE";
+  return by_default.empty() ? "LIST" : "TEXT";
+}
+
 struct FlagMaker {
   CLI::App& command;
   const std::vector<std::string>& without;
@@ -32,7 +39,7 @@ struct FlagMaker {
     if constexpr (std::is_same_v<T, std::vector<std::string>>)
       option->allow_extra_args(false)->type_name("NAME=PATH");
     else if constexpr (std::is_same_v<T, std::string>)
-      option->type_name(value.empty() ? "LIST" : "TEXT")->capture_default_str();
+      option->type_name(text_type(name, value))->capture_default_str();
     else
       option->type_name(std::is_same_v<T, double> ? "X" : "N")->capture_default_str();
   }

@@ -109,7 +109,21 @@ class Synthetic : public InputSource {
   std::uint64_t seed_;
 };
 
+struct Kind {
+  const char* name;
+  bool of_embeddings;  // as well as of pictures
+};
+constexpr Kind kKinds[] = {
+    {"noise", true}, {"blur", false}, {"patch-shuffle", false}, {"cutmix", true}};
+
 }  // namespace
+
+std::string synthetic_outlier_kinds(bool embeddings) {
+  std::string names;
+  for (const Kind& k : kKinds)
+    if (k.of_embeddings || !embeddings) names += (names.empty() ? "" : ",") + std::string(k.name);
+  return names;
+}
 
 Samples make_synthetic_outliers(const Samples& train, const std::string& kinds,
                                 std::uint64_t seed) {
@@ -117,12 +131,13 @@ Samples make_synthetic_outliers(const Samples& train, const std::string& kinds,
   std::stringstream stream(kinds);
   const bool embeddings = train.inputs.embeddings();
   for (std::string kind; std::getline(stream, kind, ',');) {
-    const bool of_pictures = kind == "blur" || kind == "patch-shuffle";
-    if (kind != "noise" && kind != "cutmix" && !(of_pictures && !embeddings))
+    const bool known = std::any_of(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) {
+      return kind == k.name && (k.of_embeddings || !embeddings);
+    });
+    if (!known)
       throw UsageError("`synthetic-outliers`: expected a list of " +
-                       std::string(embeddings ? "noise, cutmix (for embeddings)"
-                                              : "noise, blur, patch-shuffle, cutmix") +
-                       ", got \"" + kind + "\"");
+                       synthetic_outlier_kinds(embeddings) +
+                       (embeddings ? " (for embeddings)" : "") + ", got \"" + kind + "\"");
     wanted.push_back(kind);
   }
   Inputs made(std::make_shared<Synthetic>(train, wanted, seed));

@@ -16,4 +16,7 @@ namespace ood {
 /// UsageError names the known kinds.
 Samples make_synthetic_outliers(const Samples& train, const std::string& kinds, std::uint64_t seed);
 
+/// "noise,blur,...": all of them, or those for embeddings.
+std::string synthetic_outlier_kinds(bool embeddings = false);
+
 }  // namespace ood

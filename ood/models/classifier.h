@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ood/models/network_names.h"
 #include "ood/registry/slice.h"
 #include "ood/torch.h"
 
@@ -49,8 +50,6 @@ class Classifier : public torch::nn::Module {
   bool frozen_ = false;
 };
 
-/// "small-cnn, mlp, ...", those that make_network knows.
-std::string network_names();
 /// A network by its name. UsageError names the known ones.
 std::shared_ptr<Classifier> make_network(const std::string& name, const NetworkShape& shape);
 /// UsageError where there is no network of that name.

@@ -7,7 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "ood/data/augment.h"
 #include "ood/data/dataset.h"
+#include "ood/data/synthetic_outliers.h"
+#include "ood/models/network_names.h"
 
 namespace ood {
 
@@ -91,7 +94,8 @@ void visit_options(RunOptions& o, Visitor&& v) {
     ".jsonl, .npz, .tar");
   v("known", o.known, "classes to learn, e.g. 0,2-4,boot; default: those in no other list");
   v("outliers", o.outliers, "classes used as outliers in training, or a path to them");
-  v("synthetic-outliers", o.synthetic_outliers, "made ones: noise,blur,patch-shuffle,cutmix");
+  v("synthetic-outliers", o.synthetic_outliers,
+    ("made ones: " + synthetic_outlier_kinds()).c_str());
   v("unknown", o.unknown, "classes kept for the test, never trained with");
   v("ood-data", o.ood_data, "a further OOD test set, [near:|far:]NAME=PATH; may be repeated");
   v("validation", o.validation, "share of the training data held out");
@@ -107,8 +111,9 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("decoders", o.decoders,
     "threads that decode pictures ahead of the step; 0: those of the step, before it");
   v("model", o.model,
-    "network: small-cnn, mlp, linear, resnet-18, resnet-34, resnet-50, wrn-40-2, or FILE.pt of "
-    "your own, or FILE.pt2, which stays as it is; auto: by the data");
+    ("network: " + network_names() +
+     ", or FILE.pt of your own, or FILE.pt2, which stays as it is; auto: by the data")
+        .c_str());
   v("init", o.init, "start from the weights of this run (fine-tuning)");
   v("weights", o.weights,
     "start from those of FILE.safetensors, named as in --model; torchvision's for resnet-18, -34 "
@@ -137,7 +142,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("precision", o.precision,
     "of the network in training: float32, float64, bf16, or tf32 on a GPU");
   v("sync-batchnorm", o.sync_batchnorm, "batch normalisation over the rows of all processes");
-  v("augment", o.augment, "of training pictures: flip,crop,resized-crop,randaugment,colour,erase");
+  v("augment", o.augment, ("of training pictures: " + augmentation_names()).c_str());
   v("mixup", o.mixup, "mix ID samples, lambda ~ Beta(X, X); 0: off");
   v("cutmix", o.cutmix, "exchange rectangles of ID pictures, area ~ Beta(X, X); 0: off");
   v("checkpoint", o.checkpoint, "steps between checkpoints; 0: at the end of each epoch");

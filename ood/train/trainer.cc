@@ -47,8 +47,8 @@ std::int64_t outliers_per_step(const RunOptions& o, const Task& task) {
   }
   listener().warn(o.objective +
                   " learns from outliers and has none; set `outliers` CLASSES or "
-                  "`synthetic-outliers` noise,blur,patch-shuffle,cutmix, or it trains on ID data "
-                  "alone");
+                  "`synthetic-outliers` " +
+                  synthetic_outlier_kinds() + ", or it trains on ID data alone");
   return 0;
 }
 
