@@ -105,7 +105,7 @@ def to_package(module: nn.Module, shape: Sequence[int], notes: dict, level: str,
     march, bits = LEVELS.get(here if level == "here" else level, (None, None))
     # Linked with LibTorch, it would ask for the parts of it that are not there.
     options = {"aot_inductor.link_libtorch": False, "aot_inductor.metadata": {"ood": json.dumps(notes)},
-               "cpp.dynamic_threads": True, "cpp.march": march, "cpp.simdlen": bits}
+               "freezing": True, "cpp.dynamic_threads": True, "cpp.march": march, "cpp.simdlen": bits}
     x = inputs(shape)
     with torch.no_grad(), _refusing(f"the module does not take pictures [N, {', '.join(map(str, shape))}]"):
         expected = module.eval()(x)
