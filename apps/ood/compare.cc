@@ -170,6 +170,9 @@ struct Compare {
   // So that a comparison that is stopped can go on where it was.
   void drop_all(const std::vector<std::string>& wanted) const {
     for (std::int64_t i = 0; i < seeds; ++i)
+      for (const auto& name : wanted)
+        check_removal(folder_of(options.seed + i) + "/" + name, options);
+    for (std::int64_t i = 0; i < seeds; ++i)
       for (const auto& name : wanted) {
         const std::string run = folder_of(options.seed + i) + "/" + name;
         if (!std::filesystem::exists(run)) continue;

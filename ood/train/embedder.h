@@ -16,9 +16,8 @@ class Embedder {
   /// cuda or cuda:N; UsageError where there is none.
   static Embedder load(const std::filesystem::path& source, const std::string& device = "cpu");
 
-  /// How pictures are to be read for it: of a run the size of its training, of FILE.pt2 that it is made
-  /// for. UsageError where
-  /// another one is asked for.
+  /// How pictures are to be read for it: at the size of a run's training, or that FILE.pt2 is made
+  /// for. UsageError where another one is asked for.
   PictureOptions reading(const PictureOptions& asked) const;
 
   /// Pictures uint8 [N, C, H, W], which are brought to the channels and, of a run, the size of the

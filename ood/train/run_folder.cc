@@ -34,13 +34,22 @@ bool holds_results(const fs::path& out) {
   return fs::exists(out / "results.json") || fs::exists(out / "model.safetensors");
 }
 
-void remove_training(const fs::path& out, const RunOptions& to_come) {
+namespace {
+
+std::vector<const char*> files_of_training(const fs::path& out) {
   // What says that the run is finished goes first.
   std::vector<const char*> names{
       "results.json",   "model.safetensors", "scores.safetensors", "test_scores.safetensors",
       "threshold.json", "report.html",       "eval.json",          "eval.html"};
   // Elsewhere a file of that name is the user's own.
   if (fs::exists(out / "config.toml")) names.push_back(kPackageFile);
+  return names;
+}
+
+}  // namespace
+
+void check_removal(const fs::path& out, const RunOptions& to_come) {
+  const auto names = files_of_training(out);
   const std::string network = is_network_file(to_come.model) ? to_come.model : "";
   for (const auto& [option, file] :
        {std::pair("init", to_come.init), {"weights", to_come.weights}, {"model", network}}) {
@@ -51,7 +60,11 @@ void remove_training(const fs::path& out, const RunOptions& to_come) {
       throw UsageError("`" + std::string(option) + "`: expected another one than that of " +
                        out.string() + ", whose training is dropped, got " + file);
   }
-  for (const char* name : names) fs::remove(out / name);
+}
+
+void remove_training(const fs::path& out, const RunOptions& to_come) {
+  check_removal(out, to_come);
+  for (const char* name : files_of_training(out)) fs::remove(out / name);
   fs::remove_all(out / "checkpoints");
 }
 

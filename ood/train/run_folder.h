@@ -14,8 +14,9 @@ void make_run_folder(const std::filesystem::path& out);
 
 /// Whether the folder holds results or a model of a training.
 bool holds_results(const std::filesystem::path& out);
-/// Removes them, everything that was made of them, and checkpoints. UsageError, and nothing is
-/// removed, where the training to come starts from one of these.
+/// UsageError where the training to come starts from what remove_training would remove.
+void check_removal(const std::filesystem::path& out, const RunOptions& to_come);
+/// Removes them, everything that was made of them, and checkpoints, after that check.
 void remove_training(const std::filesystem::path& out, const RunOptions& to_come);
 
 /// Keeps a second program out of a run folder for as long as it lives; the lock goes with the

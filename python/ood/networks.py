@@ -181,9 +181,11 @@ class PackageNetwork(Classifier):
         super().__init__()
         # The code names what it needs of LibTorch, which Python loads for itself alone.
         ctypes.CDLL(str(pathlib.Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"), mode=ctypes.RTLD_GLOBAL)
-        check_machine(file)
+        said = _package_metadata(file)
+        check_machine(file, said)
         self._code = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, -1)
-        self._shape = tuple(package_notes(file)[k] for k in ("channels", "height", "width"))
+        notes = json.loads(said["ood"])
+        self._shape = tuple(notes[k] for k in ("channels", "height", "width"))
         self.fc = nn.Linear(width, outputs, bias=bias)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
@@ -197,17 +199,13 @@ class PackageNetwork(Classifier):
 
 
 def _package_metadata(file: pathlib.Path) -> Dict[str, str]:
+    """What FILE.pt2 of `python -m ood.to_program` says of itself, without running it."""
     return torch._C._aoti.AOTIModelPackageLoader.load_metadata_from_package(str(file), "model")
 
 
-def package_notes(file: pathlib.Path) -> dict:
-    """What FILE.pt2 of `python -m ood.to_program` says of itself."""
-    return json.loads(_package_metadata(file)["ood"])
-
-
-def check_machine(file: pathlib.Path) -> None:
+def check_machine(file: pathlib.Path, said: Dict[str, str]) -> None:
     """Code for instructions that a processor does not have ends Python without a word."""
-    said, lines = _package_metadata(file), []
+    lines = []
     with contextlib.suppress(OSError):
         lines = [l for l in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if l.startswith(("flags", "Features"))]
     flags = {word: "avx512vl" if word == "AVX512" else word.lower() for word in said["AOTI_CPU_ISA"].split()}

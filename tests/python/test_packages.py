@@ -194,6 +194,13 @@ def test_packages_that_will_not_do_are_refused(folder, package, trained, tmp_pat
     both = run("compare", "--data", folder, "--known", "0-2", "--unknown", 4, "--objectives", "cross_entropy", "--model", package, "--image-size", 9,
                "--overwrite", "--out", tmp_path)
     refused(both, 2, "expected inputs of 1x8x8")
+    # Nor does a comparison drop one run before it sees that another is needed.
+    shutil.copytree(out, tmp_path / "all" / "cross_entropy")
+    shutil.copytree(out, tmp_path / "all" / "energy_regularized")
+    both = run("compare", "--data", folder, "--known", "0-2", "--outliers", 3, "--unknown", 4, "--objectives", "cross_entropy,energy_regularized",
+               "--model", package, "--init", tmp_path / "all" / "energy_regularized", "--overwrite", "--out", tmp_path / "all")
+    assert both.returncode == 2 and "whose training is dropped" in both.stderr, both.stderr
+    assert (tmp_path / "all" / "cross_entropy" / "model.safetensors").exists()
     assert {f.name: f.read_bytes() for f in trained.iterdir()} == {f.name: f.read_bytes() for f in out.iterdir()}
     refused(run("embed", package, folder, "--image-size", 9, "--out", tmp_path / "f"), 2, "the 8x8 that the file is made for, got 9")
 
