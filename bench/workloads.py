@@ -1,7 +1,7 @@
 """What `./dev bench` calls: every objective of the registry, the same of the peers, and the floors under them.
 
 Half of the labels are OOD where the objective takes such, none where it leaves them out. Gradients are dropped before each
-call.
+call. Ours and the peers' are called as users do, through a module.
 """
 import functools
 import importlib
@@ -78,7 +78,9 @@ def rows(o, b, compiled):
     """{who: call} of an objective that is a formula of logits."""
     x, target = read_by(o, b), labels(o, b)
     parameters, balance, theirs = FORMULAS.get(o.name, ([p.default for p in o.parameters], "default", None))
-    calls = {"ours": step(lambda: ops.loss(x, target, o.name, parameters, None, None, "mean", balance), [x])}
+    named = {p.python_name: value for p, value in zip(o.parameters, parameters)}
+    ours = getattr(ood.nn, o.class_name)(**named, balance=balance)
+    calls = {"ours": step(lambda: ours(x, target), [x])}
     if theirs:
         criterion = theirs(b)
         calls["pytorch-ood"] = step(lambda: criterion(x, target), [x])
