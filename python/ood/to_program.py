@@ -103,9 +103,12 @@ def to_package(module: nn.Module, shape: Sequence[int], notes: dict, level: str,
     warnings.simplefilter("ignore", FutureWarning)
     # Not what the compiler finds here, which the program could not compare with what another machine has.
     march, bits = LEVELS.get(here if level == "here" else level, (None, None))
-    # Linked with LibTorch, it would ask for the parts of it that are not there.
+    # Linked with LibTorch, it would ask for the parts of it that are not there. The compiler's trial of an instruction set is
+    # made under these options, too, and fails without LibTorch, so that scalar code would come out, unless a trial of before is
+    # in its cache: what this machine has is known.
     options = {"aot_inductor.link_libtorch": False, "aot_inductor.metadata": {"ood": json.dumps(notes)},
-               "freezing": True, "cpp.dynamic_threads": True, "cpp.march": march, "cpp.simdlen": bits}
+               "freezing": True, "cpp.dynamic_threads": True, "cpp.march": march, "cpp.simdlen": bits,
+               "cpp.vec_isa_ok": True if march else None}
     x = inputs(shape)
     with torch.no_grad(), _refusing(f"the module does not take pictures [N, {', '.join(map(str, shape))}]"):
         expected = module.eval()(x)

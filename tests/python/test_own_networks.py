@@ -80,10 +80,10 @@ def make(**more):
 """
 
 
-def to_program(where, *arguments):
+def to_program(where, *arguments, **environment):
     (where / "mine.py").write_text(SOURCE)
     return subprocess.run([sys.executable, "-m", "ood.to_program", *map(str, arguments)], capture_output=True, text=True,
-                          cwd=where, env={**os.environ, "PYTHONPATH": str(ROOT / "python")})
+                          cwd=where, env={**os.environ, "PYTHONPATH": str(ROOT / "python"), **environment})
 
 
 @pytest.fixture(scope="module")

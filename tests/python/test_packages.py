@@ -1,5 +1,6 @@
 """Machine code of the user's own network (FILE.pt2): made, its last layer trained, used from its run folder, refused in a line."""
 import json
+import platform
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 
 import ood
 from ood.runs import read_safetensors, write_safetensors
@@ -43,6 +45,22 @@ def trained(folder, package, tmp_path_factory):  # noqa: F811
     assert r.returncode == 0, r.stderr
     (where / "own.pt2").unlink()
     return where / "run"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="levels of x86")
+@pytest.mark.parametrize("level", ["here", "avx2"])
+def test_it_has_the_instructions_of_its_level(level, tmp_path):
+    """Also where the compiler has tried none before: it was scalar code then."""
+    here = torch.backends.cpu.get_cpu_capability()
+    if here not in ("AVX2", "AVX512"):
+        pytest.skip(f"a machine with {here}")
+    r = to_program(tmp_path, "mine:make", "--channels", 1, "--size", SIZE, "--simd", level, "--out", "n.pt2",
+                   TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
+    assert r.returncode == 0, r.stderr
+    with zipfile.ZipFile(tmp_path / "n.pt2") as archive:
+        said = [json.loads(archive.read(n)) for n in archive.namelist() if n.endswith("_metadata.json")]
+    (instructions,) = {about["AOTI_CPU_ISA"] for about in said}
+    assert instructions.split()[0].lower() == (here.lower() if level == "here" else level)
 
 
 def test_its_features_are_those_of_the_script(folder, made, tmp_path):  # noqa: F811
