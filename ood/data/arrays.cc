@@ -51,7 +51,9 @@ Arrays arrays_in(const fs::path& folder) {
   std::vector<fs::path> files;
   for (const auto& e : fs::directory_iterator(folder))
     if (e.path().extension() == ".npy") files.push_back(e.path());
-  std::sort(files.begin(), files.end());
+  // As folders of those names would be: "house" stands before "house plant", ending or not.
+  std::sort(files.begin(), files.end(),
+            [](const auto& a, const auto& b) { return a.stem() < b.stem(); });
   Arrays arrays;
   for (const auto& f : files)
     arrays.push_back({f.stem().string(), f.string(), [f] { return read_npy(f); }});
@@ -84,6 +86,11 @@ at::Tensor as_inputs(at::Tensor x, const std::string& name) {
                     " dimensions");
   const auto is_channels = [&](std::int64_t dim) { return x.size(dim) == 1 || x.size(dim) == 3; };
   if (x.dim() == 4 && !is_channels(1) && is_channels(3)) x = x.permute({0, 3, 1, 2}).contiguous();
+  constexpr std::int64_t kMostLast = 4;
+  if (x.dim() == 4 && !is_channels(1) && x.size(1) > kMostLast && x.size(3) <= kMostLast)
+    throw DataError(name +
+                    ": expected pictures [N, C, H, W], or [N, H, W, C] of 1 or 3 channels, got " +
+                    c10::str(x.sizes()) + "; of RGBA save the first three");
   const auto height = x.size(x.dim() - 2), width = x.size(x.dim() - 1);
   if (std::min(height, width) == 1 && std::max(height, width) >= 16)
     throw DataError(name + ": expected pictures, got rows of " + std::to_string(height) + "x" +

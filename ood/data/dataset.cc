@@ -89,15 +89,20 @@ bool is_data_file(const fs::path& path) {
   return is_npz_name(path) || is_manifest_name(path) || is_tar_name(path);
 }
 
+// train-images-idx3-ubyte, .gz of it, and the same without "idx"; not images.txt or images_1.png.
+bool is_idx_name(const fs::path& path) {
+  const std::string name = path.filename().string(), end = path.extension().string();
+  return name.find("images") != std::string::npos &&
+         (end.empty() || end.find("idx") != std::string::npos ||
+          (end == ".gz" && !is_tar_name(path)));
+}
+
 Format format_of(const fs::path& folder) {
   if (is_npz_name(folder)) return Format::kNpz;
   if (is_manifest_name(folder)) return Format::kManifest;
   if (is_tar_name(folder) && !fs::is_directory(folder)) return Format::kTar;
   const auto files = files_in(folder);
-  for (const auto& f : files)
-    if (f.filename().string().find("images") != std::string::npos && f.extension() != ".npy" &&
-        !is_tar_name(f))
-      return Format::kIdx;
+  if (std::any_of(files.begin(), files.end(), is_idx_name)) return Format::kIdx;
   if (is_cifar_folder(folder)) return Format::kCifar;
   if (is_array_folder(folder)) return Format::kArrays;
   if (has_pictures(folder)) return Format::kPictures;

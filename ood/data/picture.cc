@@ -32,7 +32,8 @@ std::vector<unsigned char> content(const PictureFile& picture, std::int64_t max_
     ~Closed() {
       if (fd >= 0) ::close(fd);
     }
-  } const file{::open(picture.opened().c_str(), O_RDONLY | O_CLOEXEC)};
+  } const file{// a pipe of that name would wait for somebody to write into it
+               ::open(picture.opened().c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   struct stat about {};
   if (file.fd < 0 || ::fstat(file.fd, &about) != 0 || !S_ISREG(about.st_mode))
     throw DataError(name + ": cannot be opened");
@@ -185,7 +186,11 @@ at::Tensor brought_to(const at::Tensor& pictures, const PictureSize& size) {
 }
 
 at::Tensor with_channels(const at::Tensor& pictures, std::int64_t channels) {
-  if (pictures.size(1) == channels) return pictures;
+  const auto has = pictures.size(1);
+  if (has == channels) return pictures;
+  if (std::min(channels, has) != 1 || std::max(channels, has) != 3)
+    throw DataError("expected pictures of " + std::to_string(channels) + " channels, got " +
+                    std::to_string(has));
   if (channels == 3) return pictures.expand({-1, 3, -1, -1}).contiguous();
   const auto luma = torch::tensor({0.299f, 0.587f, 0.114f}).view({1, 3, 1, 1});
   return pictures.to(torch::kFloat).mul(luma).sum(1, true).round_().to(torch::kUInt8);

@@ -2,6 +2,7 @@
 import gzip
 import io
 import json
+import os
 import shutil
 import tarfile
 
@@ -199,6 +200,49 @@ def test_an_array_a_class(whole, tmp_path):
     as_folder(run_folder, colour, tmp_path / "run")
     write_png(tmp_path / "as_pictures", x[:, :1], y)
     as_folder(trained(tmp_path / "as_pictures", tmp_path / "g1"), grey, tmp_path / "g2")
+
+
+def test_arrays_are_sorted_as_folders_are(tmp_path):
+    x, y = pictures(80)
+    (tmp_path / "arrays").mkdir()
+    for c, name in enumerate(["house plant", "house", "house-boat", "a"]):
+        np.save(tmp_path / "arrays" / f"{name}.npy", x[y == c])
+        (tmp_path / "folder" / name).mkdir(parents=True)
+        for i, p in enumerate(x[y == c]):
+            Image.fromarray(p.transpose(1, 2, 0)).save(tmp_path / "folder" / name / f"{i:04}.png")
+    results = []
+    for kind in ("arrays", "folder"):
+        r = run("train", "--data", tmp_path / kind, "--unknown", "a", "--epochs", 1, "--out", tmp_path / f"run-{kind}")
+        assert r.returncode == 0, r.stderr
+        results.append(json.loads((tmp_path / f"run-{kind}" / "results.json").read_text())["known"])
+    assert results[0] == results[1] == ["house", "house plant", "house-boat"]
+    same_weights(tmp_path / "run-arrays", tmp_path / "run-folder")
+
+
+def test_four_channels_are_no_rows(tmp_path, whole):
+    """RGBA, as Pillow gives it: [N, H, W, 4] was taken for H channels of W x 4 pixels."""
+    _, _, _, run_folder = whole
+    x = np.zeros((8, 16, 16, 4), np.uint8)
+    np.save(tmp_path / "train.npy", x)
+    np.save(tmp_path / "train_labels.npy", np.arange(8) % 2)
+    assert "[N, H, W, C] of 1 or 3 channels, got [8, 16, 16, 4]" in one_line(run("train", "--data", tmp_path, "--out", tmp_path / "run"), 3)
+    np.save(tmp_path / "rows.npy", np.zeros((8, 4, 32, 32), np.uint8))
+    for command in (["score", run_folder, tmp_path / "rows.npy"], ["eval", run_folder, "--ood-data", f"rows={tmp_path / 'rows.npy'}"]):
+        r = run(*command)
+        assert r.returncode == 3 and "expected pictures of 3 channels, got 4" in r.stderr.splitlines()[-1], r.stderr
+
+
+def test_a_name_with_images_is_no_idx(whole, tmp_path):
+    where, x, y, run_folder = whole
+    shutil.copytree(where / "folder", tmp_path / "pictures")
+    (tmp_path / "pictures" / "images.txt").write_text("what they are\n")
+    as_folder(run_folder, tmp_path / "pictures", tmp_path / "run")
+    (tmp_path / "flat").mkdir()
+    Image.fromarray(x[0].transpose(1, 2, 0)).save(tmp_path / "flat" / "images_0.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "flat" / "pipe.png").symlink_to(tmp_path / "pipe")
+    r = run("score", run_folder, tmp_path / "flat", timeout=60)
+    assert r.returncode == 0 and "images_0.png" in r.stdout and "cannot be opened" in r.stdout, (r.stdout, r.stderr)
 
 
 def test_nested_folders(whole, tmp_path):
