@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iostream>
+#include <list>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -12,12 +13,16 @@
 #include "ood/data/random.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
+#include "ood/registry/listener.h"
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
+#include "ood/train/checkpoint.h"
 #include "ood/train/device.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/held_run.h"
 #include "ood/train/recipe.h"
+#include "ood/train/run_files.h"
+#include "ood/train/run_folder.h"
 #include "ood/train/trainer.h"
 
 namespace ood::app {
@@ -126,7 +131,7 @@ struct Compare {
   }
 
   // What the folder of each objective holds: an unfinished training goes on, a finished one is taken
-  // as it is.
+  // as it is. Of what is to be trained anew, that it can be is known before anything is dropped.
   std::map<std::string, HeldRun::State> held_runs(const std::vector<std::string>& wanted,
                                                   const RunOptions& shared,
                                                   const Task& task) const {
@@ -137,6 +142,12 @@ struct Compare {
       check_objective(o, task);
       const std::string run = folder_of(shared.seed) + "/" + name;
       const auto held = overwrite ? HeldRun{} : held_run(run, o, task);
+      if (held.state == HeldRun::kNothing) {
+        const Unheard unheard;
+        const RunOptions nothing_measured;
+        completed(o, task, &nothing_measured);
+        check_removal(run, o);
+      }
       if (held.state == HeldRun::kOther)
         throw UsageError(run + ": holds a training with other settings or data (" +
                          held.difference +
@@ -148,20 +159,20 @@ struct Compare {
 
   // The folder's own table must not lose what it has.
   void check_folder(const std::vector<std::string>& wanted) const {
+    if (std::filesystem::exists(std::filesystem::path(out) / kModelFile) || Checkpoints(out).any())
+      throw UsageError(out +
+                       ": holds a training, not a comparison; choose another folder with --out");
     if (overwrite) return;
     const std::string drop = "; choose another folder with --out, or drop it with --overwrite";
-    if (std::filesystem::exists(out + "/model.safetensors") ||
-        std::filesystem::exists(out + "/checkpoints"))
-      throw UsageError(out + ": holds a training" + drop);
     if (!std::filesystem::exists(out + "/results.json")) return;
     const json before = read_results(out);
     for (const auto& o : before.at("objectives")) {
       const std::string name = o.value("objective", "");
       if (std::find(wanted.begin(), wanted.end(), name) == wanted.end())
         throw UsageError(out + ": holds a comparison that has " + name + ", too" + drop);
-      const std::size_t had =
-          o.contains("over_seeds") ? o.at("over_seeds").begin()->at("runs").size() : 1;
-      if ((had > 1) != (seeds > 1) || had > static_cast<std::size_t>(seeds))
+      const bool several = o.contains("over_seeds");
+      const std::size_t had = several ? o.at("over_seeds").begin()->at("runs").size() : 1;
+      if (several != (seeds > 1) || had > static_cast<std::size_t>(seeds))
         throw UsageError(out + ": holds a comparison with " + std::to_string(had) + " seeds" +
                          drop);
     }
@@ -169,16 +180,17 @@ struct Compare {
 
   // So that a comparison that is stopped can go on where it was.
   void drop_all(const std::vector<std::string>& wanted) const {
-    for (std::int64_t i = 0; i < seeds; ++i)
-      for (const auto& name : wanted)
-        check_removal(folder_of(options.seed + i) + "/" + name, options);
+    std::list<std::pair<std::string, RunLock>> held;
     for (std::int64_t i = 0; i < seeds; ++i)
       for (const auto& name : wanted) {
         const std::string run = folder_of(options.seed + i) + "/" + name;
-        if (!std::filesystem::exists(run)) continue;
-        const RunLock lock(run);
-        remove_training(run, options);
+        if (std::filesystem::exists(run))
+          held.emplace_back(std::piecewise_construct, std::forward_as_tuple(run),
+                            std::forward_as_tuple(run));
       }
+    for (const char* name : {"results.json", "report.html"})
+      std::filesystem::remove(std::filesystem::path(out) / name);
+    for (const auto& [run, lock] : held) remove_training(run, options);
   }
 
   static json one_run(const RunOptions& o, const Task& task, const std::string& run,

@@ -2,6 +2,7 @@
 
 #include "apps/ood/commands.h"
 #include "ood/errors.h"
+#include "ood/train/run_files.h"
 #include "ood/train/run_folder.h"
 #include "ood/train/trainer.h"
 
@@ -32,7 +33,7 @@ struct Fit {
     trained.validation_scores =
         test_held_out(network, objective, loaded.task, trained.scores, seed).scores;
     save_scores(folder, trained.scores, trained.run_id);
-    save_trained(folder + "/model.safetensors", trained);
+    save_trained(model_of(folder), trained);
     for (const auto& [name, reason] : trained.scores.unavailable())
       std::cerr << "ood fit: without " << name << ": " << reason << "\n";
     std::cout << "scores:";

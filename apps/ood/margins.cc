@@ -47,8 +47,9 @@ struct Margins {
           "ID energies are not below those of outliers; with these margins both hinges "
           "start active\n");
     std::printf(
-        "proposed, at the medians: --energy_regularized.margin_in %.2f "
-        "--energy_regularized.margin_out %.2f\n",
+        "proposed, at the medians: --objective.margin_in %.2f --objective.margin_out %.2f\n"
+        "for `ood train --objective energy_regularized`; `ood compare` has them as "
+        "--energy_regularized.margin_in and .margin_out\n",
         std::min(in, out), std::max(in, out));
   }
 };
@@ -57,7 +58,8 @@ struct Margins {
 
 void add_margins(CLI::App& app) {
   auto* command = app.add_subcommand(
-      "margins", "measure the energies of a run's ID and outlier data, propose m_in and m_out");
+      "margins",
+      "measure the energies of a run's ID and outlier data, propose margin_in and margin_out");
   auto state = std::make_shared<Margins>();
   command->add_option("RUN", state->run, "run folder of `ood train`, with outliers")->required();
   add_threads(*command, state->threads);

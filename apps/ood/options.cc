@@ -15,6 +15,7 @@ namespace {
 std::string text_type(const std::string& flag, const std::string& by_default) {
   if (flag == "init") return "RUN";
   if (flag == "weights") return "FILE";
+  if (flag == "alpha") return "COLOUR";
   return by_default.empty() ? "LIST" : "TEXT";
 }
 

@@ -2,6 +2,7 @@
 
 #include "apps/ood/commands.h"
 #include "apps/ood/rule_flags.h"
+#include "ood/train/run_files.h"
 #include "ood/train/trained.h"
 
 namespace ood::app {
@@ -25,7 +26,7 @@ struct ThresholdCommand {
 
   void run_command() const {
     const std::filesystem::path folder = run;
-    const Trained trained = load_trained(folder / "model.safetensors");
+    const Trained trained = load_trained(folder / kModelFile);
     const ThresholdRule rule =
         threshold_rule(folder, trained.validation_scores.size(), flags.asked());
     const Threshold t = threshold_by(rule, trained.validation_scores);

@@ -32,6 +32,7 @@ void check_whole(const fs::path& file) {
   const auto size = fs::file_size(file, none);
   std::ifstream in(file, std::ios::binary);
   std::string start(2, ' '), seal(kSeal, ' ');
+  if (!in) throw UsageError(file.string() + ": cannot be opened");
   in.read(start.data(), 2);
   if (none || !in || start != "PK" || size < kSeal)
     throw UsageError(file.string() + ": expected a package of AOTInductor" + kRemedy);
@@ -45,8 +46,8 @@ Metadata about(const fs::path& file) {
   check_whole(file);
   try {
     return Loader::load_metadata_from_package(file.string(), kModel);
-  } catch (const std::exception&) {
-    throw UsageError(file.string() + ": expected a package of AOTInductor" + kRemedy);
+  } catch (const std::exception& e) {  // it is unpacked into TMPDIR, which may be full
+    throw UsageError(file.string() + ": cannot be unpacked: " + first_line(e.what()));
   }
 }
 

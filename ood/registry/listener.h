@@ -23,4 +23,16 @@ class Listener {
 void set_listener(Listener* listener);
 Listener& listener();
 
+/// Nobody hears while one of these lives: of what is only tried.
+class Unheard {
+ public:
+  Unheard() : before_(listener()) { set_listener(nullptr); }
+  ~Unheard() { set_listener(&before_); }
+  Unheard(const Unheard&) = delete;
+  Unheard& operator=(const Unheard&) = delete;
+
+ private:
+  Listener& before_;
+};
+
 }  // namespace ood

@@ -12,7 +12,7 @@ Batches::Batches(const Task& task, std::int64_t batch_size, std::int64_t outlier
       outliers_(outliers_per_step),
       seed_(seed),
       augmentation_(augmentation),
-      steps_per_epoch_(task.train.size() / batch_size_),
+      steps_per_epoch_(steps_per_epoch(task, batch_size)),
       id_{task.train, Purpose::kShuffle},
       outlier_stream_{task.train_outliers, Purpose::kOutliers},
       targets_{task.train, Purpose::kShuffle} {

@@ -19,6 +19,10 @@ class Batches {
           bool balanced = false);
 
   std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
+  /// The same before there are batches.
+  static std::int64_t steps_per_epoch(const Task& task, std::int64_t batch_size) {
+    return task.train.size() / std::min(batch_size, task.train.size());
+  }
 
   std::int64_t id_per_step() const { return batch_size_; }
 

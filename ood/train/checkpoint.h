@@ -6,6 +6,7 @@
 
 #include "ood/train/model_file.h"
 #include "ood/train/optimizer.h"
+#include "ood/train/run_files.h"
 
 namespace ood {
 
@@ -31,7 +32,7 @@ class Checkpoints {
  public:
   /// Of the training of that name, see run_id() of run_options.h.
   explicit Checkpoints(const std::filesystem::path& run, std::string run_id = "")
-      : folder_(run / "checkpoints"), run_id_(std::move(run_id)) {}
+      : folder_(run / kCheckpoints), run_id_(std::move(run_id)) {}
 
   void save(const Position& position, const Model& model, const Optimizer& optimizer) const;
   /// The newest that can be used in a training of so many steps, or nothing; one that is damaged or

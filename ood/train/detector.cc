@@ -8,6 +8,7 @@
 #include "ood/train/description.h"
 #include "ood/train/device.h"
 #include "ood/train/evaluate.h"
+#include "ood/train/run_files.h"
 #include "ood/train/trained.h"
 
 namespace ood {
@@ -28,7 +29,7 @@ Detector::Detector(Detector&&) noexcept = default;
 Detector Detector::load(const std::filesystem::path& run, const AskedRule& rule,
                         const std::string& device) {
   const auto there = open_device(device);
-  const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
+  const auto path = model_of(run);
   Trained trained = load_trained(path);
   compute_on(there, trained);
   Detector d;

@@ -4,6 +4,7 @@
 #include "ood/errors.h"
 #include "ood/train/device.h"
 #include "ood/train/evaluate.h"
+#include "ood/train/run_files.h"
 #include "ood/train/trained.h"
 
 namespace ood {
@@ -26,7 +27,7 @@ Embedder Embedder::load(const std::filesystem::path& source, const std::string& 
     }
     return e;
   }
-  const auto path = std::filesystem::is_directory(source) ? source / "model.safetensors" : source;
+  const auto path = model_of(source);
   const Trained trained = load_trained(path);
   compute_on(e.device_, trained);
   const ModelDescription& d = trained.description;

@@ -7,6 +7,7 @@
 #include "ood/registry/text.h"
 #include "ood/train/checkpoint.h"
 #include "ood/train/recipe.h"
+#include "ood/train/run_folder.h"
 
 namespace ood {
 namespace fs = std::filesystem;
@@ -21,7 +22,10 @@ std::string comparable(RunOptions o) {
 
 HeldRun held_run(const fs::path& out, const RunOptions& options, const Task& task) {
   const bool finished = fs::exists(out / "results.json");
-  if (!finished && !Checkpoints(out).any()) return {};
+  if (!finished && !Checkpoints(out).any()) {
+    if (holds_results(out)) return {HeldRun::kOther, "a model without its results"};
+    return {};
+  }
   RunOptions there;
   try {
     there = read_config(out / "config.toml");

@@ -11,6 +11,7 @@
 #include "ood/registry/text.h"
 #include "ood/scores/logits.h"
 #include "ood/torch.h"
+#include "ood/train/batches.h"
 #include "ood/train/device.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/optimizer.h"
@@ -141,8 +142,19 @@ RunOptions completed(const RunOptions& given, const Task& task, const RunOptions
   if (options.patience > 0 && task.validation.size() == 0)
     throw UsageError("`patience`: expected held-out data to stop by, got none; set `validation`");
   fill_in(options, task, measured);
-  // Whether it can be used is known before anything is dropped for it.
-  if (is_network_file(options.model)) make_model(describe(options, task), !options.freeze);
+  const auto batches = Batches::steps_per_epoch(task, options.batch_size) * options.epochs;
+  if (batches < options.accumulate)
+    throw UsageError("`accumulate`: expected at most the " + std::to_string(batches) +
+                     " batches of the training, got " + std::to_string(options.accumulate));
+  if (options.sync_batchnorm && is_network_file(options.model) && !ranks().alone())
+    throw UsageError(
+        "`sync-batchnorm`: expected one of our networks, got a file, whose batch normalisation is "
+        "its own");
+  // Whether what it starts from can be used is known before anything is dropped for it.
+  if (is_network_file(options.model) || !options.init.empty() || !options.weights.empty()) {
+    const Unheard unheard;
+    initial_model(describe(options, task), options, ranks().first());
+  }
   options.data_fingerprint = task.fingerprint;
   options.test_fingerprint = task.test_fingerprint;
   return options;

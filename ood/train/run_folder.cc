@@ -11,6 +11,7 @@
 #include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/train/package_file.h"
+#include "ood/train/run_files.h"
 
 namespace ood {
 namespace {
@@ -31,7 +32,7 @@ void make_run_folder(const fs::path& out) {
 }
 
 bool holds_results(const fs::path& out) {
-  return fs::exists(out / "results.json") || fs::exists(out / "model.safetensors");
+  return fs::exists(out / "results.json") || fs::exists(out / kModelFile);
 }
 
 namespace {
@@ -39,8 +40,8 @@ namespace {
 std::vector<const char*> files_of_training(const fs::path& out) {
   // What says that the run is finished goes first.
   std::vector<const char*> names{
-      "results.json",   "model.safetensors", "scores.safetensors", "test_scores.safetensors",
-      "threshold.json", "report.html",       "eval.json",          "eval.html"};
+      "results.json",   kModelFile,    "scores.safetensors", "test_scores.safetensors",
+      "threshold.json", "report.html", "eval.json",          "eval.html"};
   // Elsewhere a file of that name is the user's own.
   if (fs::exists(out / "config.toml")) names.push_back(kPackageFile);
   return names;
@@ -50,11 +51,17 @@ std::vector<const char*> files_of_training(const fs::path& out) {
 
 void check_removal(const fs::path& out, const RunOptions& to_come) {
   const auto names = files_of_training(out);
+  if (network_file_kind(to_come.model) == kPackageNetwork && fs::exists(out / kPackageFile) &&
+      !fs::exists(out / "config.toml"))
+    throw UsageError((out / kPackageFile).string() +
+                     ": is in the place of the copy that a run keeps; choose another folder with "
+                     "`out`");
   const std::string network = is_network_file(to_come.model) ? to_come.model : "";
   for (const auto& [option, file] :
        {std::pair("init", to_come.init), {"weights", to_come.weights}, {"model", network}}) {
     std::error_code none;
-    bool goes = fs::equivalent(file, out, none);
+    bool goes = fs::equivalent(file, out, none) ||
+                fs::equivalent(fs::path(file).parent_path(), out / kCheckpoints, none);
     for (const char* name : names) goes = goes || fs::equivalent(file, out / name, none);
     if (goes)
       throw UsageError("`" + std::string(option) + "`: expected another one than that of " +
@@ -65,7 +72,7 @@ void check_removal(const fs::path& out, const RunOptions& to_come) {
 void remove_training(const fs::path& out, const RunOptions& to_come) {
   check_removal(out, to_come);
   for (const char* name : files_of_training(out)) fs::remove(out / name);
-  fs::remove_all(out / "checkpoints");
+  fs::remove_all(out / kCheckpoints);
 }
 
 RunLock::RunLock(const fs::path& folder) {
@@ -76,7 +83,10 @@ RunLock::RunLock(const fs::path& folder) {
     remove_temporaries(folder);
     return;
   }
+  const int error = errno;
   ::close(fd_);
+  if (error != EWOULDBLOCK)
+    throw DataError(folder.string() + ": cannot be locked: " + std::strerror(error));
   throw DataError(folder.string() + ": another ood is at work in this run folder");
 }
 

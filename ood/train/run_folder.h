@@ -14,7 +14,8 @@ void make_run_folder(const std::filesystem::path& out);
 
 /// Whether the folder holds results or a model of a training.
 bool holds_results(const std::filesystem::path& out);
-/// UsageError where the training to come starts from what remove_training would remove.
+/// UsageError where the training to come starts from what remove_training would remove, or would
+/// write over a file that is no run's.
 void check_removal(const std::filesystem::path& out, const RunOptions& to_come);
 /// Removes them, everything that was made of them, and checkpoints, after that check.
 void remove_training(const std::filesystem::path& out, const RunOptions& to_come);

@@ -63,7 +63,7 @@ struct RunOptions {
 
   /// Of the data that the run was trained and tested with; no flags. "": unknown.
   std::string data_fingerprint, test_fingerprint;
-  /// Of the file of a network of the user's own.
+  /// Of the file of a network of the user's own, or of `weights`.
   std::string network_fingerprint;
   /// Of the launcher that may start the training again, see Environment; "": none.
   std::string launch;
@@ -95,7 +95,9 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("known", o.known, "classes to learn, e.g. 0,2-4,boot; default: those in no other list");
   v("outliers", o.outliers, "classes used as outliers in training, or a path to them");
   v("synthetic-outliers", o.synthetic_outliers,
-    ("made ones: " + synthetic_outlier_kinds()).c_str());
+    ("made ones: " + synthetic_outlier_kinds() + "; of embeddings " +
+     synthetic_outlier_kinds(/*embeddings=*/true))
+        .c_str());
   v("unknown", o.unknown, "classes kept for the test, never trained with");
   v("ood-data", o.ood_data, "a further OOD test set, [near:|far:]NAME=PATH; may be repeated");
   v("validation", o.validation, "share of the training data held out");
@@ -120,7 +122,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
     "and -50");
   v("normalise", o.normalise,
     "mean and deviation of pictures: data, imagenet or half; auto: by the training data, imagenet "
-    "with --weights");
+    "with --weights of a resnet-18, -34 or -50");
   v("freeze", o.freeze,
     "train the last layer alone, on the features of --init, --weights or a file");
   v("objective", o.objective, "training objective, see `ood objectives`");

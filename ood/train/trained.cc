@@ -9,6 +9,7 @@
 #include "ood/torch.h"
 #include "ood/train/device.h"
 #include "ood/train/package_file.h"
+#include "ood/train/run_files.h"
 #include "ood/version.h"
 
 namespace ood {
@@ -145,7 +146,7 @@ void take_weights(Classifier& network, const TensorFile& file, const std::string
 
 void take_run(Classifier& network, const ModelDescription& description,
               const std::filesystem::path& run, bool freeze) {
-  const auto path = std::filesystem::is_directory(run) ? run / "model.safetensors" : run;
+  const auto path = model_of(run);
   const TensorFile file = read_safetensors(path);
   const auto json = parse_json(file.text("description"));
   const std::string model = json.is_object() ? json.value("model", "") : "";

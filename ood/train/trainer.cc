@@ -48,7 +48,7 @@ std::int64_t outliers_per_step(const RunOptions& o, const Task& task) {
   listener().warn(o.objective +
                   " learns from outliers and has none; set `outliers` CLASSES or "
                   "`synthetic-outliers` " +
-                  synthetic_outlier_kinds() + ", or it trains on ID data alone");
+                  synthetic_outlier_kinds(task.embeddings) + ", or it trains on ID data alone");
   return 0;
 }
 
@@ -122,9 +122,6 @@ class Training {
         total_(micro_steps_ / o_.accumulate),
         selection_(selection_of(options, task)),
         started_(std::chrono::steady_clock::now()) {
-    if (total_ == 0)
-      throw UsageError("`accumulate`: expected at most the " + std::to_string(micro_steps_) +
-                       " batches of the training, got " + std::to_string(o_.accumulate));
     if (start == Start::kResume && ranks_.first()) {
       if (const auto position = checkpoints_.restore_newest(model_, optimizer_, total_)) {
         at_ = *position;
@@ -136,15 +133,12 @@ class Training {
                       std::to_string(total_));
     }
     // Now, since its file may change or go while this trains.
-    if (!description_.package.empty() && ranks_.first())
-      keep_package(description_.file, description_.package, out / "model.safetensors");
+    if (!description_.package.empty())
+      on_first(ranks_,
+               [&] { keep_package(description_.file, description_.package, out / kModelFile); });
     at_ = share_state(ranks_, at_, model_, optimizer_);
     compute_on(device_, *model_.network, bool(description_.file), task.mean, task.deviation,
                [&] { return Inputs(task.train.inputs.slice(0, 1)); });
-    if (o_.sync_batchnorm && !ranks_.alone() && bool(description_.file))
-      throw UsageError(
-          "`sync-batchnorm`: expected one of our networks, got a file, whose batch "
-          "normalisation is its own");
     if (o_.sync_batchnorm) spread_batch_norms(*model_.network, ranks_);
     if (ranks_.first()) log_ = std::make_unique<MetricsLog>(out, at_.step);
     warn(setup_warnings(get_objective(o_.objective), *model_.network, *model_.objective, trained_));
@@ -393,8 +387,7 @@ class Training {
         test_held_out(*model_.network, *model_.objective, task_, scores, seed());
     on_first(ranks_, [&] {
       save_scores(out_, scores, id_);
-      save_trained(out_ / "model.safetensors",
-                   {description_, model_, scores, held_out.scores, id_});
+      save_trained(out_ / kModelFile, {description_, model_, scores, held_out.scores, id_});
     });
     json result;
     result["objective"] = o_.objective;
@@ -462,6 +455,9 @@ TaskOptions task_options(const RunOptions& o) {
   t.seed = static_cast<std::uint64_t>(o.seed);
   if (is_network_file(o.model)) {
     const auto constants = notes_of(open_network_file(o.model));
+    if (o.normalise != "auto" && !constants.mean.empty())
+      throw UsageError("`normalise`: expected none with " + o.model +
+                       ", which says it itself, got " + o.normalise);
     t.mean = constants.mean;
     t.deviation = constants.deviation;
   } else if (o.normalise == "half") {
@@ -558,17 +554,15 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
   change(run.options);
   const auto there = open_device(device);
   run.options.resolve();
-  run.trained = load_trained(folder / "model.safetensors");
+  run.trained = load_trained(folder / kModelFile);
   if (run.trained.run_id != id)
     throw DataError(folder.string() +
                     ": model.safetensors is of another training than config.toml; train again");
   RunOptions of_data = run.options;
   of_data.model = "auto";  // the model has what its file said
   TaskOptions task = task_options(of_data);
-  if (run.trained.description.file) {
-    task.mean = run.trained.description.mean;
-    task.deviation = run.trained.description.deviation;
-  }
+  task.mean = run.trained.description.mean;
+  task.deviation = run.trained.description.deviation;
   run.task = make_task(task);
   check_data(folder, run.options, run.task, "the run was trained");
   compute_on(there, run.trained);

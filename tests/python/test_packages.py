@@ -208,7 +208,8 @@ def test_packages_that_will_not_do_are_refused(folder, package, trained, tmp_pat
     refused(train(folder, out, package, "--overwrite", "--image-size", 9), 2, "--model: expected inputs of 1x8x8, which mine.pt2 is made for, got 1x9x9; set --image-size 8")
     refused(train(folder, out, package, "--overwrite", "--device", "cuda"), 2, "--device: expected cpu with --model FILE.pt2")
     refused(train(folder, out, out / "network.pt2", "--overwrite"), 2, "whose training is dropped")
-    refused(run("train", "--data", folder, "--known", "0-2", "--unknown", 4, "--init", out, "--overwrite", "--out", out), 2, "--init: expected another one")
+    refused(run("train", "--data", folder, "--known", "0-2", "--unknown", 4, "--model", package, "--init", out, "--overwrite", "--out", out), 2,
+            "--init: expected another one")
     both = run("compare", "--data", folder, "--known", "0-2", "--unknown", 4, "--objectives", "cross_entropy", "--model", package, "--image-size", 9,
                "--overwrite", "--out", tmp_path)
     refused(both, 2, "expected inputs of 1x8x8")
@@ -221,6 +222,13 @@ def test_packages_that_will_not_do_are_refused(folder, package, trained, tmp_pat
     assert (tmp_path / "all" / "cross_entropy" / "model.safetensors").exists()
     assert {f.name: f.read_bytes() for f in trained.iterdir()} == {f.name: f.read_bytes() for f in out.iterdir()}
     refused(run("embed", package, folder, "--image-size", 9, "--out", tmp_path / "f"), 2, "the 8x8 that the file is made for, got 9")
+    # A file of that name in a folder without a run is the user's.
+    (tmp_path / "work").mkdir()
+    shutil.copy(package, tmp_path / "work" / "network.pt2")
+    for model in (package, tmp_path / "work" / "network.pt2"):
+        refused(train(folder, tmp_path / "work", model), 2, "is in the place of the copy that a run keeps")
+    assert (tmp_path / "work" / "network.pt2").read_bytes() == package.read_bytes()
+    refused(train(folder, tmp_path / "o", package, "--normalise", "data"), 2, "--normalise: expected none with")
 
 
 @pytest.mark.parametrize("share", [0, .02, .3, .6, .9, .999, -1])

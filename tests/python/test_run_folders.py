@@ -1,4 +1,5 @@
 """What a run folder holds is not lost, and not taken for another's."""
+import fcntl
 import json
 import random
 import shutil
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from test_runs import PROGRAM, checkpoints, data, one_line, run, wait_until  # noqa: F401  (data is a fixture)
+from test_runs import PROGRAM, checkpoints, data, one_line, pictures, run, wait_until, write_png  # noqa: F401  (data is a fixture)
 
 TASK = ["--known", "0,1", "--outliers", "2", "--unknown", "3"]
 
@@ -40,6 +41,86 @@ def test_a_comparison_does_not_overwrite_other_settings(data, tmp_path):  # noqa
     assert run(*compare, "--seed", 1, "--overwrite").returncode == 0
     r = run(*compare, "--objectives", "cross_entropy,cross_entropy")
     assert r.returncode == 2
+
+
+def files_of(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_mistake_beside_overwrite_costs_nothing(data, tmp_path):  # noqa: F811
+    """Whatever is wrong with the training to come is said while the one before is still there."""
+    out = tmp_path / "all" / "cross_entropy"
+    assert train(data, out).returncode == 0
+    shutil.copytree(out, tmp_path / "all" / "center")
+    step = out / "checkpoints" / "step-000000001.safetensors"
+    step.parent.mkdir()
+    shutil.copy(out / "model.safetensors", step)
+
+    def there():
+        return {p: c for p, c in files_of(tmp_path).items() if p.name != ".lock"}
+    before = there()
+    for flags, part in ((("--init", tmp_path / "none"), "none"), (("--accumulate", 1000000), "--accumulate: expected at most the"),
+                        (("--weights", step), "--weights: expected another one than that of"),
+                        (("--weights", data / "none.safetensors"), "none.safetensors"),
+                        (("--patience", 3, "--validation", 0), "--patience: expected held-out data")):
+        for r in (train(data, out, "--overwrite", *flags),
+                  run("compare", "--data", data / "idx", *TASK, "--epochs", 1, "--objectives", "cross_entropy,center", "--out",
+                      tmp_path / "all", "--overwrite", *flags)):
+            assert r.returncode in (2, 3) and part in r.stderr.splitlines()[-1], r.stderr
+            assert there() == before, r.stderr
+
+
+def test_a_comparison_drops_no_run_that_is_at_work(data, tmp_path):  # noqa: F811
+    """Nor another one before it has seen that."""
+    compare = ["compare", "--data", data / "idx", *TASK, *COMPARE, "--out", tmp_path]
+    assert run(*compare).returncode == 0
+    before = files_of(tmp_path)
+    with open(tmp_path / "energy_regularized" / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        r = run(*compare, "--overwrite")
+    assert r.returncode == 3 and "another ood is at work" in r.stderr
+    assert files_of(tmp_path) == before
+
+
+def test_a_comparison_goes_on_as_it_says(data, tmp_path):  # noqa: F811
+    """After the first of its seeds, and where it replaces one of more objectives."""
+    compare = ["compare", "--data", data / "idx", *TASK, "--objectives"]
+    seeds, fewer = tmp_path / "seeds", tmp_path / "fewer"
+    assert run(*compare, "cross_entropy", "--seeds", 2, "--epochs", 1, "--out", seeds).returncode == 0
+    whole = without_time(json.loads((seeds / "results.json").read_text()))
+    # As after the first seed alone.
+    results = json.loads((seeds / "results.json").read_text())
+    for figures in results["objectives"][0]["over_seeds"].values():
+        del figures["runs"][1:]
+    (seeds / "results.json").write_text(json.dumps(results))
+    shutil.rmtree(seeds / "seed-1")
+    r = run(*compare, "cross_entropy", "--seeds", 2, "--epochs", 1, "--out", seeds)
+    assert r.returncode == 0, r.stderr
+    assert without_time(json.loads((seeds / "results.json").read_text())) == whole
+    assert run(*compare, "cross_entropy,logit_norm", "--epochs", 1, "--out", fewer).returncode == 0
+    command = [*compare, "cross_entropy", "--epochs", 200, "--batch-size", 16, "--out", fewer]
+    p = subprocess.Popen([PROGRAM, *map(str, command), "--overwrite"], stderr=subprocess.DEVNULL)
+    results = fewer / "cross_entropy" / "results.json"
+    wait_until(lambda: not results.exists(), p)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    assert not results.exists()
+    r = run(*command)
+    assert r.returncode == 0, r.stderr
+
+
+def test_a_model_without_results_is_not_replaced(data, tmp_path):  # noqa: F811
+    assert train(data, tmp_path / "all" / "cross_entropy").returncode == 0
+    (tmp_path / "all" / "cross_entropy" / "results.json").unlink()
+    before = files_of(tmp_path)
+    r = run("compare", "--data", data / "idx", *TASK, *COMPARE, "--out", tmp_path / "all")
+    assert r.returncode == 2 and "a model without its results" in r.stderr
+    assert {p: c for p, c in files_of(tmp_path).items() if p in before} == before
+    # One in the folder itself is no comparison's, and is not dropped for one.
+    for flags in ((), ("--overwrite",)):
+        r = run("compare", "--data", data / "idx", *TASK, *COMPARE, "--out", tmp_path / "all" / "cross_entropy", *flags)
+        assert r.returncode == 2 and "holds a training, not a comparison; choose another folder" in r.stderr
+    assert {p: c for p, c in files_of(tmp_path).items() if p in before} == before
 
 
 COMPARE = ["--epochs", 1, "--objectives", "cross_entropy,energy_regularized"]
@@ -90,6 +171,11 @@ def test_scores_are_not_fitted_to_other_data(data, tmp_path):  # noqa: F811
     assert train(data, tmp_path / "run").returncode == 0
     before = (tmp_path / "run" / "scores.safetensors").read_bytes()
     r = run("fit", tmp_path / "run", "--data", data / "npy")
+    assert r.returncode == 3 and "expected 3 channels, as the network has constants for, got 64" in r.stderr.splitlines()[-1]
+    x, y = pictures(240, seed=9)
+    write_png(tmp_path / "other" / "train", x, y)
+    write_png(tmp_path / "other" / "test", *pictures(80, seed=1))
+    r = run("fit", tmp_path / "run", "--data", tmp_path / "other")
     assert r.returncode == 3 and "are not those that the run was trained with" in r.stderr.splitlines()[-1]
     assert (tmp_path / "run" / "scores.safetensors").read_bytes() == before
 

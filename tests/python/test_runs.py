@@ -283,7 +283,7 @@ def test_margins_are_proposed_from_held_out_data(data, tmp_path):
     common = ["--data", data / "folder", "--known", "0,1", "--outliers", "2", "--unknown", "3", "--epochs", 3]
     assert run("train", *common, "--out", out).returncode == 0
     r = run("margins", out)
-    assert r.returncode == 0 and "--energy_regularized.margin_in" in r.stdout, r.stderr
+    assert r.returncode == 0 and "--objective.margin_in" in r.stdout, r.stderr
     assert run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--out", tmp_path / "none").returncode == 0
     assert "without outliers" in one_line(run("margins", tmp_path / "none"), 2)
 

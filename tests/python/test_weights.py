@@ -79,9 +79,23 @@ def test_a_fine_tuned_run_needs_no_file(photos, tmp_path):
     assert r.returncode == 0, r.stderr
     config = (tmp_path / "run" / "config.toml").read_text()
     assert f"weights = '{weights}'" in config
-    # A run is used without the file.
+    # A run is used without the file, on inputs that are normalised as in its training.
     weights.unlink()
-    assert run("eval", tmp_path / "run").returncode == 0
+    measured_as_trained(tmp_path / "run")
+
+
+def measured_as_trained(out):
+    """eval gives what the training gave, and fit what it had fitted."""
+    (trained,) = json.loads((out / "results.json").read_text())["objectives"]
+    r = run("eval", out)
+    assert r.returncode == 0, r.stderr
+    (again,) = json.loads((out / "eval.json").read_text())["objectives"]
+    assert again["accuracy"] == trained["accuracy"]
+    assert {k: v["auroc"] for k, v in again["ood"].items()} == {k: v["auroc"] for k, v in trained["ood"].items()}
+    before = (out / "scores.safetensors").read_bytes(), (out / "model.safetensors").read_bytes()
+    r = run("fit", out)
+    assert r.returncode == 0, r.stderr
+    assert ((out / "scores.safetensors").read_bytes(), (out / "model.safetensors").read_bytes()) == before
 
 
 def test_weights_of_before_counters_fit(photos, tmp_path):
@@ -134,6 +148,7 @@ def test_grey_pictures_become_colour(tmp_path):
     assert r.returncode == 0, r.stderr
     description = ood.load_run(tmp_path / "run").description
     assert description["channels"] == 3 and description["mean"] == [.485, .456, .406]
+    measured_as_trained(tmp_path / "run")
 
 
 def test_small_pictures_keep_their_first_layer(tmp_path):

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <filesystem>
+
+namespace ood {
+
+/// What a run folder has under names that several parts of the program know.
+inline constexpr const char* kModelFile = "model.safetensors";
+inline constexpr const char* kCheckpoints = "checkpoints";
+
+/// The model of a run folder, or the model's file itself.
+inline std::filesystem::path model_of(const std::filesystem::path& run) {
+  return std::filesystem::is_directory(run) ? run / kModelFile : run;
+}
+
+}  // namespace ood
