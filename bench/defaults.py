@@ -1,5 +1,5 @@
 """Every objective with its defaults on six kinds of data: accuracy beside cross_entropy's, own score and the run's
-score, means over seeds. Run by hand: ./dev python bench/defaults.py [--tasks mnist,drawn] [--objectives all]
+score, means over seeds. Run by hand: .deps/peers/bin/python bench/defaults.py [--tasks mnist,drawn] [--objectives all]
 [--seeds 3] [--program FILE] [--pictures FOLDER with mnist/ and omniglot/ in idx format]"""
 import argparse
 import gzip

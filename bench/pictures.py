@@ -1,6 +1,6 @@
 """Training on pictures that stay files: pictures a second of decoding alone, of stepping alone, and of both together.
 
-    ./dev python bench/pictures.py [--repeat N] [--only small-cnn|resnet-18|decoding]
+    .deps/peers/bin/python bench/pictures.py [--repeat N] [--only small-cnn|resnet-18|decoding]
 
 Decoding alone stands beside torch's DataLoader of two workers, with torchvision's decoder and with Pillow.
 """

@@ -1,6 +1,6 @@
 """Training in several processes: pictures a second, and what communication costs.
 
-    ./dev python bench/ranks.py [--repeat N]
+    .deps/peers/bin/python bench/ranks.py [--repeat N]
 
 Pairs one process on one core with two processes on two cores, and takes the times of Gloo's collectives
 between 2 to 4 processes, from which the time of a step with more ranks follows (docs/distributed.md).

@@ -1,5 +1,5 @@
 """Fitting and computing scores: times beside the bare matrix products that they consist of, and faiss where it is
-installed. Run by hand: ./dev python bench/scores.py [--queries N] [--bank N] [--dimension D]"""
+installed. Run by hand: .deps/peers/bin/python bench/scores.py [--queries N] [--bank N] [--dimension D]"""
 import argparse
 import resource
 import statistics

@@ -1,7 +1,7 @@
 """Pictures a second of `ood train` beside an ordinary Python loop: the same network, batch, optimizer and objective, the
 latter from pytorch-ood, on Fashion-MNIST, six classes known, two as outliers.
 
-    ./dev python bench/training.py [--networks small-cnn,resnet-18] [--rounds N] [--precision bf16] [--device cuda]
+    .deps/peers/bin/python bench/training.py [--networks small-cnn,resnet-18] [--rounds N] [--precision bf16] [--device cuda]
                                    [--quality]
 
 Both in turn, each a process of its own; the figure is the median of the rounds, between the least and the most. With

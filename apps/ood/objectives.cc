@@ -16,6 +16,15 @@ void print_table() {
   }
 }
 
+std::string arguments(const ObjectiveEntry& e) {
+  std::string all;
+  for (const auto& input : e.slice.inputs) all += "`" + std::string(input.name) + "`, ";
+  all += "`" + std::string(e.slice.target) + "`";
+  if (e.slice.outliers_through_head) all += ", `last`";
+  // Of other inputs the formula has names of its own.
+  return all + (e.input.starts_with("minus") ? "; x are " + std::string(e.input) : "");
+}
+
 // docs/objectives.md is this.
 void print_markdown() {
   std::cout
@@ -32,11 +41,11 @@ void print_markdown() {
   for (const ObjectiveEntry* e : objectives()) {
     std::cout << "\n## " << e->name << "\n\n"
               << e->summary << "\n\n    " << e->formula << "\n\n- Class: `" << e->class_name
-              << "`; takes " << e->input << "\n- Paper: " << e->paper << "\n- Score: " << e->score
-              << "\n- OOD labels: " << e->ood_labels << "\n- Mean: "
-              << (e->row.combine != nullptr            ? "of the batch, no value per row"
-                  : e->balance == Balance::kWholeBatch ? "over the whole batch"
-                                                       : "each term over its own population")
+              << "`, called with " << arguments(*e) << "\n- Paper: " << e->paper
+              << "\n- Score: " << e->score << "\n- OOD labels: " << e->ood_labels << "\n- Mean: "
+              << (e->row.combine != nullptr || !e->per_row ? "of the batch, no value per row"
+                  : e->balance == Balance::kWholeBatch     ? "over the whole batch"
+                                                           : "each term over its own population")
               << "\n";
     if (!e->pitfalls.empty()) std::cout << "- Pitfall: " << e->pitfalls << "\n";
     if (!e->id_energy.empty())

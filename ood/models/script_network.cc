@@ -91,8 +91,12 @@ class ScriptNetwork : public Classifier {
       if (is_out_of_memory(what)) throw std::bad_alloc();
       throw Error("`model`: the network fails: " + what);
     }
+    // Logits of its own, which are not those of the task, and features.
+    if (features.isTuple() && features.toTupleRef().elements().size() == 2)
+      features = features.toTupleRef().elements()[1];
     if (!features.isTensor())
-      throw Error("`model`: expected the network to give a tensor, got " + features.tagKind());
+      throw Error("`model`: expected the network to give features, or logits and features, got " +
+                  features.tagKind());
     return features.toTensor();
   }
 

@@ -188,12 +188,17 @@ void in_parts(Classifier& network, const std::vector<double>& mean,
 
 NetworkOutput joined(Classifier& network, const std::vector<double>& mean,
                      const std::vector<double>& deviation, const Inputs& all, const Ranks& ranks) {
-  std::vector<at::Tensor> logits, features;
-  in_parts(network, mean, deviation, all, ranks, [&](const NetworkOutput& out, std::int64_t) {
-    logits.push_back(out.logits.cpu());
-    features.push_back(out.features.cpu());
+  NetworkOutput whole;
+  const auto put = [&](at::Tensor& to, const at::Tensor& part, std::int64_t begin) {
+    if (!to.defined())
+      to = torch::empty({all.size(), part.size(1)}, part.options().device(torch::kCPU));
+    to.narrow(0, begin, part.size(0)).copy_(part);
+  };
+  in_parts(network, mean, deviation, all, ranks, [&](const NetworkOutput& out, std::int64_t begin) {
+    put(whole.logits, out.logits, begin);
+    put(whole.features, out.features, begin);
   });
-  return {torch::cat(logits), torch::cat(features)};
+  return whole;
 }
 
 }  // namespace

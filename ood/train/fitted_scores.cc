@@ -1,11 +1,13 @@
 #include "ood/train/fitted_scores.h"
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "ood/data/files.h"
 #include "ood/data/random.h"
 #include "ood/errors.h"
 #include "ood/metrics/threshold.h"
+#include "ood/registry/listener.h"
 #include "ood/scores/fit_data.h"
 #include "ood/train/evaluate.h"
 
@@ -49,6 +51,23 @@ void take_head(FitData& data, const Classifier& network, const NetworkOutput& ou
 
 }  // namespace
 
+std::vector<std::int64_t> samples_to_fit(const at::Tensor& labels, std::int64_t most,
+                                         std::uint64_t seed) {
+  const auto n = labels.size(0);
+  if (n <= most) return {};
+  auto order = permutation(n, seed, Purpose::kHeldOut, 2);
+  const auto* label = labels.const_data_ptr<std::int64_t>();
+  // Without a sample of a class no score by class could be fitted.
+  std::set<std::int64_t> seen;
+  std::vector<std::int64_t> chosen;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto at = order[static_cast<std::size_t>(i)];
+    if (seen.insert(label[at]).second || i < most) chosen.push_back(at);
+  }
+  std::sort(chosen.begin(), chosen.end());
+  return chosen;
+}
+
 NetworkOutput rows_of(const NetworkOutput& output, const at::Tensor& rows) {
   return {output.logits.index_select(0, rows), output.features.index_select(0, rows)};
 }
@@ -64,9 +83,17 @@ FittedScores FittedScores::fit(Classifier& network, const Objective& objective, 
   const torch::NoGradGuard no_grad;
   FittedScores all;
   FitData data;
-  const auto training = run_network(network, task, task.train);
+  const auto last = network.named_parameters()["fc.weight"];
+  const auto bytes = (last.size(0) + last.size(1)) * static_cast<std::int64_t>(last.element_size());
+  const auto chosen = samples_to_fit(task.train.labels, std::max(kFitBytes / bytes, bank), seed);
+  const Samples samples = chosen.empty() ? task.train : task.train.select(chosen);
+  if (!chosen.empty())
+    listener().tell("note: scores are fitted to " + std::to_string(chosen.size()) + " of " +
+                    std::to_string(task.train.size()) +
+                    " training samples, at random; `bank` N takes more");
+  const auto training = run_network(network, task, samples);
   data.features = training.features;
-  data.labels = task.train.labels;
+  data.labels = samples.labels;
   if (bank > 0 && bank < data.rows())
     data.bank = std::get<0>(
         torch::tensor(permutation(data.rows(), seed, Purpose::kHeldOut, 1), torch::kLong)

@@ -27,6 +27,13 @@ struct HeldOut {
   std::vector<double> scores;      ///< of the run's score on the second half, ascending; or empty
 };
 
+/// Outputs of a network on training data that are held in memory for fitting; a few scores make
+/// copies of them.
+inline constexpr std::int64_t kFitBytes = 256 << 20;
+/// Positions of at least `most` samples, at random, ascending, with one of each class; empty: all.
+std::vector<std::int64_t> samples_to_fit(const at::Tensor& labels, std::int64_t most,
+                                         std::uint64_t seed);
+
 /// The scores of a run with what they learned of its training data. "joint" is Fisher's sum of the
 /// p-values, with tails, of MDS++ and RMDS, and of the objective's own score where it was trained to tell
 /// outliers: where it learns from outliers or has a score of its own. The rule is fixed; nothing in
@@ -36,7 +43,9 @@ class FittedScores {
   FittedScores() = default;
 
   /// Fits all scores to the outputs on the training data and the first half of the held-out data.
-  /// `bank`: of how many training samples, at random, scores keep the features; 0: of all.
+  /// Of many training samples to so many as have outputs of kFitBytes, or `bank` where that is more:
+  /// see samples_to_fit. `bank`: of how many of these, at random, scores keep the features; 0: of
+  /// all.
   static FittedScores fit(Classifier& network, const Objective& objective, const Task& task,
                           std::uint64_t seed, std::int64_t bank,
                           const ScoreParameters& parameters = {});

@@ -115,10 +115,6 @@ void RunOptions::resolve() {
   if (!weights.empty() && (!init.empty() || is_network_file(model)))
     throw UsageError(
         "`weights`: expected them without `init` and without a file as `model`, got both");
-  if (normalise != "auto" && normalise != "data" && is_network_file(model))
-    throw UsageError(
-        "`normalise`: expected none with a file as `model`, which says it itself, got " +
-        normalise);
   if ((mixup > 0 || cutmix > 0) && !entry.classifies)
     throw UsageError("`mixup`, `cutmix`: expected an objective that uses labels, got " + objective);
   if (mixup > 0 && cutmix > 0) throw UsageError("expected `mixup` or `cutmix`, got both");

@@ -460,7 +460,8 @@ TaskOptions task_options(const RunOptions& o) {
                        ", which says it itself, got " + o.normalise);
     t.mean = constants.mean;
     t.deviation = constants.deviation;
-  } else if (o.normalise == "half") {
+  }
+  if (o.normalise == "half") {
     t.mean = t.deviation = {0.5, 0.5, 0.5};
   } else if (o.normalise == "imagenet" ||
              (o.normalise == "auto" && !o.weights.empty() && o.model.rfind("resnet", 0) == 0)) {

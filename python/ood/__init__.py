@@ -7,7 +7,7 @@
     >>> criterion(logits, target).backward()
 
 `ood.nn` holds a module for each objective, `ood.nn.functional` the functions, `ood.compat` drop-ins for
-`pytorch_ood.loss` and `incerto.ood.training`; `ood.load_run` opens what the program `ood` trained.
+`pytorch_ood.loss`, `pytorch_ood.detector` and `incerto.ood.training`; `ood.load_run` opens what the program `ood` trained.
 """
 from ood._library import ops
 from ood.registry import Objective, objectives

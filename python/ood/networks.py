@@ -159,7 +159,7 @@ class WideResNet(Classifier):
 
 
 class ScriptNetwork(Classifier):
-    """A network of the user's own: its TorchScript file gives the features."""
+    """A network of the user's own: its TorchScript file gives the features, or logits and features."""
 
     def __init__(self, archive: bytes, outputs: int, width: int, bias: bool = True):
         super().__init__()
@@ -171,7 +171,8 @@ class ScriptNetwork(Classifier):
         self._method = json.loads(notes["ood.json"] or "{}").get("method") or method
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        return getattr(self.backbone, self._method)(x)
+        given = getattr(self.backbone, self._method)(x)
+        return given[1] if isinstance(given, tuple) else given  # of logits and features
 
 
 class PackageNetwork(Classifier):

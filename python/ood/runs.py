@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Tuple, Union
 
 import torch
 
-from ood import metrics, scores
+from ood import metrics, pictures, scores
 from ood._library import ops
 from ood.networks import PackageNetwork, ScriptNetwork, forward, make_network
 from ood.registry import objectives
@@ -96,7 +96,7 @@ class Run(torch.nn.Module):
     """A trained network of the program: `network`, `objective`, `class_names`, `threshold(tpr)`.
 
         >>> run = ood.load_run("runs/oe")
-        >>> classes, scores, accepted = run.detect(pictures)  # uint8 [N, C, H, W]
+        >>> classes, scores, accepted = run.detect(run.prepared(pictures))  # uint8 [N, C, H, W] of any size
     """
 
     def __init__(self, path: pathlib.Path):
@@ -151,6 +151,18 @@ class Run(torch.nn.Module):
         else:
             x = (inputs.float()[:, :, None, None] - self.mean) / self.deviation
         return forward(self.network, x)
+
+    def prepared(self, inputs) -> torch.Tensor:
+        """Pictures uint8 [N, C, H, W] of any size, grey, coloured or with opacity (C 1, 3 or 4), brought to the channels and
+        the size of the training as it did that (`--resize`, `--alpha`)."""
+        d = self.description
+        x = torch.as_tensor(inputs)
+        if d["embeddings"] or x.dim() != 4 or x.dtype != torch.uint8:
+            raise ValueError(f"prepared: expected pictures uint8 [N, C, H, W] for a run of pictures, got {tuple(x.shape)} of {x.dtype}"
+                             + (" for one of embeddings" if d["embeddings"] else ""))
+        if x.shape[1] == 4 != d["channels"]:
+            x = pictures.before_colour(x, d["alpha"])
+        return pictures.brought_to(pictures.with_channels(x, d["channels"]), d["height"], d["width"], d["crop"])
 
     def readout(self, logits: torch.Tensor, features: torch.Tensor) -> Tuple[Optional[torch.Tensor], ...]:
         """Evidence for classes [N, K], logits of classes [N, K] and score [N] of the run's objective, as the program has

@@ -70,6 +70,15 @@ class Softmax(nn.Module):
     def forward(self, x):
         return self.fc(x.flatten(1)).softmax(1)
 
+class Both(nn.Module):
+    # Logits of its own task, and features.
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(192, 16), nn.Linear(16, 7)
+    def forward(self, x):
+        z = torch.relu(self.body(x.flatten(1)))
+        return self.head(z), z
+
 class Map(nn.Module):
     def forward(self, x):
         return x
@@ -246,6 +255,31 @@ def test_grey_pictures_go_to_a_network_of_coloured_ones(folder, tmp_path):  # no
     assert r.returncode == 0, r.stderr
     assert ood.load_run(tmp_path / "run").description["mean"] == [.485, .456, .406]
     assert run("eval", tmp_path / "run").returncode == 0
+
+
+def test_of_logits_and_features_the_features_are_taken(folder, network, tmp_path):  # noqa: F811
+    """With the constants that a flag gives, as the file says none; they are those of three channels."""
+    sys.path.insert(0, str(network.parent))
+    import mine
+    torch.manual_seed(0)
+    net = mine.Both().eval()
+    torch.jit.script(net).save(str(tmp_path / "both.pt"))
+    out = tmp_path / "run"
+    r = train(folder, out, tmp_path / "both.pt", "--freeze", "--epochs", 2, "--normalise", "half")
+    assert r.returncode == 0, r.stderr
+    x = np.load(folder / "test.npy")
+    assert run("embed", out, folder / "test.npy", "--out", tmp_path / "f.npy").returncode == 0
+    with torch.no_grad():
+        _, expected = net(((torch.from_numpy(x).float() / 255 - .5) / .5).expand(-1, 3, -1, -1))
+    np.testing.assert_allclose(np.load(tmp_path / "f.npy"), expected, rtol=1e-4, atol=1e-5)
+    loaded = ood.load_run(out)
+    _, scores, _ = loaded.detect(loaded.prepared(x))
+    r = run("score", out, folder / "test.npy")
+    np.testing.assert_allclose([float(l.split(",")[2]) for l in r.stdout.splitlines()[1:]], scores, rtol=1e-5, atol=1e-6)
+    assert run("eval", out).returncode == 0
+    r = to_program(tmp_path, "mine:make", "--channels", 1, "--size", 8, "--normalise", ".4/.3", "--out", "said.pt")
+    assert r.returncode == 0, r.stderr
+    refused(train(folder, tmp_path / "r", tmp_path / "said.pt", "--normalise", "half"), 2, "--normalise: expected none with", "which says it itself")
 
 
 def test_features_are_data(folder, network, tmp_path):  # noqa: F811

@@ -130,6 +130,34 @@ def test_grey_before_a_colour(tmp_path):
     assert (pixels(path, tmp_path, "--alpha", "white") == 255).all()
 
 
+@pytest.mark.parametrize("flags", [["--resize", "crop"], ["--alpha", "ff8000"]])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_python_prepares_pictures_as_the_program_does(tmp_path, flags, mode):
+    """Of any size, grey or coloured or with opacity: as it scores the files."""
+    for c in range(2):
+        (tmp_path / "data" / f"c{c}").mkdir(parents=True)
+        for i in range(16):
+            photo(20 * c + i, 16, 16).convert(mode).save(tmp_path / "data" / f"c{c}" / f"{i}.png")
+    out = tmp_path / "run"
+    r = run("train", "--data", tmp_path / "data", "--epochs", 2, "--validation", .3, "--out", out, *flags)
+    assert r.returncode == 0, r.stderr
+    loaded = ood.load_run(out)
+    cases = {"colour": photo(5, 40, 23), "wide": photo(6, 20, 61), "grey": grey(photo(7, 30, 30)), "as it is": photo(8, 16, 16),
+             "opacity": np.dstack([photo(9, 33, 20), grey(photo(3, 33, 20))])}
+    for name, picture in cases.items():
+        picture = np.asarray(picture)
+        Image.fromarray(picture).save(tmp_path / "p.png")
+        r = run("score", out, tmp_path / "p.png", "--false-alarms", .5)
+        assert r.returncode == 0, r.stderr
+        x = torch.from_numpy(np.atleast_3d(picture).transpose(2, 0, 1).copy())[None]
+        _, (score,), _ = loaded.detect(loaded.prepared(x), false_alarms=.5)
+        assert abs(float(r.stdout.splitlines()[1].split(",")[2]) - float(score)) < 1e-4, name
+    with pytest.raises(ValueError, match="expected pictures of . channels, got 5"):
+        loaded.prepared(torch.zeros(1, 5, 16, 16, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="expected pictures uint8"):
+        loaded.prepared(torch.zeros(1, 3, 16, 16))
+
+
 def test_a_run_knows_its_colour(tmp_path):
     """What was trained before white is scored before white, by the program and by Python."""
     for c in range(3):
