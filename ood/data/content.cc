@@ -59,19 +59,36 @@ TaskContent::TaskContent(const Task& task) : task_(task) {
 }
 
 void TaskContent::warn_of_overlap() const {
-  std::set<std::uint64_t> outliers;
-  for (const Part* p : {&train_outliers_, &validation_outliers_})
-    outliers.insert(p->hashes.begin(), p->hashes.end());
-  for (std::size_t i = 0; i < ood_.size(); ++i)
-    if (const auto n = count_in(ood_[i].hashes, outliers); n > 0)
-      listener().warn(std::to_string(n) + " of " + std::to_string(ood_[i].hashes.size()) +
-                      " samples of OOD test set " + task_.ood[i].first +
-                      " are also outliers of the training; its figures say too much");
+  const auto hashes_of = [](std::initializer_list<const Part*> parts) {
+    std::set<std::uint64_t> all;
+    for (const Part* p : parts) all.insert(p->hashes.begin(), p->hashes.end());
+    return all;
+  };
+  const auto share = [](std::int64_t n, const Part& of) {
+    return std::to_string(n) + " of " + std::to_string(of.hashes.size());
+  };
+  const auto outliers = hashes_of({&train_outliers_, &validation_outliers_});
+  const auto known = hashes_of({&train_, &validation_, &test_});
+  for (std::size_t i = 0; i < ood_.size(); ++i) {
+    const auto say = [&](const std::set<std::uint64_t>& among, const char* what) {
+      if (const auto n = count_in(ood_[i].hashes, among); n > 0)
+        listener().warn(share(n, ood_[i]) + " samples of OOD test set " + task_.ood[i].first +
+                        " are also " + what);
+    };
+    say(outliers, "outliers of the training; its figures say too much");
+    say(known, "samples of the known classes; its figures say too little");
+  }
   // A few are in many published data sets.
-  const auto n = count_in(test_.hashes, {train_.hashes.begin(), train_.hashes.end()});
-  if (n * 100 > task_.test.size())
-    listener().warn(std::to_string(n) + " of " + std::to_string(task_.test.size()) +
+  const auto trained = hashes_of({&train_});
+  const auto many = [&](std::int64_t n, const Part& of) {
+    return static_cast<std::size_t>(n) * 100 > of.hashes.size();
+  };
+  if (const auto n = count_in(test_.hashes, trained); many(n, test_))
+    listener().warn(share(n, test_) +
                     " test samples are also training samples; accuracy and AUROC say too much");
+  if (const auto n = count_in(validation_.hashes, trained); many(n, validation_))
+    listener().warn(share(n, validation_) +
+                    " held-out samples are also training samples; the threshold promises too much");
 }
 
 std::string TaskContent::training_fingerprint() const {

@@ -16,8 +16,8 @@ class TaskContent {
  public:
   explicit TaskContent(const Task& task);
 
-  /// Warns of pictures that are outliers in training and OOD in a test, or in training and test:
-  /// they make the test easier than it is.
+  /// Warns of pictures that are in two parts of a task: outliers or known in training and OOD in a
+  /// test, or in training and held-out or test data.
   void warn_of_overlap() const;
 
   /// Of the content of the samples that a training sees, and of those it is tested on.

@@ -276,6 +276,13 @@ def test_outliers_from_a_path_and_synthetic_ones(data, tmp_path):
     r = run("train", *common, "--outliers", tmp_path / "others", "--ood-data", f"x={tmp_path}/others",
             "--out", tmp_path / "d")
     assert r.returncode == 0 and "40 of 40 samples of OOD test set x are also outliers" in r.stderr
+    assert "also samples of the known classes" not in r.stderr and "held-out samples are also" not in r.stderr
+    (tmp_path / "twice").mkdir()
+    known = sorted((data / "folder" / "test" / "class0").iterdir())[:7]
+    for f in (*known, *sorted((tmp_path / "others").rglob("*.png"))[:5]):
+        (tmp_path / "twice" / f"{f.parent.name}-{f.parents[1].name}-{f.name}").write_bytes(f.read_bytes())
+    r = run("train", *common, "--ood-data", f"y={tmp_path}/twice", "--out", tmp_path / "e")
+    assert r.returncode == 0 and "7 of 12 samples of OOD test set y are also samples of the known classes" in r.stderr, r.stderr
 
 
 def test_margins_are_proposed_from_held_out_data(data, tmp_path):
