@@ -7,6 +7,7 @@
 #include "ood/data/npy.h"
 #include "ood/errors.h"
 #include "ood/train/embedder.h"
+#include "ood/train/interrupt.h"
 
 namespace ood::app {
 namespace {
@@ -36,20 +37,33 @@ struct Embed {
         throw UsageError(file.string() +
                          ": exists; choose another --out, or drop it with --overwrite");
     Embedder embedder = Embedder::load(source, device);
+    const InterruptGuard interrupt;
     const auto pictures = embedder.reading(picture_options(reading));
-    const auto write = [&](const fs::path& path, const at::Tensor& values) {
-      write_npy(path, values);
-      std::cout << path.string() << ": " << c10::str(values.sizes()) << "\n";
+    const auto tell = [](const fs::path& path, at::IntArrayRef sizes) {
+      std::cout << path.string() << ": " << c10::str(sizes) << "\n";
     };
-    if (single) return write(out, embedder(load_inputs(data, pictures).inputs));
+    const auto write_features = [&](const fs::path& path, const Inputs& inputs) {
+      std::int64_t width = 0;
+      write_npy(path, inputs.size(), [&](const PutRows& put) {
+        embedder.in_parts(inputs, [&](const at::Tensor& part) {
+          if (interrupt.interrupted())
+            throw Interrupted("interrupted; " + path.string() + " is not written");
+          width = part.size(1);
+          put(part);
+        });
+      });
+      tell(path, {inputs.size(), width});
+    };
+    if (single) return write_features(out, load_inputs(data, pictures).inputs);
     const Dataset d = load_dataset(data, pictures);
     std::error_code error;
     fs::create_directories(folder, error);
     if (error) throw DataError(out + ": cannot be created: " + error.message());
     std::size_t next = 0;
     for (const Samples* samples : {&d.train, &d.test}) {
-      write(files[next++], embedder(samples->inputs));
-      write(files[next++], samples->labels);
+      write_features(files[next++], samples->inputs);
+      write_npy(files[next], samples->labels);
+      tell(files[next++], samples->labels.sizes());
     }
     if (d.validation.inputs.defined())
       std::cerr << "note: val/ is not embedded; `ood train` holds out a share of train.npy\n";

@@ -22,17 +22,25 @@ namespace fs = std::filesystem;
 
 constexpr const char* kTemporary = ".ood-tmp";
 
-void write_all(int fd, const std::vector<Bytes>& parts, const auto& fail) {
-  for (const auto& [data, size] : parts) {
-    const auto* bytes = static_cast<const char*>(data);
-    for (std::size_t done = 0; done < size;) {
-      const auto n = ::write(fd, bytes + done, size - done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) fail("cannot be written");
-      done += static_cast<std::size_t>(n);
-    }
+void write_all(int fd, const Bytes& part, const auto& fail) {
+  const auto* bytes = static_cast<const char*>(part.data);
+  for (std::size_t done = 0; done < part.size;) {
+    const auto n = ::write(fd, bytes + done, part.size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail("cannot be written");
+    done += static_cast<std::size_t>(n);
   }
 }
+
+// What is open and not yet in place, which goes if that does not come about.
+struct Unfinished {
+  int fd = -1;
+  std::string temporary{};
+  ~Unfinished() {
+    if (fd >= 0) ::close(fd);
+    if (!temporary.empty()) ::unlink(temporary.c_str());
+  }
+};
 
 // A name that no other process and no other thread has.
 std::string temporary_name(const fs::path& target) {
@@ -44,21 +52,25 @@ std::string temporary_name(const fs::path& target) {
 }  // namespace
 
 void write_file(const fs::path& path, const std::vector<Bytes>& parts) {
+  write_file_of(path, [&](const PutBytes& put) {
+    for (const auto& part : parts) put(part);
+  });
+}
+
+void write_file_of(const fs::path& path, const std::function<void(const PutBytes&)>& content) {
   fs::path target = path;
   struct stat about {};
   const bool exists = ::stat(path.c_str(), &about) == 0;
-  int fd = -1;
-  std::string temporary;
+  Unfinished file;
+  auto& [fd, temporary] = file;
   const auto fail = [&](const char* what) {
-    const std::string reason = std::strerror(errno);
-    if (fd >= 0) ::close(fd);
-    if (!temporary.empty()) ::unlink(temporary.c_str());
-    throw DataError(path.string() + ": " + what + ": " + reason);
+    throw DataError(path.string() + ": " + what + ": " + std::strerror(errno));
   };
+  const PutBytes put = [&](const Bytes& part) { write_all(file.fd, part, fail); };
   if (exists && !S_ISREG(about.st_mode)) {
     fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
     if (fd < 0) fail("cannot be written");
-    write_all(fd, parts, fail);
+    content(put);
     const int done = std::exchange(fd, -1);
     if (::close(done) != 0) fail("cannot be closed");
     return;
@@ -73,11 +85,12 @@ void write_file(const fs::path& path, const std::vector<Bytes>& parts) {
   if (fd < 0) fail("cannot be written");
   temporary = name;
   if (exists && ::fchmod(fd, about.st_mode & 07777) != 0) fail("its mode cannot be kept");
-  write_all(fd, parts, fail);
+  content(put);
   if (::fsync(fd) != 0) fail("cannot be made durable");
   const int done = std::exchange(fd, -1);
   if (::close(done) != 0) fail("cannot be closed");
   if (::rename(temporary.c_str(), target.c_str()) != 0) fail("cannot be renamed into place");
+  temporary.clear();
   // The new name, too, must survive a power cut.
   const auto folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
   if (const int dir = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); dir >= 0) {

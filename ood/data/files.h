@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -20,6 +21,11 @@ struct Bytes {
 /// where that cannot be.
 void write_file(const std::filesystem::path& path, const std::vector<Bytes>& parts);
 void write_file(const std::filesystem::path& path, const std::string& text);
+/// The same of parts that `content` makes one after another and gives to what it is called with.
+/// Whatever it throws leaves the file as it was.
+using PutBytes = std::function<void(const Bytes&)>;
+void write_file_of(const std::filesystem::path& path,
+                   const std::function<void(const PutBytes&)>& content);
 
 /// Removes what a killed writer left in a folder.
 void remove_temporaries(const std::filesystem::path& folder);

@@ -116,14 +116,16 @@ at::Tensor read_npy(std::istream& in, std::uint64_t size, const std::string& nam
   return type->is_unsigned ? widened(data, type->type) : data;
 }
 
-void write_npy(const fs::path& path, const at::Tensor& values) {
-  const auto numbers = values.contiguous();
+namespace {
+
+// Up to the numbers, of which `part` has the first.
+std::string start_of(const at::Tensor& part, std::int64_t rows) {
   const auto* type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const Type& t) {
-    return t.type == numbers.scalar_type() && !t.is_unsigned;
+    return t.type == part.scalar_type() && !t.is_unsigned;
   });
   TORCH_INTERNAL_ASSERT(type != std::end(kTypes));
-  std::string shape;
-  for (const auto side : numbers.sizes()) shape += std::to_string(side) + ", ";
+  std::string shape = std::to_string(rows) + ", ";
+  for (std::int64_t i = 1; i < part.dim(); ++i) shape += std::to_string(part.size(i)) + ", ";
   std::string header = "{'descr': '" + std::string(type->code) +
                        "', 'fortran_order': False, 'shape': (" + shape + "), }";
   // Magic, version 1.0, two bytes of length; the numbers begin at a multiple of 64.
@@ -132,9 +134,31 @@ void write_npy(const fs::path& path, const at::Tensor& values) {
   header.back() = '\n';
   std::string start("\x93NUMPY\x01\x00", 8);
   start += {static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
-  write_file(path, {{start.data(), start.size()},
-                    {header.data(), header.size()},
-                    {numbers.const_data_ptr(), numbers.nbytes()}});
+  return start + header;
+}
+
+}  // namespace
+
+void write_npy(const fs::path& path, const at::Tensor& values) {
+  write_npy(path, values.size(0), [&](const PutRows& put) { put(values); });
+}
+
+void write_npy(const fs::path& path, std::int64_t rows,
+               const std::function<void(const PutRows&)>& content) {
+  write_file_of(path, [&](const PutBytes& put) {
+    std::int64_t done = -1;
+    content([&](const at::Tensor& part) {
+      if (done < 0) {
+        const auto start = start_of(part, rows);
+        put({start.data(), start.size()});
+        done = 0;
+      }
+      const auto numbers = part.contiguous();
+      put({numbers.const_data_ptr(), numbers.nbytes()});
+      done += numbers.size(0);
+    });
+    TORCH_INTERNAL_ASSERT(done == rows);
+  });
 }
 
 }  // namespace ood

@@ -44,6 +44,17 @@ Embedder Embedder::load(const std::filesystem::path& source, const std::string& 
 }
 
 at::Tensor Embedder::operator()(const Inputs& x) {
+  const auto inputs = taken(x);
+  return run_network(*network_, mean_, deviation_, inputs).features;
+}
+
+void Embedder::in_parts(const Inputs& x, const std::function<void(const at::Tensor&)>& visit) {
+  const auto inputs = taken(x);
+  run_in_parts(*network_, mean_, deviation_, inputs,
+               [&](const NetworkOutput& output, std::int64_t) { visit(output.features.cpu()); });
+}
+
+Inputs Embedder::taken(const Inputs& x) {
   const auto channels = static_cast<std::int64_t>(mean_.size());
   if (x.embeddings() != embeddings_ || (embeddings_ && x.channels() != channels))
     throw DataError("expected " + input_kind(embeddings_, channels) +
@@ -58,7 +69,7 @@ at::Tensor Embedder::operator()(const Inputs& x) {
     compute_on(device_, *network_, /*of_user=*/true, mean_, deviation_,
                [&] { return prepared(x.slice(0, std::min<std::int64_t>(1, x.size()))); });
   }
-  return run_network(*network_, mean_, deviation_, embeddings_ ? x : prepared(x)).features;
+  return embeddings_ ? x : prepared(x);
 }
 
 Inputs Embedder::prepared(const Inputs& pictures) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 
 #include "ood/data/dataset.h"
 #include "ood/models/network_file.h"
@@ -20,21 +21,24 @@ class Embedder {
   /// for. UsageError where another one is asked for.
   PictureOptions reading(const PictureOptions& asked) const;
 
-  /// Pictures uint8 [N, C, H, W], which are brought to the channels and, of a run, the size of the
-  /// training, or embeddings float32 [N, D, 1, 1] -> float32 [N, features] on the CPU. DataError
+  /// Pictures uint8 [N, C, H, W], which are brought to the channels and, of a run or FILE.pt2, its
+  /// size, or embeddings float32 [N, D, 1, 1] -> float32 [N, features] on the CPU. DataError
   /// where the network takes the other kind.
   at::Tensor operator()(const Inputs& inputs);
+  /// The same part by part, in their order, so that memory need not hold all.
+  void in_parts(const Inputs& inputs, const std::function<void(const at::Tensor&)>& visit);
 
  private:
   std::shared_ptr<Classifier> network_;
   c10::Device device_ = c10::kCPU;
-  NetworkFile file_;  // where there is one, its network is made for the first inputs' size
+  NetworkFile file_;  // a FILE.pt's network is made for the size of the first inputs
   std::vector<double> mean_, deviation_;
   std::int64_t height_ = 0, width_ = 0;
   bool embeddings_ = false, crop_ = false;
   std::string alpha_;  // of the run
   std::uint32_t behind_ = 0;
 
+  Inputs taken(const Inputs& inputs);
   Inputs prepared(const Inputs& pictures) const;
 };
 

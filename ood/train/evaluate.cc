@@ -212,6 +212,12 @@ NetworkOutput run_network(Classifier& network, const Task& task, const Samples& 
   return joined(network, task.mean, task.deviation, samples.inputs, ranks());
 }
 
+void run_in_parts(Classifier& network, const std::vector<double>& mean,
+                  const std::vector<double>& deviation, const Inputs& inputs,
+                  const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit) {
+  in_parts(network, mean, deviation, inputs, one_process(), visit);
+}
+
 void run_in_parts(Classifier& network, const Task& task, const Samples& samples,
                   const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit) {
   in_parts(network, task.mean, task.deviation, samples.inputs, ranks(), visit);

@@ -23,6 +23,11 @@ NetworkOutput run_network(Classifier& network, const Task& task, const Samples& 
 void run_in_parts(Classifier& network, const Task& task, const Samples& samples,
                   const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit);
 
+/// And of inputs by constants, in this process alone.
+void run_in_parts(Classifier& network, const std::vector<double>& mean,
+                  const std::vector<double>& deviation, const Inputs& inputs,
+                  const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit);
+
 /// Scores as numbers; DivergedError where there is a NaN among them.
 std::vector<double> score_numbers(const at::Tensor& scores, const std::string& what);
 

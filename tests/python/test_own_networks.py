@@ -14,6 +14,7 @@ from torch import nn
 import ood
 from conftest import ROOT
 from test_distributed import command, folder, load_file, run, steps, wait_for_steps  # noqa: F401  (folder is a fixture)
+from test_runs import wait_until
 
 TASK = ["--known", "0-2", "--outliers", 3, "--unknown", 4]
 
@@ -299,6 +300,24 @@ def test_features_are_data(folder, network, tmp_path):  # noqa: F811
     result = json.loads((tmp_path / "heads" / "results.json").read_text())
     assert result["known"] == ["one", "two", "three"]
     assert all(o["accuracy"] > .85 for o in result["objectives"])
+
+
+def test_features_are_written_as_they_come_or_not_at_all(folder, network, tmp_path):  # noqa: F811
+    assert train(folder, tmp_path / "run", network, "--freeze", "--epochs", 1).returncode == 0
+    x = np.random.default_rng(0).integers(0, 255, (400000, 8, 8)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    where = tmp_path / "features"
+    where.mkdir()
+    process = subprocess.Popen(command("embed", tmp_path / "run", tmp_path / "x.npy", "--out", where / "f.npy"), stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: any(f.stat().st_size > 4096 for f in where.iterdir()), process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "f.npy is not written" in said and not list(where.iterdir())
+    np.save(tmp_path / "few.npy", x[:1000])
+    assert run("embed", tmp_path / "run", tmp_path / "few.npy", "--out", where / "f.npy").returncode == 0
+    with torch.no_grad():
+        _, features = ood.load_run(tmp_path / "run")(x[:1000, None])
+    np.testing.assert_allclose(np.load(where / "f.npy"), features, rtol=1e-4, atol=1e-5)
 
 
 # What is refused, in a line
