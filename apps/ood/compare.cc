@@ -145,7 +145,7 @@ struct Compare {
       if (held.state == HeldRun::kNothing) {
         const Unheard unheard;
         const RunOptions nothing_measured;
-        completed(o, task, &nothing_measured);
+        check_start(completed(o, task, &nothing_measured), task);
         check_removal(run, o);
       }
       if (held.state == HeldRun::kOther)
@@ -173,7 +173,9 @@ struct Compare {
       const bool several = o.contains("over_seeds");
       const std::size_t had = several ? o.at("over_seeds").begin()->at("runs").size() : 1;
       if (several != (seeds > 1) || had > static_cast<std::size_t>(seeds))
-        throw UsageError(out + ": holds a comparison with " + std::to_string(had) + " seeds" +
+        throw UsageError(out + ": holds a comparison with " +
+                         (several ? "--seeds, of which " + std::to_string(had) + " are done"
+                                  : std::string("one seed")) +
                          drop);
     }
   }

@@ -1,5 +1,6 @@
 #include <filesystem>
 #include <iostream>
+#include <optional>
 
 #include "apps/ood/commands.h"
 #include "ood/data/arrays.h"
@@ -37,7 +38,7 @@ struct Embed {
         throw UsageError(file.string() +
                          ": exists; choose another --out, or drop it with --overwrite");
     Embedder embedder = Embedder::load(source, device);
-    const InterruptGuard interrupt;
+    std::optional<InterruptGuard> interrupt;  // once there are data
     const auto pictures = embedder.reading(picture_options(reading));
     const auto tell = [](const fs::path& path, at::IntArrayRef sizes) {
       std::cout << path.string() << ": " << c10::str(sizes) << "\n";
@@ -46,7 +47,7 @@ struct Embed {
       std::int64_t width = 0;
       write_npy(path, inputs.size(), [&](const PutRows& put) {
         embedder.in_parts(inputs, [&](const at::Tensor& part) {
-          if (interrupt.interrupted())
+          if (interrupt->interrupted())
             throw Interrupted("interrupted; " + path.string() + " is not written");
           width = part.size(1);
           put(part);
@@ -54,11 +55,18 @@ struct Embed {
       });
       tell(path, {inputs.size(), width});
     };
-    if (single) return write_features(out, load_inputs(data, pictures).inputs);
+    if (single) {
+      const Samples samples = load_inputs(data, pictures);
+      interrupt.emplace();
+      return write_features(out, samples.inputs);
+    }
     const Dataset d = load_dataset(data, pictures);
+    interrupt.emplace();
     std::error_code error;
     fs::create_directories(folder, error);
     if (error) throw DataError(out + ": cannot be created: " + error.message());
+    // So that what an interrupted one leaves is no mixture of two.
+    for (const auto& file : files) fs::remove(file, error);
     std::size_t next = 0;
     for (const Samples* samples : {&d.train, &d.test}) {
       write_features(files[next++], samples->inputs);

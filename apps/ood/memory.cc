@@ -22,7 +22,7 @@ namespace {
 
 // tcmalloc keeps what is freed, but what it keeps fits badly when the next step asks in another
 // order: it takes half as much again as was ever in use. Below a limit it gives back what lies
-// unused rather than to take more; the limit is an eighth above what was in use.
+// unused rather than to take more; the limit is a sixteenth above what was in use.
 class MemoryLimit {
  public:
   static MemoryLimit& instance() {
@@ -44,8 +44,8 @@ class MemoryLimit {
 
  private:
   static constexpr std::size_t kMegabyte = 1 << 20;
-  static constexpr std::size_t kWorthwhile = 512, kRoom = 128;  // MB
-  static constexpr std::size_t kShare = 8;
+  static constexpr std::size_t kWorthwhile = 512, kRoom = 64;  // MB
+  static constexpr std::size_t kShare = 16;
 
   static std::size_t property(const char* name) {
     std::size_t value = 0;

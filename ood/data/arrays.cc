@@ -87,7 +87,8 @@ at::Tensor as_inputs(at::Tensor x, const std::string& name) {
   const auto is_channels = [&](std::int64_t dim) { return x.size(dim) == 1 || x.size(dim) == 3; };
   if (x.dim() == 4 && !is_channels(1) && is_channels(3)) x = x.permute({0, 3, 1, 2}).contiguous();
   constexpr std::int64_t kMostLast = 4;
-  if (x.dim() == 4 && !is_channels(1) && x.size(1) > kMostLast && x.size(3) <= kMostLast)
+  if (x.dim() == 4 && !is_channels(1) && x.size(1) > kMostLast && x.size(2) > kMostLast &&
+      x.size(3) <= kMostLast)
     throw DataError(name +
                     ": expected pictures [N, C, H, W], or [N, H, W, C] of 1 or 3 channels, got " +
                     c10::str(x.sizes()) + "; of RGBA save the first three");

@@ -1,7 +1,6 @@
 #include "ood/data/content.h"
 
 #include <algorithm>
-#include <set>
 #include <tuple>
 
 #include "ood/data/hash.h"
@@ -26,10 +25,12 @@ class Fingerprint {
   std::uint64_t h_ = kFnvStart;
 };
 
+// `among` is sorted.
 std::int64_t count_in(const std::vector<std::uint64_t>& hashes,
-                      const std::set<std::uint64_t>& among) {
-  return std::count_if(hashes.begin(), hashes.end(),
-                       [&](std::uint64_t h) { return among.count(h) > 0; });
+                      const std::vector<std::uint64_t>& among) {
+  return std::count_if(hashes.begin(), hashes.end(), [&](std::uint64_t h) {
+    return std::binary_search(among.begin(), among.end(), h);
+  });
 }
 
 }  // namespace
@@ -60,8 +61,9 @@ TaskContent::TaskContent(const Task& task) : task_(task) {
 
 void TaskContent::warn_of_overlap() const {
   const auto hashes_of = [](std::initializer_list<const Part*> parts) {
-    std::set<std::uint64_t> all;
-    for (const Part* p : parts) all.insert(p->hashes.begin(), p->hashes.end());
+    std::vector<std::uint64_t> all;
+    for (const Part* p : parts) all.insert(all.end(), p->hashes.begin(), p->hashes.end());
+    std::sort(all.begin(), all.end());
     return all;
   };
   const auto share = [](std::int64_t n, const Part& of) {
@@ -70,7 +72,7 @@ void TaskContent::warn_of_overlap() const {
   const auto outliers = hashes_of({&train_outliers_, &validation_outliers_});
   const auto known = hashes_of({&train_, &validation_, &test_});
   for (std::size_t i = 0; i < ood_.size(); ++i) {
-    const auto say = [&](const std::set<std::uint64_t>& among, const char* what) {
+    const auto say = [&](const std::vector<std::uint64_t>& among, const char* what) {
       if (const auto n = count_in(ood_[i].hashes, among); n > 0)
         listener().warn(share(n, ood_[i]) + " samples of OOD test set " + task_.ood[i].first +
                         " are also " + what);

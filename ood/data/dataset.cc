@@ -38,13 +38,21 @@ std::vector<fs::path> files_in(const fs::path& folder) {
   return files;
 }
 
-// The first file whose name starts with one of the prefixes and contains `word`.
+// train-images-idx3-ubyte, .gz of it, and the same without "idx"; not images.txt or images_1.png.
+bool is_idx_name(const fs::path& path, const char* word) {
+  const std::string name = path.filename().string(), end = path.extension().string();
+  return name.find(word) != std::string::npos &&
+         (end.empty() || end.find("idx") != std::string::npos ||
+          (end == ".gz" && !is_tar_name(path)));
+}
+
+// The first idx file whose name starts with one of the prefixes and contains `word`.
 fs::path find_file(const std::vector<fs::path>& files, std::initializer_list<const char*> prefixes,
                    const char* word) {
   for (const auto& f : files) {
     const std::string name = f.filename().string();
     for (const char* p : prefixes)
-      if (name.rfind(p, 0) == 0 && name.find(word) != std::string::npos) return f;
+      if (name.rfind(p, 0) == 0 && is_idx_name(f, word)) return f;
   }
   return {};
 }
@@ -89,20 +97,12 @@ bool is_data_file(const fs::path& path) {
   return is_npz_name(path) || is_manifest_name(path) || is_tar_name(path);
 }
 
-// train-images-idx3-ubyte, .gz of it, and the same without "idx"; not images.txt or images_1.png.
-bool is_idx_name(const fs::path& path) {
-  const std::string name = path.filename().string(), end = path.extension().string();
-  return name.find("images") != std::string::npos &&
-         (end.empty() || end.find("idx") != std::string::npos ||
-          (end == ".gz" && !is_tar_name(path)));
-}
-
 Format format_of(const fs::path& folder) {
   if (is_npz_name(folder)) return Format::kNpz;
   if (is_manifest_name(folder)) return Format::kManifest;
   if (is_tar_name(folder) && !fs::is_directory(folder)) return Format::kTar;
   const auto files = files_in(folder);
-  if (std::any_of(files.begin(), files.end(), is_idx_name)) return Format::kIdx;
+  if (!find_file(files, {""}, "images").empty()) return Format::kIdx;
   if (is_cifar_folder(folder)) return Format::kCifar;
   if (is_array_folder(folder)) return Format::kArrays;
   if (has_pictures(folder)) return Format::kPictures;

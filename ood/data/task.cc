@@ -185,7 +185,8 @@ void normalise_by(const TaskOptions& o, Task& t) {
   const auto channels = static_cast<std::size_t>(t.train.inputs.channels());
   if (o.mean.size() != channels || o.deviation.size() != channels)
     throw DataError(t.data + ": expected " + std::to_string(o.mean.size()) +
-                    " channels, as the network has constants for, got " + std::to_string(channels));
+                    (t.embeddings ? " numbers a row" : " channels") +
+                    ", as the network has constants for, got " + std::to_string(channels));
   t.mean = o.mean;
   t.deviation = o.deviation;
 }

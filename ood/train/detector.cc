@@ -72,7 +72,7 @@ PictureReading Detector::reading() const {
 
 at::Tensor Detector::prepared(const at::Tensor& pictures) const {
   const ModelDescription& d = state_->description;
-  return brought_to(with_channels(pictures, d.channels), reading().size);
+  return with_channels(brought_to(pictures, reading().size), d.channels);
 }
 
 const Threshold& Detector::threshold() const { return state_->threshold; }

@@ -73,7 +73,7 @@ Inputs Embedder::taken(const Inputs& x) {
 }
 
 Inputs Embedder::prepared(const Inputs& pictures) const {
-  return channels_for(pictures, mean_, "the pictures").brought_to({height_, width_, crop_});
+  return channels_for(pictures.brought_to({height_, width_, crop_}), mean_, "the pictures");
 }
 
 PictureOptions Embedder::reading(const PictureOptions& asked) const {

@@ -79,13 +79,13 @@ std::pair<at::Tensor, at::Tensor> held_out_halves(std::int64_t samples, std::uin
 
 FittedScores FittedScores::fit(Classifier& network, const Objective& objective, const Task& task,
                                std::uint64_t seed, std::int64_t bank,
-                               const ScoreParameters& parameters) {
+                               const ScoreParameters& parameters, std::int64_t most_bytes) {
   const torch::NoGradGuard no_grad;
   FittedScores all;
   FitData data;
   const auto last = network.named_parameters()["fc.weight"];
   const auto bytes = (last.size(0) + last.size(1)) * static_cast<std::int64_t>(last.element_size());
-  const auto chosen = samples_to_fit(task.train.labels, std::max(kFitBytes / bytes, bank), seed);
+  const auto chosen = samples_to_fit(task.train.labels, std::max(most_bytes / bytes, bank), seed);
   const Samples samples = chosen.empty() ? task.train : task.train.select(chosen);
   if (!chosen.empty())
     listener().tell("note: scores are fitted to " + std::to_string(chosen.size()) + " of " +

@@ -27,8 +27,8 @@ struct HeldOut {
   std::vector<double> scores;      ///< of the run's score on the second half, ascending; or empty
 };
 
-/// Outputs of a network on training data that are held in memory for fitting; a few scores make
-/// copies of them.
+/// Bytes of outputs of a network on training data that are held in memory for fitting; a few scores
+/// make copies of them.
 inline constexpr std::int64_t kFitBytes = 256 << 20;
 /// Positions of at least `most` samples, at random, ascending, with one of each class; empty: all.
 std::vector<std::int64_t> samples_to_fit(const at::Tensor& labels, std::int64_t most,
@@ -43,12 +43,13 @@ class FittedScores {
   FittedScores() = default;
 
   /// Fits all scores to the outputs on the training data and the first half of the held-out data.
-  /// Of many training samples to so many as have outputs of kFitBytes, or `bank` where that is more:
+  /// Of many training samples to so many as have outputs of `most_bytes`, or `bank` where that is more:
   /// see samples_to_fit. `bank`: of how many of these, at random, scores keep the features; 0: of
   /// all.
   static FittedScores fit(Classifier& network, const Objective& objective, const Task& task,
                           std::uint64_t seed, std::int64_t bank,
-                          const ScoreParameters& parameters = {});
+                          const ScoreParameters& parameters = {},
+                          std::int64_t most_bytes = kFitBytes);
 
   /// The score of a run: the joint one, or the objective's own where fewer than 118 samples are
   /// held out or neither MDS++ nor RMDS can be fitted.

@@ -21,11 +21,9 @@ std::string comparable(RunOptions o) {
 }
 
 HeldRun held_run(const fs::path& out, const RunOptions& options, const Task& task) {
-  const bool finished = fs::exists(out / "results.json");
-  if (!finished && !Checkpoints(out).any()) {
-    if (holds_results(out)) return {HeldRun::kOther, "a model without its results"};
-    return {};
-  }
+  const bool finished = fs::exists(out / "results.json"), begun = Checkpoints(out).any();
+  // A training that ended while it was tested leaves a model alone, and is then trained anew.
+  if (!finished && !begun && !holds_results(out)) return {};
   RunOptions there;
   try {
     there = read_config(out / "config.toml");
@@ -37,7 +35,7 @@ HeldRun held_run(const fs::path& out, const RunOptions& options, const Task& tas
     const auto [has, wants] = first_difference(a, b);
     return {HeldRun::kOther, has + ", asked for " + wants};
   }
-  return {finished ? HeldRun::kFinished : HeldRun::kUnfinished};
+  return {finished ? HeldRun::kFinished : begun ? HeldRun::kUnfinished : HeldRun::kNothing};
 }
 
 nlohmann::ordered_json read_results(const fs::path& out) {

@@ -134,6 +134,14 @@ void check_objective(const RunOptions& options, const Task& task) {
                    ": expected at least two classes to learn, got 1; of one class learn " + those);
 }
 
+void check_start(const RunOptions& options, const Task& task) {
+  if (!is_network_file(options.model) && options.init.empty() && options.weights.empty()) return;
+  const Unheard unheard;  // the training says it
+  const auto description = describe(options, task);
+  if (is_network_file(options.model)) make_model(description, !options.freeze);
+  on_first(ranks(), [&] { initial_model(description, options, /*filled=*/true); });
+}
+
 RunOptions completed(const RunOptions& given, const Task& task, const RunOptions* measured) {
   RunOptions options = given;
   options.resolve();
@@ -150,11 +158,6 @@ RunOptions completed(const RunOptions& given, const Task& task, const RunOptions
     throw UsageError(
         "`sync-batchnorm`: expected one of our networks, got a file, whose batch normalisation is "
         "its own");
-  // Whether what it starts from can be used is known before anything is dropped for it.
-  if (is_network_file(options.model) || !options.init.empty() || !options.weights.empty()) {
-    const Unheard unheard;
-    initial_model(describe(options, task), options, ranks().first());
-  }
   options.data_fingerprint = task.fingerprint;
   options.test_fingerprint = task.test_fingerprint;
   return options;

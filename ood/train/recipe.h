@@ -19,6 +19,10 @@ namespace ood {
 RunOptions completed(const RunOptions& options, const Task& task,
                      const RunOptions* measured = nullptr);
 
+/// UsageError or DataError where that with which such a training would start cannot be used, on all
+/// ranks: the weights of a run or a file, the user's own network. Before anything is dropped for it.
+void check_start(const RunOptions& completed, const Task& task);
+
 /// UsageError where an objective cannot learn the classes of a task.
 void check_objective(const RunOptions& options, const Task& task);
 

@@ -453,6 +453,7 @@ TaskOptions task_options(const RunOptions& o) {
   t.limit_train = o.limit_train;
   t.limit_test = o.limit_test;
   t.seed = static_cast<std::uint64_t>(o.seed);
+  std::int64_t channels = 0;  // that its network is made for, if it says so
   if (is_network_file(o.model)) {
     const auto constants = notes_of(open_network_file(o.model));
     if (o.normalise != "auto" && !constants.mean.empty())
@@ -460,9 +461,10 @@ TaskOptions task_options(const RunOptions& o) {
                        ", which says it itself, got " + o.normalise);
     t.mean = constants.mean;
     t.deviation = constants.deviation;
+    channels = constants.channels;
   }
   if (o.normalise == "half") {
-    t.mean = t.deviation = {0.5, 0.5, 0.5};
+    t.mean = t.deviation = std::vector<double>(channels == 1 ? 1 : 3, 0.5);
   } else if (o.normalise == "imagenet" ||
              (o.normalise == "auto" && !o.weights.empty() && o.model.rfind("resnet", 0) == 0)) {
     t.mean = {0.485, 0.456, 0.406};
@@ -531,6 +533,7 @@ json train_run(const RunOptions& given, const Task& task, const fs::path& out, S
     options.resolve();
   }
   if (start != Start::kResume) {
+    check_start(options, task);
     on_first(ranks(), [&] {
       // Nothing of a training before may be taken for this one's.
       remove_training(out, options);

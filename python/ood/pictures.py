@@ -37,6 +37,7 @@ def brought_to(pictures: torch.Tensor, height: int, width: int, crop: bool) -> t
         scale = max(height / h, width / w)
         to = [max(math.floor(n * scale + .5), wanted) for n, wanted in ((h, height), (w, width))]
     if [h, w] != to:
-        pictures = torch.ops.aten._upsample_bilinear2d_aa(pictures, to, False)
+        # Of bytes there is one for the CPU alone.
+        pictures = torch.ops.aten._upsample_bilinear2d_aa(pictures.cpu(), to, False).to(pictures.device)
     top, left = (to[0] - height) // 2, (to[1] - width) // 2
     return pictures[:, :, top:top + height, left:left + width].contiguous()

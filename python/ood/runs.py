@@ -161,8 +161,8 @@ class Run(torch.nn.Module):
             raise ValueError(f"prepared: expected pictures uint8 [N, C, H, W] for a run of pictures, got {tuple(x.shape)} of {x.dtype}"
                              + (" for one of embeddings" if d["embeddings"] else ""))
         if x.shape[1] == 4 != d["channels"]:
-            x = pictures.before_colour(x, d["alpha"])
-        return pictures.brought_to(pictures.with_channels(x, d["channels"]), d["height"], d["width"], d["crop"])
+            x = pictures.before_colour(x, d.get("alpha", "black"))
+        return pictures.with_channels(pictures.brought_to(x, d["height"], d["width"], d["crop"]), d["channels"])
 
     def readout(self, logits: torch.Tensor, features: torch.Tensor) -> Tuple[Optional[torch.Tensor], ...]:
         """Evidence for classes [N, K], logits of classes [N, K] and score [N] of the run's objective, as the program has

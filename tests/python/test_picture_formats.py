@@ -152,6 +152,11 @@ def test_python_prepares_pictures_as_the_program_does(tmp_path, flags, mode):
         x = torch.from_numpy(np.atleast_3d(picture).transpose(2, 0, 1).copy())[None]
         _, (score,), _ = loaded.detect(loaded.prepared(x), false_alarms=.5)
         assert abs(float(r.stdout.splitlines()[1].split(",")[2]) - float(score)) < 1e-4, name
+        # Its features tell a pixel that differs by one.
+        r = run("embed", out, tmp_path / "p.png", "--overwrite", "--out", tmp_path / "f.npy")
+        assert r.returncode == 0, r.stderr
+        _, features = loaded(loaded.prepared(x))
+        np.testing.assert_allclose(np.load(tmp_path / "f.npy"), features.detach(), rtol=1e-4, atol=1e-5, err_msg=name)
     with pytest.raises(ValueError, match="expected pictures of . channels, got 5"):
         loaded.prepared(torch.zeros(1, 5, 16, 16, dtype=torch.uint8))
     with pytest.raises(ValueError, match="expected pictures uint8"):

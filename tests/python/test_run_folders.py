@@ -113,14 +113,19 @@ def test_a_model_without_results_is_not_replaced(data, tmp_path):  # noqa: F811
     assert train(data, tmp_path / "all" / "cross_entropy").returncode == 0
     (tmp_path / "all" / "cross_entropy" / "results.json").unlink()
     before = files_of(tmp_path)
-    r = run("compare", "--data", data / "idx", *TASK, *COMPARE, "--out", tmp_path / "all")
-    assert r.returncode == 2 and "a model without its results" in r.stderr
+    compare = ["compare", "--data", data / "idx", *TASK, *COMPARE, "--out", tmp_path / "all"]
+    r = run(*compare, "--seed", 1)
+    assert r.returncode == 2 and "holds a training with other settings or data (" in r.stderr
     assert {p: c for p, c in files_of(tmp_path).items() if p in before} == before
     # One in the folder itself is no comparison's, and is not dropped for one.
     for flags in ((), ("--overwrite",)):
         r = run("compare", "--data", data / "idx", *TASK, *COMPARE, "--out", tmp_path / "all" / "cross_entropy", *flags)
         assert r.returncode == 2 and "holds a training, not a comparison; choose another folder" in r.stderr
     assert {p: c for p, c in files_of(tmp_path).items() if p in before} == before
+    # Of the same settings it is a training that was killed while it was tested.
+    assert run(*compare).returncode == 0
+    again = tmp_path / "all" / "cross_entropy" / "model.safetensors"
+    assert again.read_bytes() == before[again]
 
 
 COMPARE = ["--epochs", 1, "--objectives", "cross_entropy,energy_regularized"]
@@ -138,7 +143,7 @@ def test_a_comparison_keeps_what_its_folder_has(data, tmp_path):  # noqa: F811
         assert r.returncode == 2, r.stderr
         return r.stderr.splitlines()[-1]
     assert "margin_in" in refused(out) or "measured" in refused(out)  # given once, to be measured now
-    assert "a comparison with 1 seeds" in refused(out, *margins, "--seeds", 2)
+    assert "a comparison with one seed" in refused(out, *margins, "--seeds", 2)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     # Where the data is and how it is named are no settings.
     r = run(*compare[:2], f"{data}/idx/", "--known", "0-1", *TASK[2:], *COMPARE, *margins, "--threads", 1, "--out", out)
@@ -171,13 +176,26 @@ def test_scores_are_not_fitted_to_other_data(data, tmp_path):  # noqa: F811
     assert train(data, tmp_path / "run").returncode == 0
     before = (tmp_path / "run" / "scores.safetensors").read_bytes()
     r = run("fit", tmp_path / "run", "--data", data / "npy")
-    assert r.returncode == 3 and "expected 3 channels, as the network has constants for, got 64" in r.stderr.splitlines()[-1]
+    assert r.returncode == 3 and "expected 3 numbers a row, as the network has constants for, got 64" in r.stderr.splitlines()[-1]
     x, y = pictures(240, seed=9)
     write_png(tmp_path / "other" / "train", x, y)
     write_png(tmp_path / "other" / "test", *pictures(80, seed=1))
     r = run("fit", tmp_path / "run", "--data", tmp_path / "other")
     assert r.returncode == 3 and "are not those that the run was trained with" in r.stderr.splitlines()[-1]
     assert (tmp_path / "run" / "scores.safetensors").read_bytes() == before
+
+
+def test_a_resumed_run_needs_no_more_what_it_started_from(data, tmp_path):  # noqa: F811
+    assert train(data, tmp_path / "first").returncode == 0
+    p = subprocess.Popen([PROGRAM, "train", "--data", str(data / "idx"), *TASK, "--epochs", "40", "--batch-size", "16", "--checkpoint", "5",
+                          "--init", str(tmp_path / "first"), "--out", str(tmp_path / "run")], stderr=subprocess.DEVNULL)
+    wait_until(lambda: checkpoints(tmp_path / "run"), p)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    shutil.rmtree(tmp_path / "first")
+    assert not (tmp_path / "run" / "results.json").exists()
+    r = run("train", "--resume", tmp_path / "run")
+    assert r.returncode == 0 and "resuming at step" in r.stderr, r.stderr
 
 
 def test_init_survives_a_kill_before_the_first_checkpoint(data, tmp_path):  # noqa: F811

@@ -6,6 +6,8 @@
 #include <algorithm>
 
 #include "ood/torch.h"
+#include "ood/train/description.h"
+#include "ood/train/evaluate.h"
 
 namespace ood {
 namespace {
@@ -30,6 +32,45 @@ TEST(SamplesToFit, AreSomeOfManyWithOneOfEachClass) {
   EXPECT_LT(half, 600);
   EXPECT_EQ(chosen, samples_to_fit(labels, 1000, 3));
   EXPECT_NE(chosen, samples_to_fit(labels, 1000, 4));
+}
+
+// With other labels than theirs the class means would all lie in the middle.
+TEST(FittedScores, OfSomeSamplesHaveTheirLabels) {
+  constexpr std::int64_t kRows = 400, kWidth = 8, kSome = 100;
+  torch::manual_seed(0);
+  const auto labels = torch::randint(2, {kRows}, torch::kLong);
+  const auto far = 5 * torch::one_hot(labels, kWidth).to(torch::kFloat);
+  Task task;
+  task.class_names = {"a", "b"};
+  task.embeddings = true;
+  task.train = {Inputs((far + 0.1 * torch::randn({kRows, kWidth})).view({kRows, kWidth, 1, 1})),
+                labels};
+  task.mean.assign(kWidth, 0);
+  task.deviation.assign(kWidth, 1);
+  ModelDescription d;
+  d.model = "linear";
+  d.objective = "cross_entropy";
+  d.parameters = get_objective(d.objective).defaults();
+  d.channels = kWidth;
+  d.height = d.width = 1;
+  d.class_names = task.class_names;
+  d.mean = task.mean;
+  d.deviation = task.deviation;
+  d.embeddings = true;
+  const Model model = make_model(d);
+  const std::int64_t bytes = (kWidth + task.classes()) * 4;
+  const auto fitted =
+      FittedScores::fit(*model.network, *model.objective, task, 0, 0, {}, kSome * bytes);
+  const auto places = torch::zeros({2, kWidth});
+  places[0][1] = 5;                   // the middle of a class
+  places[1][0] = places[1][1] = 2.5;  // between the two
+  const auto output = run_network(*model.network, task.mean, task.deviation,
+                                  Inputs(places.view({2, kWidth, 1, 1})));
+  const auto scores = fitted.compute("mds", *model.objective, output);
+  EXPECT_LT(scores[0].item<double>() + 10, scores[1].item<double>()) << scores;
+  TensorFile file;
+  fitted.write(file, /*all=*/true);
+  EXPECT_EQ(file.find("scores.knn.bank").size(0), kSome);
 }
 
 }  // namespace
