@@ -56,7 +56,7 @@ void add_fit(CLI::App& app) {
   command
       ->add_option("--bank", state->bank,
                    "of how many training samples knn and nnguide keep the features; 0: all "
-                   "that 256 MB hold")
+                   "that 192 MB hold")
       ->type_name("N");
   for (const ScoreEntry* s : scores())
     for (const ParameterEntry& p : s->parameters)

@@ -29,7 +29,7 @@ struct HeldOut {
 
 /// Bytes of outputs of a network on training data that are held in memory for fitting; a few scores
 /// make copies of them.
-inline constexpr std::int64_t kFitBytes = 256 << 20;
+inline constexpr std::int64_t kFitBytes = 192 << 20;
 /// Positions of at least `most` samples, at random, ascending, with one of each class; empty: all.
 std::vector<std::int64_t> samples_to_fit(const at::Tensor& labels, std::int64_t most,
                                          std::uint64_t seed);

@@ -149,7 +149,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("cutmix", o.cutmix, "exchange rectangles of ID pictures, area ~ Beta(X, X); 0: off");
   v("checkpoint", o.checkpoint, "steps between checkpoints; 0: at the end of each epoch");
   v("bank", o.bank,
-    "of how many training samples knn and nnguide keep the features; 0: all that 256 MB hold");
+    "of how many training samples knn and nnguide keep the features; 0: all that 192 MB hold");
   v("seed", o.seed, "seed of weights, divisions and order");
   v("threads", o.threads, "threads; 0: one a processor");
 }
