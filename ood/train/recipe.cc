@@ -122,8 +122,6 @@ void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) 
   measure(options, task, measured);
 }
 
-}  // namespace
-
 void check_objective(const RunOptions& options, const Task& task) {
   const ObjectiveEntry& entry = get_objective(options.objective);
   if (task.classes() >= 2 || !entry.classifies) return;
@@ -134,12 +132,15 @@ void check_objective(const RunOptions& options, const Task& task) {
                    ": expected at least two classes to learn, got 1; of one class learn " + those);
 }
 
+}  // namespace
+
 void check_start(const RunOptions& options, const Task& task) {
   if (!is_network_file(options.model) && options.init.empty() && options.weights.empty()) return;
   const Unheard unheard;  // the training says it
   const auto description = describe(options, task);
   if (is_network_file(options.model)) make_model(description, !options.freeze);
-  on_first(ranks(), [&] { initial_model(description, options, /*filled=*/true); });
+  if (!options.init.empty() || !options.weights.empty())
+    on_first(ranks(), [&] { initial_model(description, options, /*filled=*/true); });
 }
 
 RunOptions completed(const RunOptions& given, const Task& task, const RunOptions* measured) {

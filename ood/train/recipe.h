@@ -23,7 +23,4 @@ RunOptions completed(const RunOptions& options, const Task& task,
 /// ranks: the weights of a run or a file, the user's own network. Before anything is dropped for it.
 void check_start(const RunOptions& completed, const Task& task);
 
-/// UsageError where an objective cannot learn the classes of a task.
-void check_objective(const RunOptions& options, const Task& task);
-
 }  // namespace ood
