@@ -8,6 +8,7 @@
 
 #include "ood/data/exif.h"
 #include "ood/data/picture_decoder.h"
+#include "ood/torch.h"
 
 namespace ood::decoders {
 namespace {
@@ -50,8 +51,7 @@ unsigned eighths(std::int64_t height, std::int64_t width, const PictureSize& wan
 
 // Plain data only between setjmp and its jump: the jump runs no destructors.
 bool decode_jpeg(const std::vector<unsigned char>& file, std::int64_t max_pixels,
-                 const PictureSize& wanted, JpegErrors& errors, std::vector<unsigned char>& pixels,
-                 std::int64_t& height, std::int64_t& width, std::int64_t& channels,
+                 const PictureSize& wanted, JpegErrors& errors, at::Tensor& pixels,
                  int& orientation) {
   jpeg_decompress_struct info{};
   info.err = jpeg_std_error(&errors.base);
@@ -73,8 +73,7 @@ bool decode_jpeg(const std::vector<unsigned char>& file, std::int64_t max_pixels
     jpeg_destroy_decompress(&info);
     return false;
   }
-  height = info.image_height;
-  width = info.image_width;
+  const std::int64_t height = info.image_height, width = info.image_width;
   if (!fits(height, width, max_pixels, errors.text)) {
     jpeg_destroy_decompress(&info);
     return false;
@@ -87,13 +86,12 @@ bool decode_jpeg(const std::vector<unsigned char>& file, std::int64_t max_pixels
   info.scale_num = eighths(lies ? width : height, lies ? height : width, wanted);
   info.scale_denom = 8;
   jpeg_start_decompress(&info);
-  height = info.output_height;
-  width = info.output_width;
-  channels = info.output_components;
-  pixels.resize(static_cast<std::size_t>(height * width * channels));
+  const std::int64_t row_bytes = std::int64_t{info.output_width} * info.output_components;
+  pixels =
+      torch::empty({info.output_height, info.output_width, info.output_components}, torch::kUInt8);
+  auto* const begin = pixels.mutable_data_ptr<unsigned char>();
   while (info.output_scanline < info.output_height) {
-    JSAMPROW row = pixels.data() + static_cast<std::size_t>(info.output_scanline) *
-                                       static_cast<std::size_t>(width * channels);
+    JSAMPROW row = begin + info.output_scanline * row_bytes;
     jpeg_read_scanlines(&info, &row, 1);
   }
   const long warnings = errors.base.num_warnings;
@@ -108,13 +106,11 @@ bool decode_jpeg(const std::vector<unsigned char>& file, std::int64_t max_pixels
 
 at::Tensor jpeg(const Encoded& file) {
   JpegErrors errors{};
-  std::vector<unsigned char> pixels;
-  std::int64_t height = 0, width = 0, channels = 0;
+  at::Tensor pixels;  // [height, width, channels]
   int orientation = 1;
-  if (!decode_jpeg(file.bytes, file.how.max_pixels, file.how.size, errors, pixels, height, width,
-                   channels, orientation))
+  if (!decode_jpeg(file.bytes, file.how.max_pixels, file.how.size, errors, pixels, orientation))
     fail(file, "JPEG", errors.text);
-  return upright(over_rows(std::move(pixels), height, width, channels), orientation);
+  return upright(pixels.permute({2, 0, 1}), orientation);
 }
 
 }  // namespace ood::decoders

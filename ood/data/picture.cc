@@ -13,6 +13,7 @@
 
 #include "ood/data/picture_decoder.h"
 #include "ood/errors.h"
+#include "ood/kernels/planes.h"
 #include "ood/registry/text.h"
 #include "ood/torch.h"
 
@@ -160,6 +161,17 @@ at::Tensor read_picture(const PictureFile& file, const PictureReading& how) {
   if (!size.given() || (picture.size(1) == size.height && picture.size(2) == size.width))
     return picture;
   return brought_to(picture.unsqueeze(0), size)[0];
+}
+
+void put_picture(const at::Tensor& picture, const at::Tensor& place) {
+  const auto h = picture.size(1), w = picture.size(2);
+  // As it left the decoder, torch copies byte by byte: a fifth of the time a file takes.
+  if (picture.size(0) == 3 && place.sizes() == picture.sizes() && place.is_contiguous() &&
+      picture.strides() == at::IntArrayRef({1, 3 * w, 3}))
+    kernels::pixels_to_planes(picture.const_data_ptr<std::uint8_t>(), h * w,
+                              place.mutable_data_ptr<std::uint8_t>());
+  else
+    place.copy_(picture);
 }
 
 at::Tensor brought_to(const at::Tensor& pictures, const PictureSize& size) {

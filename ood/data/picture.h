@@ -36,6 +36,10 @@ struct PictureReading {
 /// more pixels than the memory holds, so its header is looked at before any is allocated.
 at::Tensor read_picture(const PictureFile& file, const PictureReading& how = {});
 
+/// Copies a picture, as read_picture or brought_to gave it, to its place [C, H, W] among others,
+/// contiguous and of as many channels.
+void put_picture(const at::Tensor& picture, const at::Tensor& place);
+
 /// "black", "white" or RRGGBB in hexadecimal -> 0xRRGGBB; UsageError.
 std::uint32_t parse_colour(const std::string& text);
 

@@ -84,7 +84,7 @@ class FileInputs : public InputSource {
     auto out = torch::empty({n, channels_, files_->height, files_->width}, torch::kUInt8);
     at::parallel_for(0, n, 1, [&](std::int64_t begin, std::int64_t end) {
       for (auto i = begin; i < end; ++i)
-        out[i].copy_(picture(positions[static_cast<std::size_t>(i)]));
+        put_picture(picture(positions[static_cast<std::size_t>(i)]), out[i]);
     });
     return out;
   }
@@ -251,7 +251,7 @@ Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first) {
   std::mutex mutex;
   pass.run(pass.range(), [&](std::int64_t i, const at::Tensor& picture) {
     if (picture.size(0) == first.channels) {
-      pictures[i].copy_(picture);
+      put_picture(picture, pictures[i]);
       return;
     }
     const std::scoped_lock lock(mutex);
@@ -259,7 +259,8 @@ Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first) {
   });
   // Grey among colour is colour.
   if (!others.empty() && first.channels == 1) pictures = with_channels(pictures, 3);
-  for (const auto& [i, picture] : others) pictures[i].copy_(with_channels_of_one(picture, 3));
+  for (const auto& [i, picture] : others)
+    put_picture(with_channels_of_one(picture, 3), pictures[i]);
   return pictures;
 }
 
