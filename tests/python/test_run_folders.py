@@ -98,13 +98,14 @@ def test_a_comparison_goes_on_as_it_says(data, tmp_path):  # noqa: F811
     assert r.returncode == 0, r.stderr
     assert without_time(json.loads((seeds / "results.json").read_text())) == whole
     assert run(*compare, "cross_entropy,logit_norm", "--epochs", 1, "--out", fewer).returncode == 0
-    command = [*compare, "cross_entropy", "--epochs", 200, "--batch-size", 16, "--out", fewer]
+    command = [*compare, "cross_entropy", "--epochs", 40, "--batch-size", 16, "--out", fewer]
     p = subprocess.Popen([PROGRAM, *map(str, command), "--overwrite"], stderr=subprocess.DEVNULL)
-    results = fewer / "cross_entropy" / "results.json"
-    wait_until(lambda: not results.exists(), p)
+    # The old one is dropped before the new one's settings are written.
+    config = fewer / "cross_entropy" / "config.toml"
+    wait_until(lambda: config.exists() and "epochs = 40" in config.read_text(), p)
     p.send_signal(signal.SIGKILL)
     p.wait()
-    assert not results.exists()
+    assert not (fewer / "cross_entropy" / "results.json").exists()
     r = run(*command)
     assert r.returncode == 0, r.stderr
 
