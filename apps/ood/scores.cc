@@ -39,9 +39,10 @@ void print_scores_markdown() {
          "`ood.scores`, on tensors of any network.\n\n"
          "The score of a run is the joint one, Fisher's sum of the p-values of mds_pp and rmds on "
          "held-out ID data\n(continued by an exponential tail where they are small, so that scores "
-         "do not tie),\nand of the objective's own score where it learns from outliers or has "
-         "one of its own. The rule is fixed:\npicking the best column of a report afterwards is "
-         "choosing by test data. What is promised: of ID inputs\ndrawn as the held-out data were, "
+         "do not tie), and of the objective's\nown score where it learns from outliers or has "
+         "one of its own, else of gen. The rule is fixed:\npicking the best column of a report "
+         "afterwards is choosing by test data. What is promised: of ID inputs\ndrawn as the "
+         "held-out data were, "
          "`ood threshold` rejects at most the asked share, with the stated confidence\nover the "
          "draw of these data. It is void where ID inputs drift, and it says nothing about OOD "
          "inputs.\n\n| score | of | fitted to |\n|---|---|---|\n";

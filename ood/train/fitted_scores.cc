@@ -129,12 +129,14 @@ FittedScores FittedScores::fit(Classifier& network, const Objective& objective, 
 }
 
 void FittedScores::join(const Objective& objective, const NetworkOutput& held_out) {
-  const ObjectiveEntry& entry = objective.entry();
-  const auto readout = objective.readout(held_out);
   for (const char* name : {"mds_pp", "rmds"})
     if (fitted_.count(name) != 0) members_.emplace_back(name);
   if (members_.empty()) return;
-  if (entry.uses_ood || readout.score.defined()) members_.emplace_back(kOwn);
+  const auto readout = objective.readout(held_out);
+  if (objective.entry().uses_ood || readout.score.defined())
+    members_.emplace_back(kOwn);
+  else if (fitted_.count("gen") != 0)
+    members_.emplace_back("gen");
   for (const auto& name : members_)
     references_.push_back(std::get<0>(single(name, objective, held_out, readout).sort()));
 }

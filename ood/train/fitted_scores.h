@@ -36,8 +36,8 @@ std::vector<std::int64_t> samples_to_fit(const at::Tensor& labels, std::int64_t 
 
 /// The scores of a run with what they learned of its training data. "joint" is Fisher's sum of the
 /// p-values, with tails, of MDS++ and RMDS, and of the objective's own score where it was trained to tell
-/// outliers: where it learns from outliers or has a score of its own. The rule is fixed; nothing in
-/// it looks at test data.
+/// outliers (it learns from outliers or has a score of its own), else of GEN. The rule is fixed;
+/// nothing in it looks at test data.
 class FittedScores {
  public:
   FittedScores() = default;
