@@ -83,21 +83,43 @@ def folder(tmp_path_factory):
 TASK = ["--known", "0,1", "--outliers", "2", "--unknown", "3", "--batch-size", 16, "--lr", ".01", "--model", "mlp"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_program_and_python_say_the_same_of_a_run(name, folder, tmp_path):
-    r = run("train", "--data", folder, *TASK, "--epochs", 2, "--objective", name, "--out", tmp_path / "run")
-    assert r.returncode == 0, r.stderr
-    x, _ = pictures(24, seed=1)
-    np.save(tmp_path / "x.npy", x)
-    r = run("score", tmp_path / "run", tmp_path / "x.npy")
+def python_says_as_the_program(out, x, path):
+    """The run in Python, whose classes, scores and decisions of `x` are those of `ood score`."""
+    np.save(path, x)
+    r = run("score", out, path)
     assert r.returncode == 0, r.stderr
     rows = [line.split(",") for line in r.stdout.splitlines()[1:]]
-    loaded = ood.load_run(tmp_path / "run")
+    loaded = ood.load_run(out)
     classes, scores, accepted = loaded.detect(torch.from_numpy(x))
     printed = torch.tensor([float(row[2]) for row in rows], dtype=torch.double)
     torch.testing.assert_close(scores.double(), printed, rtol=1e-6, atol=1e-6)
     assert ["accept" if a else "reject" for a in accepted] == [row[4] for row in rows]
     assert [loaded.class_names[c] if c >= 0 else "" for c in classes] == [row[1] for row in rows]
+    return loaded
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_program_and_python_say_the_same_of_a_run(name, folder, tmp_path):
+    r = run("train", "--data", folder, *TASK, "--epochs", 2, "--objective", name, "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    python_says_as_the_program(tmp_path / "run", pictures(24, seed=1)[0], tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_with_enough_held_out_data_joins_scores(name, tmp_path):
+    (tmp_path / "data").mkdir()
+    g = np.random.default_rng(0)
+    for part, n in (("train", 640), ("test", 80)):
+        y = np.arange(n) % 4
+        np.save(tmp_path / "data" / f"{part}.npy", (g.normal(size=(n, 6)) + 3 * np.eye(6)[y]).astype(np.float32))
+        np.save(tmp_path / "data" / f"{part}_labels.npy", y)
+    r = run("train", "--data", tmp_path / "data", *TASK, "--epochs", 1, "--validation", .5, "--objective", name,
+            "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    loaded = python_says_as_the_program(tmp_path / "run", np.load(tmp_path / "data" / "test.npy"), tmp_path / "x.npy")
+    own = "own" in loaded.members
+    assert loaded.members == ["mds_pp", "rmds", "own" if own else "gen"]
+    assert own or ood.objectives()[name].ood_labels == "left out"
 
 
 STATEFUL = [n for n, o in ood.objectives().items() if o.state]
