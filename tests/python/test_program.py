@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import ood
-from conftest import BUILD, OUT_OF_TREE, REGISTRY, SHARED
+from conftest import BUILD, OUT_OF_TREE, REGISTRY, ROOT, SHARED
 
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 TASK = ["--known", "0,1,2,3,4,8", "--outliers", "5,6", "--unknown", "7,9"]
@@ -153,6 +153,31 @@ def test_many_lines_and_a_spike_stay_readable(program, dataset, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert 'stroke-dasharray="6 3"' in page and "<h3>OOD set: unknown</h3>" in page
     assert "(peak " in page
+    roc = page[page.index("ROC: OOD against"):]
+    lines = re.findall(r'<path d="M[^"]*" fill="none" stroke="([^"]*)"[^>]*?(?:stroke-dasharray="([^"]*)")?/>', roc[:roc.index("</svg>")])
+    assert len(lines) == len(set(lines)) >= 11, lines
+
+
+def test_a_score_below_a_half_is_said_wherever_it_stands(program, dataset, tmp_path):
+    """Two classes that differ in brightness: what is brighter than both is more familiar than they are."""
+    r = program("train", "--data", dataset, "--known", "0,1", "--unknown", "3", "--model", "linear", "--epochs", 20, "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    assert "cross_entropy, unknown: AUROC below 0.5, the score ranks OOD inputs as more familiar" in r.stdout
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "AUROC below 0.5: cross_entropy, unknown" in page
+    assert "<title>OOD report: data</title>" in page and "resemble each other" not in page
+
+
+def test_outliers_that_are_not_drawn_are_told(program, dataset, tmp_path):
+    r = program("train", "--data", dataset, *QUICK, "--objective", "outlier_exposure", "--outlier-ratio", 0, "--out", tmp_path / "run")
+    assert r.returncode == 0 and "learns from outliers, and --outlier-ratio 0 takes none of them" in r.stderr, r.stderr
+
+
+@pytest.mark.skipif(BUILD.resolve() != ROOT / "build" / "dev", reason="./dev builds into build/dev")
+def test_the_front_door_keeps_the_users_folder(dataset, tmp_path):
+    r = subprocess.run([ROOT / "dev", "ood", "train", "--data", dataset.name, *QUICK, "--out", "run"], cwd=tmp_path,
+                       capture_output=True, text=True)
+    assert r.returncode == 0 and (tmp_path / "run" / "model.safetensors").exists(), r.stderr
 
 
 def test_objectives_lists_the_registry(program):
