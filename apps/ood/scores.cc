@@ -42,8 +42,8 @@ void print_scores_markdown() {
          "do not tie), and of the objective's\nown score where it learns from outliers or has "
          "one of its own, else of gen. The rule is fixed:\npicking the best column of a report "
          "afterwards is choosing by test data. What is promised: of ID inputs\ndrawn as the "
-         "held-out data were, "
-         "`ood threshold` rejects at most the asked share, with the stated confidence\nover the "
+         "held-out data were, `ood threshold` rejects at most the asked share, with the stated "
+         "confidence\nover the "
          "draw of these data. It is void where ID inputs drift, and it says nothing about OOD "
          "inputs.\n\n| score | of | fitted to |\n|---|---|---|\n";
   for (const ScoreEntry* s : scores())

@@ -105,18 +105,22 @@ def test_the_program_and_python_say_the_same_of_a_run(name, folder, tmp_path):
     python_says_as_the_program(tmp_path / "run", pictures(24, seed=1)[0], tmp_path / "x.npy")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_run_with_enough_held_out_data_joins_scores(name, tmp_path):
-    (tmp_path / "data").mkdir()
+@pytest.fixture(scope="module")
+def embeddings(tmp_path_factory):
+    root = tmp_path_factory.mktemp("embeddings")
     g = np.random.default_rng(0)
     for part, n in (("train", 640), ("test", 80)):
         y = np.arange(n) % 4
-        np.save(tmp_path / "data" / f"{part}.npy", (g.normal(size=(n, 6)) + 3 * np.eye(6)[y]).astype(np.float32))
-        np.save(tmp_path / "data" / f"{part}_labels.npy", y)
-    r = run("train", "--data", tmp_path / "data", *TASK, "--epochs", 1, "--validation", .5, "--objective", name,
-            "--out", tmp_path / "run")
+        np.save(root / f"{part}.npy", (g.normal(size=(n, 6)) + 3 * np.eye(6)[y]).astype(np.float32))
+        np.save(root / f"{part}_labels.npy", y)
+    return root
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_with_enough_held_out_data_joins_scores(name, embeddings, tmp_path):
+    r = run("train", "--data", embeddings, *TASK, "--epochs", 1, "--validation", .5, "--objective", name, "--out", tmp_path / "run")
     assert r.returncode == 0, r.stderr
-    loaded = python_says_as_the_program(tmp_path / "run", np.load(tmp_path / "data" / "test.npy"), tmp_path / "x.npy")
+    loaded = python_says_as_the_program(tmp_path / "run", np.load(embeddings / "test.npy"), tmp_path / "x.npy")
     own = "own" in loaded.members
     assert loaded.members == ["mds_pp", "rmds", "own" if own else "gen"]
     assert own or ood.objectives()[name].ood_labels == "left out"
