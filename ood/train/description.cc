@@ -38,9 +38,10 @@ void visit_fields(Description& d, const Visit& visit) {
 ModelDescription describe(const RunOptions& options, const Task& task) {
   ModelDescription d;
   d.model = options.model;
-  // The features of a linear network are its inputs, and its embedding a projection of them.
+  // The features of a linear network are its inputs, and its embedding a projection of them. Where
+  // nothing tells one kind of sample from another, a hidden layer learns to lose what would.
   const auto& entry = get_objective(options.objective);
-  const bool hidden = entry.trains_features || entry.embedding > 0;
+  const bool hidden = entry.trains_features || (entry.embedding > 0 && !learns_one_kind(entry));
   if (is_network_file(d.model)) {
     d.file = open_network_file(d.model);
     d.model = d.file.kind;

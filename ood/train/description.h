@@ -28,6 +28,11 @@ struct ModelDescription {
 
 ModelDescription describe(const RunOptions& options, const Task& task);
 
+/// Whether it has neither classes nor outliers to tell apart.
+inline bool learns_one_kind(const ObjectiveEntry& entry) {
+  return !entry.classifies && !entry.uses_ood;
+}
+
 nlohmann::ordered_json to_json(const ModelDescription& description);
 /// DataError where a field is missing.
 ModelDescription description_of(const nlohmann::ordered_json& json);

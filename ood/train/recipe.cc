@@ -151,6 +151,10 @@ RunOptions completed(const RunOptions& given, const Task& task, const RunOptions
   if (options.patience > 0 && task.validation.size() == 0)
     throw UsageError("`patience`: expected held-out data to stop by, got none; set `validation`");
   fill_in(options, task, measured);
+  // A projection has nothing to lose but what tells others from its samples.
+  if (given.lr == 0 && options.optimizer == "sgd" && options.model == "linear" &&
+      learns_one_kind(get_objective(options.objective)))
+    options.lr /= 10;
   const auto batches = Batches::steps_per_epoch(task, options.batch_size) * options.epochs;
   if (batches < options.accumulate)
     throw UsageError("`accumulate`: expected at most the " + std::to_string(batches) +

@@ -9,12 +9,13 @@ namespace ood {
 /// in, by the same rule for every data set and by training and held-out data alone:
 ///   batch size   128, less where an epoch would have fewer than 16 steps, but at least 16
 ///   epochs       3, more where that makes fewer than 500 steps, at most 100
-///   model        small-cnn for pictures; for embeddings mlp where the objective trains features or
-///                an embedding, else linear
+///   model        small-cnn for pictures; for embeddings mlp where the objective trains features or,
+///                with classes or outliers to tell apart, an embedding, else linear
 ///   margins      on energies: their medians after a warm-up with cross-entropy, see
 ///                Card::id_energy; where an earlier training has measured them, from its `measured`
 ///   weights      of sums over classes: the default divided by their number
-/// The learning rate and the bound of the gradient have fixed defaults. UsageError where options and
+///   rate         the objective's; a tenth of it where a linear network learns one kind of sample
+/// The bound of the gradient has a fixed default. UsageError where options and
 /// task do not fit.
 RunOptions completed(const RunOptions& options, const Task& task,
                      const RunOptions* measured = nullptr);

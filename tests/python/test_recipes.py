@@ -1,6 +1,7 @@
 """Defaults that train on little data of any kind, and runs that did not learn."""
 import json
 import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -105,3 +106,19 @@ def test_unbalanced_classes_and_the_accuracy_of_each(folder, tmp_path):
     weighted = sum(a * c["test"] for a, c in zip(accuracy, file["classes"])) / 25
     assert weighted == pytest.approx(file["objectives"][0]["accuracy"])
     assert "Known classes" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("objective, model, rate", [("deep_svdd", "linear", .001), ("deep_sad", "mlp", .01),
+                                                    ("mchad", "mlp", .1), ("cross_entropy", "linear", .1)])
+def test_embeddings_of_one_kind_alone_keep_what_tells_others_from_them(tmp_path, objective, model, rate):
+    random = np.random.default_rng(0)
+    y = np.repeat(np.arange(5), 120)
+    np.save(tmp_path / "train.npy", (random.normal(size=(5, 64))[y] + random.normal(size=(600, 64))).astype(np.float32))
+    np.save(tmp_path / "train_labels.npy", y)
+    out = tmp_path / "run"
+    r = run("compare", "--data", tmp_path, "--known", "0,1", "--outliers", 2, "--unknown", "3,4", "--objectives", objective, "--out", out)
+    assert r.returncode == 0, r.stderr
+    config = tomllib.loads((out / objective / "config.toml").read_text())
+    assert config["model"] == model and config["lr"] == rate
+    if objective == "deep_svdd":
+        assert results(out)[objective]["scores"]["knn"]["unknown"]["auroc"] > .9
