@@ -40,7 +40,7 @@ struct Eval {
     const HeldOut held_out = test_held_out(network, objective, loaded.task, scores, seed);
     result.update(evaluate(network, objective, loaded.task, scores, held_out,
                            threshold_rule(folder, held_out.scores.size()), seed));
-    result["failure_signs"] = failure_signs(network, objective, loaded.task, scores);
+    result["failure_signs"] = failure_signs(network, objective, loaded.task, scores, held_out);
     auto results = results_header(loaded.options, loaded.task);
     results["objectives"] = {result};
     write_file(folder + "/eval.json", results.dump(1) + "\n");

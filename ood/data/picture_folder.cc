@@ -152,7 +152,7 @@ Dataset load_parts(PictureParts parts, const fs::path& from, const PictureOption
     throw DataError(from.string() + ": expected training and test pictures, got none");
   Dataset d;
   d.class_names = std::move(parts.class_names);
-  d.train = load_picture_list(parts.train, from, options);
+  d.train = load_picture_list(parts.train, from, options.of_training());
   d.test = load_picture_list(parts.test, from, options);
   if (!parts.validation.files.empty())
     d.validation = load_picture_list(parts.validation, from, options);

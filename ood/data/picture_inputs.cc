@@ -244,12 +244,62 @@ class Pass {
   std::chrono::steady_clock::time_point started_;
 };
 
-Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first) {
+// What is known of the pictures of a list, from an earlier reading or this one.
+class KnownPictures {
+ public:
+  KnownPictures(const PictureList& list, const fs::path& folder, PictureOptions options,
+                const Pass::Shape& first) {
+    options.size.height = first.height;
+    options.size.width = first.width;
+    index_.emplace(folder, options);
+    for (const auto& file : list.files) {
+      entries_.push_back(unread(file));
+      if (const auto found = index_->find(entries_.back())) entries_.back() = *found;
+    }
+  }
+
+  const std::vector<IndexedPicture>& entries() const { return entries_; }
+  Positions missing() const {
+    Positions all;
+    for (std::size_t i = 0; i < entries_.size(); ++i)
+      if (entries_[i].channels == 0) all.push_back(static_cast<std::int64_t>(i));
+    return all;
+  }
+  // From several threads, each another picture.
+  void learn(std::int64_t i, const at::Tensor& picture) {
+    auto& e = entries_[static_cast<std::size_t>(i)];
+    const auto hash = content_hash(picture);
+    if (e.channels > 0 && e.hash == hash) return;
+    e.channels = static_cast<std::uint64_t>(picture.size(0));
+    e.hash = hash;
+    e.hash_as_colour = e.channels == 1 ? content_hash(with_channels_of_one(picture, 3)) : hash;
+    const auto sums = pixel_sums(picture);
+    std::copy(sums.sum.begin(), sums.sum.end(), e.sums.begin());
+    std::copy(sums.squares.begin(), sums.squares.end(), e.squares.begin());
+    news_ = true;
+  }
+  // What does not decode may be what cannot be read now: it is tried again next time.
+  void keep() {
+    if (!news_) return;
+    std::vector<IndexedPicture> good;
+    for (const auto& e : entries_)
+      if (e.channels > 0) good.push_back(e);
+    index_->add(good);
+  }
+
+ private:
+  std::optional<PictureIndex> index_;
+  std::vector<IndexedPicture> entries_;
+  std::atomic<bool> news_{false};
+};
+
+Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first, KnownPictures& known) {
   const auto n = static_cast<std::int64_t>(list.files.size());
   auto pictures = torch::empty({n, first.channels, first.height, first.width}, torch::kUInt8);
   std::map<std::int64_t, at::Tensor> others;  // of other channels than the first
   std::mutex mutex;
   pass.run(pass.range(), [&](std::int64_t i, const at::Tensor& picture) {
+    known.learn(i, picture);
     if (picture.size(0) == first.channels) {
       put_picture(picture, pictures[i]);
       return;
@@ -261,48 +311,34 @@ Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first) {
   if (!others.empty() && first.channels == 1) pictures = with_channels(pictures, 3);
   for (const auto& [i, picture] : others)
     put_picture(with_channels_of_one(picture, 3), pictures[i]);
-  return pictures;
+  std::vector<std::uint64_t> hashes;
+  Positions good;
+  for (const auto i : pass.range()) {
+    if (pass.failed().count(i) > 0) continue;
+    const auto& e = known.entries()[static_cast<std::size_t>(i)];
+    good.push_back(i);
+    hashes.push_back(pictures.size(1) == 3 ? e.hash_as_colour : e.hash);
+  }
+  if (!pass.failed().empty())
+    pictures = pictures.index_select(0, torch::tensor(good, torch::kLong));
+  return held_inputs(pictures, hashes);
 }
 
 Inputs as_files(const PictureList& list, Pass& pass, const Pass::Shape& first,
-                const fs::path& folder, const PictureOptions& options) {
-  PictureOptions as_found = options;
-  as_found.size.height = first.height;
-  as_found.size.width = first.width;
-  PictureIndex index(folder, as_found);
-  std::vector<IndexedPicture> entries(list.files.size());
-  Positions missing;
-  for (std::size_t i = 0; i < entries.size(); ++i) {
-    entries[i] = unread(list.files[i]);
-    if (const auto found = index.find(entries[i]))
-      entries[i] = *found;
-    else
-      missing.push_back(static_cast<std::int64_t>(i));
-  }
-  pass.run(missing, [&](std::int64_t i, const at::Tensor& picture) {
-    auto& e = entries[static_cast<std::size_t>(i)];
-    e.channels = static_cast<std::uint64_t>(picture.size(0));
-    e.hash = content_hash(picture);
-    e.hash_as_colour = e.channels == 1 ? content_hash(with_channels_of_one(picture, 3)) : e.hash;
-    const auto sums = pixel_sums(picture);
-    std::copy(sums.sum.begin(), sums.sum.end(), e.sums.begin());
-    std::copy(sums.squares.begin(), sums.squares.end(), e.squares.begin());
-  });
-  // What does not decode may be what cannot be read now: it is tried again next time.
-  std::vector<IndexedPicture> good;
-  for (const auto& e : entries)
-    if (e.channels > 0) good.push_back(e);
-  if (!missing.empty()) index.add(good);
+                const PictureOptions& options, KnownPictures& known) {
+  pass.run(known.missing(),
+           [&](std::int64_t i, const at::Tensor& picture) { known.learn(i, picture); });
   const auto files = std::make_shared<Files>();
   files->options = options;
   files->height = first.height;
   files->width = first.width;
   std::uint64_t channels = 1;
-  for (std::size_t i = 0; i < entries.size(); ++i) {
-    if (entries[i].channels == 0) continue;
-    channels = std::max(channels, entries[i].channels);
+  for (std::size_t i = 0; i < list.files.size(); ++i) {
+    const auto& e = known.entries()[i];
+    if (e.channels == 0) continue;
+    channels = std::max(channels, e.channels);
     files->table.add(list.files[i]);
-    files->entries.push_back(entries[i]);
+    files->entries.push_back(e);
   }
   return Inputs(std::make_shared<FileInputs>(files, static_cast<std::int64_t>(channels)));
 }
@@ -319,16 +355,14 @@ Samples load_picture_list(const PictureList& list, const fs::path& folder,
       static_cast<std::int64_t>(list.files.size()) * kChannels * first.height * first.width;
   const bool keep = bytes <= options.cache;
   Samples s;
-  s.inputs = keep ? held(list, pass, first) : as_files(list, pass, first, folder, options);
-  Positions good;
+  KnownPictures known(list, folder, options, first);
+  s.inputs = keep ? held(list, pass, first, known) : as_files(list, pass, first, options, known);
+  if (!keep || options.indexed) known.keep();
+  if (list.labels.empty()) return s;
   std::vector<std::int64_t> labels;
-  for (const auto i : pass.range()) {
-    if (pass.failed().count(i) > 0) continue;
-    good.push_back(i);
-    if (!list.labels.empty()) labels.push_back(list.labels[static_cast<std::size_t>(i)]);
-  }
-  if (keep && !pass.failed().empty()) s.inputs = s.inputs.at(good);
-  if (!list.labels.empty()) s.labels = torch::tensor(labels, torch::kLong);
+  for (const auto i : pass.range())
+    if (pass.failed().count(i) == 0) labels.push_back(list.labels[static_cast<std::size_t>(i)]);
+  s.labels = torch::tensor(labels, torch::kLong);
   return s;
 }
 

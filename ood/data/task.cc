@@ -269,7 +269,8 @@ Task make_task(const TaskOptions& o) {
   };
   divide_classes(known, kId, t.train, t.validation);
   if (outlier_path) {
-    const Samples outliers = without_labels(load_like(d.train.inputs, o.outliers, o.pictures));
+    const Samples outliers =
+        without_labels(load_like(d.train.inputs, o.outliers, o.pictures.of_training()));
     divide(outliers, all_of(outliers), kOutlier, t.train_outliers, t.validation_outliers);
     t.outlier_names = {std::filesystem::path(o.outliers).filename().string()};
   } else {

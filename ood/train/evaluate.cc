@@ -109,7 +109,7 @@ HeldOut test_held_out(Classifier& network, const Objective& objective, const Tas
   if (task.validation.size() == 0) return {};
   const torch::NoGradGuard no_grad;
   auto output = run_network(network, task, task.validation);
-  HeldOut h{accuracy_of(objective.readout(output), task.validation), {}};
+  HeldOut h{accuracy_of(objective.readout(output), task.validation), {}, output};
   if (!scores.members().empty()) {
     const auto rows = held_out_halves(task.validation.size(), seed).second;
     output = rows_of(output, rows);

@@ -33,15 +33,16 @@ std::string percent(double share) { return short_number(100 * share) + " %"; }
 }  // namespace
 
 std::vector<std::string> failure_signs(Classifier& network, const Objective& objective,
-                                       const Task& task, const FittedScores& scores) {
+                                       const Task& task, const FittedScores& scores,
+                                       const HeldOut& held_out) {
   const torch::NoGradGuard no_grad;
   std::vector<std::string> signs;
   // Fewer say too little.
   constexpr std::int64_t kEnough = 20;
-  const bool held_out = task.validation.size() >= kEnough;
-  const Samples& known = held_out ? task.validation : task.train;
-  const std::string where = held_out ? "held-out" : "training";
-  const auto output = run_network(network, task, known);
+  const bool enough = task.validation.size() >= kEnough;
+  const Samples& known = enough ? task.validation : task.train;
+  const std::string where = enough ? "held-out" : "training";
+  const auto output = enough ? held_out.output : run_network(network, task, known);
   const auto readout = objective.readout(output);
   if (readout.evidence.defined() && task.classes() > 1) {
     // Means over classes: naming one class for all gives 1 / K, however unequal they are.

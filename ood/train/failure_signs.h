@@ -12,7 +12,8 @@ namespace ood {
 ///   - an AUROC of held-out ID data against training outliers near a half, for an objective that
 ///     learns from outliers
 std::vector<std::string> failure_signs(Classifier& network, const Objective& objective,
-                                       const Task& task, const FittedScores& scores);
+                                       const Task& task, const FittedScores& scores,
+                                       const HeldOut& held_out);
 
 /// Of each known class its name and how many training and test samples it has.
 nlohmann::ordered_json class_counts(const Task& task);

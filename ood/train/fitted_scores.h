@@ -25,6 +25,7 @@ using ScoreParameters = std::map<std::string, std::map<std::string, double>>;
 struct HeldOut {
   std::optional<double> accuracy;  ///< none for an objective that does not classify
   std::vector<double> scores;      ///< of the run's score on the second half, ascending; or empty
+  NetworkOutput output{};          ///< of all
 };
 
 /// Bytes of outputs of a network on training data that are held in memory for fitting; a few scores

@@ -398,7 +398,8 @@ class Training {
     TestScores test_scores;
     result.update(evaluate(*model_.network, *model_.objective, task_, scores, held_out,
                            rule(held_out.scores.size()), seed(), &test_scores));
-    result["failure_signs"] = failure_signs(*model_.network, *model_.objective, task_, scores);
+    result["failure_signs"] =
+        failure_signs(*model_.network, *model_.objective, task_, scores, held_out);
     for (const std::string sign : result["failure_signs"])
       listener().warn(o_.objective + " did not learn: " + sign);
     on_first(ranks_, [&] {
@@ -565,6 +566,7 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
   RunOptions of_data = run.options;
   of_data.model = "auto";  // the model has what its file said
   TaskOptions task = task_options(of_data);
+  task.pictures.train_as_files = true;
   task.mean = run.trained.description.mean;
   task.deviation = run.trained.description.deviation;
   run.task = make_task(task);

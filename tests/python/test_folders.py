@@ -1,11 +1,13 @@
 """Folders of pictures as people have them: links, hidden files, other formats, parts in capitals, numbers as names."""
 import json
 import os
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 
-from test_runs import Image, one_line, pictures, run, write_png
+from test_runs import PROGRAM, Image, one_line, pictures, run, write_png
 
 QUICK = ["--epochs", 1, "--batch-size", 16]
 
@@ -75,6 +77,38 @@ def test_val_is_held_out_where_there_is_a_test(tmp_path):
     assert results["objectives"][0]["validation_accuracy"] is not None
     results, told = train(divided(tmp_path / "b", "train", "val"), tmp_path)
     assert results["train_samples"] == 18 and "val/ is the test data" in told
+
+
+def test_eval_does_not_decode_what_was_trained_on(tmp_path):
+    where, out = divided(tmp_path, "train", "val", "test"), tmp_path / "run"
+    r = run("train", "--data", where, "--known", "0,1", "--unknown", 2, *QUICK, "--out", out)
+    assert r.returncode == 0, r.stderr
+    files = sorted((where / "train").glob("*/*.png"))[1:]  # by the first it knows the size
+    for file in files:  # as it was, by size and time
+        times = file.stat()
+        file.write_bytes(bytes(times.st_size))
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    r = run("eval", out)
+    assert r.returncode == 0, r.stderr
+    [expected], [got] = (json.loads((out / name).read_text())["objectives"] for name in ("results.json", "eval.json"))
+    assert got["ood"] == expected["ood"] and got["threshold"] == expected["threshold"]
+    for file in files:
+        file.touch()
+    r = run("eval", out)
+    assert r.returncode == 3 and f"{len(files)} of {len(files) + 1} pictures do not decode" in r.stderr, r.stderr
+
+
+def test_a_folder_that_may_not_be_read_is_named(folder, tmp_path):
+    # Nor may root, without what lets it read anything.
+    plain = [] if os.geteuid() != 0 else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    if plain and shutil.which(plain[0]) is None:
+        pytest.skip("root reads any folder")
+    (folder / "class0").chmod(0)
+    r = subprocess.run([*plain, PROGRAM, "train", "--data", folder, "--known", "0,1", "--unknown", "2", "--out", tmp_path / "run"],
+                       capture_output=True, text=True)
+    (folder / "class0").chmod(0o755)
+    line = r.stderr.splitlines()[-1]
+    assert r.returncode == 3 and f"{folder / 'class0'}: Permission denied" in line, r.stderr
 
 
 def test_a_folder_without_a_division_says_what_is_test_data(folder, tmp_path):

@@ -120,7 +120,7 @@ def test_a_picture_that_could_not_be_read_is_tried_again(tmp_path):
     x, y = pictures(60)
     write_png(tmp_path / "set", x, y)
     common = ["train", "--data", tmp_path / "set", "--known", "class0,class1", "--unknown", "class3", "--epochs", 1, "--batch-size", 8]
-    assert run(*common, "--out", tmp_path / "a").returncode == 0
+    assert run(*common, "--out", tmp_path / "a", env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}).returncode == 0
     away = tmp_path / "set" / "class0" / "0004.png"
     content, times = away.read_bytes(), (away.stat().st_atime_ns, away.stat().st_mtime_ns)
     away.write_bytes(bytes(len(content)))
