@@ -3,7 +3,6 @@
 #include <iostream>
 #include <list>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 
@@ -28,69 +27,60 @@
 namespace ood::app {
 namespace {
 
-using json = nlohmann::ordered_json;
-
-bool learned(const json& objective) { return objective.at("failure_signs").empty(); }
-
 // Highest AUROC of the run's score first, of several OOD sets and seeds their mean; what did not
 // learn last.
-void rank(json& objectives) {
-  const auto auroc = [](const json& o) {
+void rank(std::vector<ObjectiveResults>& objectives) {
+  const auto auroc = [](const ObjectiveResults& o) {
     double sum = 0;
-    for (const auto& [set, figures] : o.at("ood").items())
-      sum += o.contains("over_seeds") ? o.at("over_seeds").at(set).at("mean").get<double>()
-                                      : figures.at("auroc").get<double>();
-    return sum / static_cast<double>(o.at("ood").size());
+    for (const auto& [set, found] : o.ood)
+      sum += o.over_seeds.empty() ? found.detection.auroc : o.over_seeds.at(set).mean;
+    return sum / static_cast<double>(o.ood.size());
   };
   std::stable_sort(objectives.begin(), objectives.end(), [&](const auto& a, const auto& b) {
-    return learned(a) != learned(b) ? learned(a) : auroc(a) > auroc(b);
+    return a.learned() != b.learned() ? a.learned() : auroc(a) > auroc(b);
   });
 }
 
 // Mean and standard deviation of the AUROC of each OOD set over the runs of one objective, and every
 // run's; the rest of the entry is that of the first.
-void add_up_seeds(json& first, const std::vector<json>& runs) {
-  json over_seeds;
-  for (const auto& [set, unused] : first.at("ood").items()) {
-    std::vector<double> values;
-    for (const json& run : runs) values.push_back(run.at("ood").at(set).at("auroc"));
-    const auto n = static_cast<double>(values.size());
-    const double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+ObjectiveResults add_up_seeds(const std::vector<ObjectiveResults>& runs) {
+  ObjectiveResults all = runs.front();
+  for (const auto& [set, unused] : all.ood) {
+    OverSeeds& over = all.over_seeds[set];
+    for (const auto& run : runs) over.runs.push_back(run.ood.at(set).detection.auroc);
+    const auto n = static_cast<double>(over.runs.size());
+    over.mean = std::accumulate(over.runs.begin(), over.runs.end(), 0.0) / n;
     double squares = 0;
-    for (const double v : values) squares += (v - mean) * (v - mean);
-    over_seeds[set] = {
-        {"mean", mean}, {"sd", n > 1 ? std::sqrt(squares / (n - 1)) : 0.0}, {"runs", values}};
+    for (const double v : over.runs) squares += (v - over.mean) * (v - over.mean);
+    over.sd = n > 1 ? std::sqrt(squares / (n - 1)) : 0.0;
   }
-  first["over_seeds"] = std::move(over_seeds);
-  first["failure_signs"] = json::array();
+  all.failure_signs.clear();
   for (std::size_t i = 0; i < runs.size(); ++i)
-    for (const std::string sign : runs[i].at("failure_signs"))
-      first["failure_signs"].push_back("run " + std::to_string(i + 1) + " of " +
-                                       std::to_string(runs.size()) + ": " + sign);
+    for (const auto& sign : runs[i].failure_signs)
+      all.failure_signs.push_back("run " + std::to_string(i + 1) + " of " +
+                                  std::to_string(runs.size()) + ": " + sign);
+  return all;
 }
 
 // How far each objective is behind the best of those that learned, on the same test samples: the 95 %
 // interval of the difference of their AUROCs.
-void add_differences(json& objectives, const std::map<std::string, TestScores>& scores,
+void add_differences(Results& results, const std::map<std::string, TestScores>& scores,
                      std::uint64_t seed) {
-  if (objectives.empty()) return;
-  const json sets = objectives.front().at("ood");  // entries grow in the loop
-  for (const auto& [set, unused] : sets.items()) {
-    const json* best = nullptr;
-    for (const json& o : objectives)
-      if (learned(o) && (best == nullptr ||
-                         o.at("ood").at(set).at("auroc") > best->at("ood").at(set).at("auroc")))
-        best = &o;
+  if (results.objectives.empty()) return;
+  for (const auto& set : results.sets()) {
+    const auto auroc = [&](const auto& o) { return o.ood.at(set).detection.auroc; };
+    const ObjectiveResults* best = nullptr;
+    for (const auto& o : results.objectives)
+      if (o.learned() && (best == nullptr || auroc(o) > auroc(*best))) best = &o;
     if (best == nullptr) continue;
-    const std::string name = best->at("objective");
-    const auto of_best = scores.find(name);
+    const auto of_best = scores.find(best->objective);
     if (of_best == scores.end()) continue;
-    for (json& o : objectives) {
-      const auto other = scores.find(o.at("objective").get<std::string>());
-      if (other == scores.end() || other->first == name) continue;
+    for (auto& o : results.objectives) {
+      const auto other = scores.find(o.objective);
+      if (other == scores.end() || &o == best) continue;
       const auto d = auroc_difference(of_best->second.id, of_best->second.ood.at(set),
                                       other->second.id, other->second.ood.at(set), seed);
-      o["ood"][set]["behind_best"] = {{"objective", name}, {"low", d.low}, {"high", d.high}};
+      o.ood[set].behind_best = {best->objective, d.low, d.high};
     }
   }
 }
@@ -102,20 +92,18 @@ struct Compare {
   bool overwrite = false;
 
   // What there is so far.
-  void write_results(json& results, const std::map<std::string, std::vector<json>>& runs) const {
-    results["objectives"] = json::array();
-    for (const auto& [name, of_seeds] : runs) {
-      if (of_seeds.empty()) continue;
-      json entry = of_seeds.front();
-      if (seeds > 1) add_up_seeds(entry, of_seeds);
-      results["objectives"].push_back(std::move(entry));
-    }
-    rank(results["objectives"]);
+  void write_tables_of(Results& results,
+                       const std::map<std::string, std::vector<ObjectiveResults>>& runs) const {
+    results.objectives.clear();
+    for (const auto& [name, of_seeds] : runs)
+      if (!of_seeds.empty())
+        results.objectives.push_back(seeds > 1 ? add_up_seeds(of_seeds) : of_seeds.front());
+    rank(results.objectives);
     write_tables(results);
   }
 
-  void write_tables(const json& results) const {
-    write_file(out + "/results.json", results.dump(1) + "\n");
+  void write_tables(const Results& results) const {
+    write_results(out + "/results.json", results);
     write_file(out + "/report.html", report::html(results));
   }
 
@@ -164,13 +152,11 @@ struct Compare {
     if (overwrite) return;
     const std::string drop = "; choose another folder with --out, or drop it with --overwrite";
     if (!std::filesystem::exists(out + "/results.json")) return;
-    const json before = read_results(out);
-    for (const auto& o : before.at("objectives")) {
-      const std::string name = o.value("objective", "");
-      if (std::find(wanted.begin(), wanted.end(), name) == wanted.end())
-        throw UsageError(out + ": holds a comparison that has " + name + ", too" + drop);
-      const bool several = o.contains("over_seeds");
-      const std::size_t had = several ? o.at("over_seeds").begin()->at("runs").size() : 1;
+    for (const auto& o : read_results(out).objectives) {
+      if (std::find(wanted.begin(), wanted.end(), o.objective) == wanted.end())
+        throw UsageError(out + ": holds a comparison that has " + o.objective + ", too" + drop);
+      const bool several = !o.over_seeds.empty();
+      const std::size_t had = several ? o.over_seeds.begin()->second.runs.size() : 1;
       if (several != (seeds > 1) || had > static_cast<std::size_t>(seeds))
         throw UsageError(out + ": holds a comparison with " +
                          (several ? "--seeds, of which " + std::to_string(had) + " are done"
@@ -194,11 +180,11 @@ struct Compare {
     for (const auto& [run, lock] : held) remove_training(run, options);
   }
 
-  static json one_run(const RunOptions& o, const Task& task, const std::string& run,
-                      HeldRun::State held) {
+  static ObjectiveResults one_run(const RunOptions& o, const Task& task, const std::string& run,
+                                  HeldRun::State held) {
     if (held == HeldRun::kFinished) {
       std::cerr << o.objective << ": finished before, in " << run << "\n";
-      return read_results(run).at("objectives").at(0);
+      return read_results(run).objectives.front();
     }
     if (held == HeldRun::kUnfinished)
       return train_run(read_config(run + "/config.toml"), task, run, Start::kResume);
@@ -233,8 +219,8 @@ struct Compare {
     const RunLock lock(out);
     RunOptions shared = options;
     shared.objective = names;
-    json results;
-    std::map<std::string, std::vector<json>> runs;
+    Results results;
+    std::map<std::string, std::vector<ObjectiveResults>> runs;
     std::string diverged;
     shared.make_absolute(/*outliers_are_path=*/false);
     check_folder(wanted);
@@ -276,10 +262,10 @@ struct Compare {
                             "; repeat the command to go on" +
                             (overwrite ? ", without --overwrite" : ""));
         }
-        write_results(results, runs);
+        write_tables_of(results, runs);
       }
     }
-    if (results.contains("objectives") && seeds == 1) {
+    if (seeds == 1) {
       std::map<std::string, TestScores> scores;
       for (const auto& [name, of_seeds] : runs) {
         if (of_seeds.empty()) continue;  // diverged
@@ -287,11 +273,11 @@ struct Compare {
         scores[name] = load_test_scores(run, run_id(read_config(run + "/config.toml")));
       }
       add_differences(
-          results["objectives"], scores,
+          results, scores,
           random_bits(static_cast<std::uint64_t>(options.seed), Purpose::kBootstrap, 2, 0));
-      write_tables(results);
+      if (!results.objectives.empty()) write_tables(results);
     }
-    if (results.contains("objectives"))
+    if (!results.objectives.empty())
       std::cout << report::table(results) << "report: " << out << "/report.html\n";
     if (!diverged.empty()) throw DivergedError(diverged);
   }

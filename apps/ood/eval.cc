@@ -1,5 +1,4 @@
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "apps/ood/commands.h"
 #include "ood/data/files.h"
@@ -28,22 +27,18 @@ struct Eval {
           set_threads(o.threads);
         },
         device);
-    const ObjectiveEntry& entry = get_objective(loaded.options.objective);
-    nlohmann::ordered_json result;
-    result["objective"] = entry.name;
-    result["parameters"] = loaded.options.parameters.at(loaded.options.objective);
-    result["seconds"] = 0.0;
     auto& network = *loaded.trained.model.network;
     const auto& objective = *loaded.trained.model.objective;
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
     const FittedScores scores = load_scores(folder, loaded.trained.run_id);
     const HeldOut held_out = test_held_out(network, objective, loaded.task, scores, seed);
-    result.update(evaluate(network, objective, loaded.task, scores, held_out,
-                           threshold_rule(folder, held_out.scores.size()), seed));
-    result["failure_signs"] = failure_signs(network, objective, loaded.task, scores, held_out);
+    auto result = evaluate(network, objective, loaded.task, scores, held_out,
+                           threshold_rule(folder, held_out.scores.size()), seed);
+    result.parameters = loaded.options.parameters.at(loaded.options.objective);
+    result.failure_signs = failure_signs(network, objective, loaded.task, scores, held_out);
     auto results = results_header(loaded.options, loaded.task);
-    results["objectives"] = {result};
-    write_file(folder + "/eval.json", results.dump(1) + "\n");
+    results.objectives = {result};
+    write_results(folder + "/eval.json", results);
     write_file(folder + "/eval.html", report::html(results));
     std::cout << report::table(results) << "report: " << folder << "/eval.html\n";
   }

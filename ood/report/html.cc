@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "ood/report/report.h"
@@ -8,8 +7,6 @@
 
 namespace ood::report {
 namespace {
-
-using json = nlohmann::ordered_json;
 
 constexpr const char* kIdColor = "#0060a8";
 constexpr const char* kOodColor = "#c2410c";
@@ -62,9 +59,9 @@ std::string fixed(double v, int digits) {
   return text;
 }
 
-std::string join(const json& names) {
+std::string join(const std::vector<std::string>& names) {
   std::string out;
-  for (const auto& n : names) out += (out.empty() ? "" : ", ") + n.get<std::string>();
+  for (const auto& n : names) out += (out.empty() ? "" : ", ") + n;
   return out;
 }
 
@@ -92,56 +89,42 @@ std::vector<Key> keys(const std::vector<std::string>& names) {
   return all;
 }
 
-bool learned(const json& objective) { return objective.at("failure_signs").empty(); }
-
 // Whether an objective is not shown to be behind the best: by the difference on the same samples
 // where that is known, else by whether the intervals meet.
-bool not_worse(const json& figures, double best) {
-  if (figures.contains("behind_best"))
-    return figures.at("behind_best").at("low").get<double>() <= 0;
-  return figures.at("auroc_high").get<double>() >= best;
+bool not_worse(const SetResults& found, double best) {
+  return found.behind_best ? found.behind_best->low <= 0 : found.auroc.high >= best;
 }
 
-std::string title_of(const json& r) { return r.value("name", r.at("data").get<std::string>()); }
-
-std::vector<std::string> sets_of(const json& results) {
-  std::vector<std::string> names;
-  for (const auto& [name, unused] : results.at("objectives").at(0).at("ood").items())
-    names.push_back(name);
-  return names;
-}
-
-void introduction(std::ostream& out, const json& r) {
-  const auto& objectives = r.at("objectives");
+void introduction(std::ostream& out, const Results& r) {
+  const auto& objectives = r.objectives;
   out << "<h1>" << (objectives.size() > 1 ? "Training objectives compared" : "Training objective")
-      << ": " << escape(title_of(r)) << "</h1>";
-  out << "<p class=\"muted\">The network learns to tell " << r.at("known").size()
-      << " known classes apart (" << escape(join(r.at("known"))) << "; " << r.at("train_samples")
+      << ": " << escape(r.name) << "</h1>";
+  out << "<p class=\"muted\">The network learns to tell " << r.known.size()
+      << " known classes apart (" << escape(join(r.known)) << "; " << r.train_samples
       << " training samples). The test asks whether a score computed from its output tells inputs "
          "of "
          "other kinds from inputs of the known classes.</p>";
-  const bool outliers = !r.at("outliers").empty(), unknown = !r.at("unknown").empty();
-  if (outliers && unknown && r.value("outliers_are_classes", false))
-    out << "<p>The training outliers (" << escape(join(r.at("outliers")))
-        << ") and the unknown classes (" << escape(join(r.at("unknown")))
+  const bool outliers = !r.outliers.empty(), unknown = !r.unknown.empty();
+  if (outliers && unknown && r.outliers_are_classes)
+    out << "<p>The training outliers (" << escape(join(r.outliers)) << ") and the unknown classes ("
+        << escape(join(r.unknown))
         << ") are classes of the same data set. Objectives that learn from outliers profit where "
            "the "
            "two resemble each other; with inputs that differ more from the outliers expect lower "
            "figures, and test on your own with <code>--ood-data NAME=PATH</code>.</p>";
   else if (outliers)
-    out << "<p>Outliers in training: " << escape(join(r.at("outliers"))) << ".</p>";
+    out << "<p>Outliers in training: " << escape(join(r.outliers)) << ".</p>";
   else
     out << "<p>No outliers were used in training.</p>";
 }
 
 // "joint (mds_pp, rmds, own)"
-std::string score_text(const json& o) {
-  const std::string score = o.at("score");
-  return o.contains("members") ? score + " (" + join(o.at("members")) + ")" : score;
+std::string score_text(const ObjectiveResults& o) {
+  return o.members.empty() ? o.score : o.score + " (" + join(o.members) + ")";
 }
 
-void comparison(std::ostream& out, const json& r) {
-  if (sets_of(r).empty()) {
+void comparison(std::ostream& out, const Results& r) {
+  if (r.sets().empty()) {
     out << "<h2>No OOD samples were tested</h2><p class=\"warn\">Nothing says how well OOD inputs "
            "are "
            "detected; name some with <code>--unknown CLASSES</code> or <code>--ood-data "
@@ -157,72 +140,69 @@ void comparison(std::ostream& out, const json& r) {
          "for. "
          "The joint score is Fisher's sum of the p-values of the scores in brackets on held-out ID "
          "data."
-      << (r.at("objectives").size() > 1 ? " Highest AUROC first, what did not learn last; bold "
-                                          "where no other is shown to be better: where the 95 % "
-                                          "interval of the difference to the first, on the same "
-                                          "samples, holds 0."
-                                        : "")
+      << (r.objectives.size() > 1 ? " Highest AUROC first, what did not learn last; bold "
+                                    "where no other is shown to be better: where the 95 % "
+                                    "interval of the difference to the first, on the same "
+                                    "samples, holds 0."
+                                  : "")
       << "</p>";
-  for (const auto& set : sets_of(r)) {
+  for (const auto& set : r.sets()) {
     double best = 0;  // the highest lower end of an interval
-    std::vector<const json*> rows;
-    for (const auto& o : r.at("objectives")) {
+    std::vector<const ObjectiveResults*> rows;
+    for (const auto& o : r.objectives) {
       rows.push_back(&o);
-      if (learned(o)) best = std::max(best, o.at("ood").at(set).at("auroc_low").get<double>());
+      if (o.learned()) best = std::max(best, o.ood.at(set).auroc.low);
     }
-    std::stable_sort(rows.begin(), rows.end(), [&](const json* a, const json* b) {
-      if (learned(*a) != learned(*b)) return learned(*a);
-      return a->at("ood").at(set).at("auroc") > b->at("ood").at(set).at("auroc");
+    std::stable_sort(rows.begin(), rows.end(), [&](const auto* a, const auto* b) {
+      if (a->learned() != b->learned()) return a->learned();
+      return a->ood.at(set).detection.auroc > b->ood.at(set).detection.auroc;
     });
     out << "<h3>OOD set: " << escape(set)
         << "</h3><div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">"
         << "objective</th><th class=\"l\">score</th><th>accuracy</th><th>AUROC</th><th>own "
            "score</th><th>AUPR-in</th><th>AUPR-out</th><th>FPR95</th><th>training</th></tr></"
            "thead><tbody>";
-    for (const json* row : rows) {
-      const json& o = *row;
-      const auto& f = o.at("ood").at(set);
+    for (const auto* row : rows) {
+      const auto& o = *row;
+      const auto& found = o.ood.at(set);
+      const auto& f = found.detection;
       const auto cell = [&](const char* name, const std::string& text, const char* cls = "") {
         out << "<td" << (*cls ? std::string(" class=\"") + cls + "\"" : "") << " data-name=\""
             << name << "\">" << text << "</td>";
       };
       out << "<tr>";
       cell("objective",
-           escape(o.at("objective")) +
-               (learned(o) ? "" : " <span class=\"bad\">did not learn</span>"),
+           escape(o.objective) + (o.learned() ? "" : " <span class=\"bad\">did not learn</span>"),
            "l");
       cell("score", escape(score_text(o)), "l");
-      cell("accuracy", o.at("accuracy").is_null()
-                           ? "does not classify"
-                           : fixed(100 * o.at("accuracy").get<double>(), 1) + " %");
-      const double auroc = f.at("auroc");
+      cell("accuracy", o.accuracy ? fixed(100 * *o.accuracy, 1) + " %" : "does not classify");
       cell("AUROC",
-           fixed(auroc, 3) + " <span class=\"muted\">(" + fixed(f.at("auroc_low"), 3) + "&#8211;" +
-               fixed(f.at("auroc_high"), 3) + ")</span>",
-           r.at("objectives").size() > 1 && learned(o) && not_worse(f, best) ? "best" : "");
-      cell("own score", escape(o.at("own_score")) + " " +
-                            fixed(o.at("scores").at(o.at("own_score")).at(set).at("auroc"), 3));
-      cell("AUPR-in", fixed(f.at("aupr_in"), 3));
-      cell("AUPR-out", fixed(f.at("aupr_out"), 3));
-      cell("FPR95", fixed(100 * f.at("fpr95").get<double>(), 1) + " %");
-      cell("training", fixed(o.at("seconds"), 1) + " s");
+           fixed(f.auroc, 3) + " <span class=\"muted\">(" + fixed(found.auroc.low, 3) + "&#8211;" +
+               fixed(found.auroc.high, 3) + ")</span>",
+           r.objectives.size() > 1 && o.learned() && not_worse(found, best) ? "best" : "");
+      cell("own score",
+           escape(o.own_score) + " " + fixed(o.scores.at(o.own_score).at(set).auroc, 3));
+      cell("AUPR-in", fixed(f.aupr_in, 3));
+      cell("AUPR-out", fixed(f.aupr_out, 3));
+      cell("FPR95", fixed(100 * f.fpr95, 1) + " %");
+      cell("training", fixed(o.seconds, 1) + " s");
       out << "</tr>";
     }
     out << "</tbody></table></div>";
   }
-  for (const auto& o : r.at("objectives")) {
-    if (learned(o)) continue;
-    out << "<p class=\"warn\"><b>" << escape(o.at("objective")) << " did not learn:</b> "
-        << escape(join(o.at("failure_signs")))
+  for (const auto& o : r.objectives) {
+    if (o.learned()) continue;
+    out << "<p class=\"warn\"><b>" << escape(o.objective) << " did not learn:</b> "
+        << escape(join(o.failure_signs))
         << ". Its AUROC says nothing of the objective; try other parameters, a smaller <code>--lr"
            "</code>, or more epochs.</p>";
   }
   std::string worse;
-  for (const auto& o : r.at("objectives"))
-    for (const auto& [set, f] : o.at("ood").items())
-      if (f.at("auroc").get<double>() < 0.5)
-        worse += (worse.empty() ? "" : "; ") + escape(o.at("objective")) + ", " + escape(set) +
-                 " " + fixed(f.at("auroc"), 3);
+  for (const auto& o : r.objectives)
+    for (const auto& [set, found] : o.ood)
+      if (found.detection.auroc < 0.5)
+        worse += (worse.empty() ? "" : "; ") + escape(o.objective) + ", " + escape(set) + " " +
+                 fixed(found.detection.auroc, 3);
   if (!worse.empty())
     out << "<p class=\"warn\"><b>AUROC below 0.5: " << worse
         << ".</b> There the score ranks the OOD inputs as more familiar than the known classes: "
@@ -232,44 +212,41 @@ void comparison(std::ostream& out, const json& r) {
 }
 
 // Of a comparison with several seeds; everything else in the report is of the first.
-void over_seeds(std::ostream& out, const json& r) {
-  const auto& first = r.at("objectives").at(0);
-  if (!first.contains("over_seeds")) return;
+void over_seeds(std::ostream& out, const Results& r) {
+  if (r.objectives.front().over_seeds.empty()) return;
   out << "<h2>Over seeds</h2><p class=\"muted\">AUROC: mean and standard deviation over trainings "
          "with other seeds, and each of them. All other figures are of the first seed.</p>"
          "<div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">objective"
          "</th><th class=\"l\">OOD "
          "set</th><th>mean</th><th>deviation</th><th>runs</th></tr></thead>"
          "<tbody>";
-  for (const auto& o : r.at("objectives"))
-    for (const auto& [set, f] : o.at("over_seeds").items()) {
-      out << "<tr><td class=\"l\">" << escape(o.at("objective")) << "</td><td class=\"l\">"
-          << escape(set) << "</td><td data-name=\"mean\">" << fixed(f.at("mean"), 3)
-          << "</td><td data-name=\"deviation\">" << fixed(f.at("sd"), 3)
+  for (const auto& o : r.objectives)
+    for (const auto& [set, over] : o.over_seeds) {
+      out << "<tr><td class=\"l\">" << escape(o.objective) << "</td><td class=\"l\">" << escape(set)
+          << "</td><td data-name=\"mean\">" << fixed(over.mean, 3)
+          << "</td><td data-name=\"deviation\">" << fixed(over.sd, 3)
           << "</td><td data-name=\"runs\">";
-      for (const auto& v : f.at("runs")) out << fixed(v, 3) << " ";
+      for (const double v : over.runs) out << fixed(v, 3) << " ";
       out << "</td></tr>";
     }
   out << "</tbody></table></div>";
 }
 
-void dots_and_roc(std::ostream& out, const json& r) {
+void dots_and_roc(std::ostream& out, const Results& r) {
   std::vector<std::string> objectives;
-  for (const auto& o : r.at("objectives")) objectives.push_back(o.at("objective"));
+  for (const auto& o : r.objectives) objectives.push_back(o.objective);
   const auto names = keys(objectives);
-  for (const auto& set : sets_of(r)) {
+  for (const auto& set : r.sets()) {
     out << "<h2>OOD set: " << escape(set) << "</h2><div class=\"grid\">";
     std::vector<DotRow> rows;
     LineChart roc{"ROC", {"ID inputs rejected"}, {"OOD inputs rejected"}, {}, true};
     for (std::size_t i = 0; i < names.size(); ++i) {
-      const auto& o = r.at("objectives").at(i);
-      const auto& f = o.at("ood").at(set);
-      rows.push_back(
-          {names[i].name, names[i].color, f.at("auroc"), f.at("auroc_low"), f.at("auroc_high")});
-      Series s{names[i].name, names[i].color, {}, false, names[i].dash};
-      for (const auto& p : o.at("curves").at(set).at("roc"))
-        s.points.emplace_back(p.at(0), p.at(1));
-      roc.series.push_back(std::move(s));
+      const auto& o = r.objectives[i];
+      const auto& found = o.ood.at(set);
+      rows.push_back({names[i].name, names[i].color, found.detection.auroc, found.auroc.low,
+                      found.auroc.high});
+      roc.series.push_back(
+          {names[i].name, names[i].color, o.curves.at(set).roc, false, names[i].dash});
     }
     roc.title = "ROC: OOD against ID inputs rejected";
     out << "<div class=\"card\">" << svg_dots("AUROC with 95 % interval", rows) << "</div>";
@@ -277,59 +254,58 @@ void dots_and_roc(std::ostream& out, const json& r) {
   }
 }
 
-void histograms(std::ostream& out, const json& r) {
+void histograms(std::ostream& out, const Results& r) {
   out << "<h2>Scores of ID and OOD inputs</h2><p class=\"muted\">Share of the inputs in each of 40 "
          "common bins; the further right, the more likely OOD. The less the two overlap, the "
          "better "
          "the detection.</p>"
       << legend({{"ID", kIdColor}, {"OOD", kOodColor}})
       << "<div class=\"grid\" style=\"margin-top:8px\">";
-  for (const auto& o : r.at("objectives"))
-    for (const auto& [set, c] : o.at("curves").items()) {
-      const auto& h = c.at("histogram");
-      const double low = h.at("low"), high = h.at("high");
+  for (const auto& o : r.objectives)
+    for (const auto& [set, c] : o.curves) {
+      const Histogram& h = c.histogram;
       LineChart chart;
-      chart.title = o.at("objective").get<std::string>() + " / " + set;
-      chart.x = {"score: " + o.at("score").get<std::string>(), low, high};
+      chart.title = o.objective + " / " + set;
+      chart.x = {"score: " + o.score, h.low, h.high};
       double top = 0;
-      const auto steps = [&](const char* key, const char* name, const char* colour) {
+      const auto steps = [&](const std::vector<double>& bins, const char* name,
+                             const char* colour) {
         Series s{name, colour, {}, true};
-        const auto& bins = h.at(key);
-        const double width = (high - low) / static_cast<double>(bins.size());
-        double x = low;
-        for (const auto& b : bins) {
-          s.points.emplace_back(x, b.get<double>());
-          s.points.emplace_back(x += width, b.get<double>());
-          top = std::max(top, b.get<double>());
+        const double width = (h.high - h.low) / static_cast<double>(bins.size());
+        double x = h.low;
+        for (const double b : bins) {
+          s.points.emplace_back(x, b);
+          s.points.emplace_back(x += width, b);
+          top = std::max(top, b);
         }
         chart.series.push_back(std::move(s));
       };
-      steps("id", "ID", kIdColor);
-      steps("ood", "OOD", kOodColor);
+      steps(h.id, "ID", kIdColor);
+      steps(h.ood, "OOD", kOodColor);
       chart.y = {"share", 0, top * 1.05};
       out << "<div class=\"card\">" << svg(chart) << "</div>";
     }
   out << "</div>";
 }
 
-void training(std::ostream& out, const json& r) {
+void training(std::ostream& out, const Results& r) {
   out << "<h2>Training</h2><p class=\"muted\">Loss and its terms by step, means over short "
          "stretches.</p><div class=\"grid\">";
-  for (const auto& o : r.at("objectives")) {
-    if (!o.contains("training")) continue;
+  for (const auto& o : r.objectives) {
+    if (o.training.empty()) continue;
     LineChart chart;
-    chart.title = o.at("objective");
-    chart.x = {"step", 0, std::max(1.0, o.at("steps").get<double>())};
+    chart.title = o.objective;
+    chart.x = {"step", 0, std::max(1.0, static_cast<double>(o.steps.value_or(1)))};
     double low = 0;
     std::vector<Key> names;
     std::vector<double> heights;
-    for (const auto& [name, points] : o.at("training").items()) {
-      if (name != "loss" && o.at("training").size() == 2) continue;  // the only term is the loss
+    for (const auto& [name, points] : o.training) {
+      if (name != "loss" && o.training.size() == 2) continue;  // the only term is the loss
       Series s{name, color(names.size()), {}};
-      for (const auto& p : points) {
-        s.points.emplace_back(p.at(0), p.at(1));
-        low = std::min(low, p.at(1).get<double>());
-        heights.push_back(p.at(1));
+      for (const auto& [step, loss] : points) {
+        s.points.emplace_back(step, loss);
+        low = std::min(low, loss);
+        heights.push_back(loss);
       }
       names.push_back({name, s.color});
       chart.series.push_back(std::move(s));
@@ -350,7 +326,7 @@ void training(std::ostream& out, const json& r) {
   out << "</div>";
 }
 
-void all_scores(std::ostream& out, const json& r) {
+void all_scores(std::ostream& out, const Results& r) {
   out << "<h2>Every score beside the run's</h2><p class=\"muted\">AUROC; bold the run's score. It "
          "was "
          "fixed beforehand, by a rule that looks at no test data; picking the best column "
@@ -363,86 +339,84 @@ void all_scores(std::ostream& out, const json& r) {
   const auto add = [&](const std::string& score) {
     if (std::find(names.begin(), names.end(), score) == names.end()) names.push_back(score);
   };
-  for (const auto& o : r.at("objectives")) add(o.at("score"));
-  for (const auto& o : r.at("objectives"))
-    for (const auto& [score, unused] : o.at("scores").items()) add(score);
+  for (const auto& o : r.objectives) add(o.score);
+  for (const auto& o : r.objectives)
+    for (const auto& [score, unused] : o.scores) add(score);
   for (const auto& name : names) out << "<th>" << escape(name) << "</th>";
   out << "</tr></thead><tbody>";
-  const auto row = [&](const json& o, const std::string& set, const json& figures,
-                       const std::string& key) {
-    out << "<tr><td class=\"l\">" << escape(o.at("objective"))
+  const auto row = [&](const ObjectiveResults& o, const std::string& set,
+                       const ByName<ByName<Detection>>& found, const std::string& key) {
+    out << "<tr><td class=\"l\">" << escape(o.objective)
         << "</td><td class=\"l\" data-name=\"OOD set\">" << escape(set) << "</td>";
     for (const auto& score : names)
       out << "<td data-name=\"" << escape(score) << "\""
-          << (score == o.at("score") ? " class=\"best\"" : "") << ">"
-          << (figures.contains(score) ? fixed(figures.at(score).at(key).at("auroc"), 3) : "&#8211;")
+          << (score == o.score ? " class=\"best\"" : "") << ">"
+          << (found.contains(score) ? fixed(found.at(score).at(key).auroc, 3) : "&#8211;")
           << "</td>";
     out << "</tr>";
   };
-  for (const auto& o : r.at("objectives")) {
-    for (const auto& set : sets_of(r)) row(o, set, o.at("scores"), set);
-    if (o.contains("groups"))
-      for (const auto& [group, unused] : o.at("groups").at(o.at("score")).items())
-        row(o, group + ", mean", o.at("groups"), group);
+  for (const auto& o : r.objectives) {
+    for (const auto& set : r.sets()) row(o, set, o.scores, set);
+    if (!o.groups.empty())
+      for (const auto& [group, unused] : o.groups.at(o.score))
+        row(o, group + ", mean", o.groups, group);
   }
   out << "</tbody></table></div>";
 }
 
-void classes(std::ostream& out, const json& r) {
-  if (!r.contains("classes")) return;
+void classes(std::ostream& out, const Results& r) {
   out << "<h2>Known classes</h2><p class=\"muted\">Samples, and the share of the test samples of "
          "the "
          "class that an objective puts into it.</p><div class=\"card "
          "scroll\"><table><thead><tr><th "
          "class=\"l\">class</th><th>training</th><th>test</th>";
-  for (const auto& o : r.at("objectives"))
-    if (o.contains("class_accuracy")) out << "<th>" << escape(o.at("objective")) << "</th>";
+  for (const auto& o : r.objectives)
+    if (!o.class_accuracy.empty()) out << "<th>" << escape(o.objective) << "</th>";
   out << "</tr></thead><tbody>";
-  for (std::size_t c = 0; c < r.at("classes").size(); ++c) {
-    const auto& k = r.at("classes").at(c);
-    out << "<tr><td class=\"l\">" << escape(k.at("name")) << "</td><td>" << k.at("train")
-        << "</td><td>" << k.at("test") << "</td>";
-    for (const auto& o : r.at("objectives"))
-      if (o.contains("class_accuracy")) {
-        const auto& v = o.at("class_accuracy").at(c);
-        out << "<td>" << (v.is_null() ? "&#8211;" : fixed(100 * v.get<double>(), 1) + " %")
-            << "</td>";
+  for (std::size_t c = 0; c < r.classes.size(); ++c) {
+    const auto& k = r.classes[c];
+    out << "<tr><td class=\"l\">" << escape(k.name) << "</td><td>" << k.train << "</td><td>"
+        << k.test << "</td>";
+    for (const auto& o : r.objectives)
+      if (!o.class_accuracy.empty()) {
+        const auto& v = o.class_accuracy.at(c);
+        out << "<td>" << (v ? fixed(100 * *v, 1) + " %" : "&#8211;") << "</td>";
       }
     out << "</tr>";
   }
   out << "</tbody></table></div>";
 }
 
-void configuration(std::ostream& out, const json& r) {
+void configuration(std::ostream& out, const Results& r) {
   out << "<h2>Configuration</h2><div class=\"card\"><details open><summary>Shared by all runs"
-      << "</summary><pre>" << escape(r.at("config")) << "</pre></details>";
-  for (const auto& o : r.at("objectives")) {
-    if (o.at("parameters").empty()) continue;
-    out << "<p><b>" << escape(o.at("objective")) << "</b>:";
+      << "</summary><pre>" << escape(r.config) << "</pre></details>";
+  for (const auto& o : r.objectives) {
+    if (o.parameters.empty()) continue;
+    out << "<p><b>" << escape(o.objective) << "</b>:";
     const char* separator = " ";
-    for (const auto& [name, value] : o.at("parameters").items()) {
+    for (const auto& [name, value] : o.parameters) {
       out << separator << escape(name) << " = " << number(value, 6);
       separator = ", ";
     }
     out << "</p>";
   }
-  out << "<p class=\"muted\">libood " << escape(r.at("version")) << "</p></div>";
+  out << "<p class=\"muted\">libood " << escape(r.version) << "</p></div>";
 }
 
 }  // namespace
 
-std::string html(const json& r) {
+std::string html(const Results& r) {
   std::ostringstream out;
   out << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
          "content=\"width=device-width,initial-scale=1\"><title>OOD report: "
-      << escape(title_of(r)) << "</title><style>" << kStyle << "</style></head><body><main>";
+      << escape(r.name) << "</title><style>" << kStyle << "</style></head><body><main>";
   introduction(out, r);
   comparison(out, r);
   over_seeds(out, r);
   dots_and_roc(out, r);
-  if (!sets_of(r).empty()) histograms(out, r);
+  if (!r.sets().empty()) histograms(out, r);
   training(out, r);
-  if (!sets_of(r).empty()) all_scores(out, r);
+  if (!r.sets().empty()) all_scores(out, r);
   classes(out, r);
   configuration(out, r);
   out << "</main></body></html>\n";

@@ -1,13 +1,12 @@
 #include <algorithm>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "ood/report/report.h"
 
 namespace ood::report {
 
-std::string table(const nlohmann::ordered_json& results) {
+std::string table(const Results& results) {
   std::vector<std::vector<std::string>> rows = {{"objective", "score", "OOD set", "accuracy",
                                                  "AUROC", "own", "AUPR-in", "AUPR-out", "FPR95"}};
   const auto fixed = [](double v) {
@@ -15,20 +14,20 @@ std::string table(const nlohmann::ordered_json& results) {
     std::snprintf(text, sizeof text, "%.4f", v);
     return std::string(text);
   };
-  for (const auto& o : results.at("objectives"))
-    for (const auto& [set, f] : o.at("ood").items())
-      rows.push_back({o.at("objective"), o.at("score"), set,
-                      o.at("accuracy").is_null() ? std::string("-") : fixed(o.at("accuracy")),
-                      fixed(f.at("auroc")),
-                      fixed(o.at("scores").at(o.at("own_score")).at(set).at("auroc")),
-                      fixed(f.at("aupr_in")), fixed(f.at("aupr_out")), fixed(f.at("fpr95"))});
-  for (const auto& o : results.at("objectives"))
-    if (o.contains("groups"))
-      for (const auto& [group, f] : o.at("groups").at(o.at("score")).items())
-        rows.push_back({o.at("objective"), o.at("score"), group + ", mean", "",
-                        fixed(f.at("auroc")),
-                        fixed(o.at("groups").at(o.at("own_score")).at(group).at("auroc")),
-                        fixed(f.at("aupr_in")), fixed(f.at("aupr_out")), fixed(f.at("fpr95"))});
+  const auto add = [&](const ObjectiveResults& o, const std::string& set,
+                       const std::string& accuracy, const Detection& found,
+                       const Detection& of_own) {
+    rows.push_back({o.objective, o.score, set, accuracy, fixed(found.auroc), fixed(of_own.auroc),
+                    fixed(found.aupr_in), fixed(found.aupr_out), fixed(found.fpr95)});
+  };
+  for (const auto& o : results.objectives)
+    for (const auto& [set, found] : o.ood)
+      add(o, set, o.accuracy ? fixed(*o.accuracy) : "-", found.detection,
+          o.scores.at(o.own_score).at(set));
+  for (const auto& o : results.objectives)
+    if (!o.groups.empty())
+      for (const auto& [group, mean] : o.groups.at(o.score))
+        add(o, group + ", mean", "", mean, o.groups.at(o.own_score).at(group));
   if (rows.size() == 1) rows.clear();
   std::vector<std::size_t> width(rows.empty() ? 0 : rows[0].size(), 0);
   for (const auto& row : rows)
@@ -43,28 +42,24 @@ std::string table(const nlohmann::ordered_json& results) {
     line.erase(line.find_last_not_of(' ') + 1);
     out << line << "\n";
   }
-  for (const auto& o : results.at("objectives"))
-    if (o.contains("over_seeds"))
-      for (const auto& [set, f] : o.at("over_seeds").items()) {
-        out << o.at("objective").get<std::string>() << ", " << set << ", AUROC over "
-            << f.at("runs").size() << " seeds: " << fixed(f.at("mean")) << " +- "
-            << fixed(f.at("sd")) << " (";
-        for (std::size_t i = 0; i < f.at("runs").size(); ++i)
-          out << (i > 0 ? " " : "") << fixed(f.at("runs").at(i));
-        out << ")\n";
-      }
-  for (const auto& o : results.at("objectives")) {
-    const std::string name = o.at("objective");
-    for (const auto& sign : o.at("failure_signs"))
-      out << name << " did not learn: " << sign.get<std::string>() << "\n";
-    for (const auto& [set, f] : o.at("ood").items())
-      if (f.at("auroc").get<double>() < 0.5)
-        out << name << ", " << set
+  for (const auto& o : results.objectives)
+    for (const auto& [set, over] : o.over_seeds) {
+      out << o.objective << ", " << set << ", AUROC over " << over.runs.size()
+          << " seeds: " << fixed(over.mean) << " +- " << fixed(over.sd) << " (";
+      for (std::size_t i = 0; i < over.runs.size(); ++i)
+        out << (i > 0 ? " " : "") << fixed(over.runs[i]);
+      out << ")\n";
+    }
+  for (const auto& o : results.objectives) {
+    for (const auto& sign : o.failure_signs)
+      out << o.objective << " did not learn: " << sign << "\n";
+    for (const auto& [set, found] : o.ood)
+      if (found.detection.auroc < 0.5)
+        out << o.objective << ", " << set
             << ": AUROC below 0.5, the score ranks OOD inputs as more familiar "
             << "than the known classes\n";
-    if (o.at("ood").empty())
-      out << name << ": accuracy "
-          << (o.at("accuracy").is_null() ? std::string("-") : fixed(o.at("accuracy")))
+    if (o.ood.empty())
+      out << o.objective << ": accuracy " << (o.accuracy ? fixed(*o.accuracy) : "-")
           << ", no OOD samples were tested\n";
   }
   return out.str();

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "ood/data/random.h"
 #include "ood/distributed/ranks.h"
@@ -15,33 +14,27 @@
 namespace ood {
 namespace {
 
-using json = nlohmann::ordered_json;
-
 constexpr const char* kTestScoresFile = "test_scores.safetensors";
 constexpr std::int64_t kRows = 500;  // at most, at a time
 constexpr int kBins = 40;
 
-json figures(const Detection& d) {
-  return {{"auroc", d.auroc}, {"aupr_in", d.aupr_in},     {"aupr_out", d.aupr_out},
-          {"fpr95", d.fpr95}, {"fpr95_ood", d.fpr95_ood}, {"detection_error", d.error}};
-}
-
 // Unweighted means over the sets of a group, "near" of a set "near:letters".
-json group_means(const json& by_set) {
-  json sums = json::object();
+ByName<Detection> group_means(const ByName<Detection>& by_set) {
+  constexpr double Detection::*kFigures[] = {&Detection::auroc,     &Detection::aupr_in,
+                                             &Detection::aupr_out,  &Detection::fpr95,
+                                             &Detection::fpr95_ood, &Detection::error};
+  ByName<Detection> means;
   std::map<std::string, double> counts;
-  for (const auto& [set, figures] : by_set.items()) {
+  for (const auto& [set, of_set] : by_set) {
     const auto colon = set.find(':');
     if (colon == std::string::npos) continue;
     const std::string group = set.substr(0, colon);
-    auto& sum = sums.emplace(group, json::object()).first.value();
-    for (const auto& [name, value] : figures.items())
-      sum[name] = sum.value(name, 0.0) + value.get<double>();
+    for (const auto figure : kFigures) means[group].*figure += of_set.*figure;
     counts[group] += 1;
   }
-  for (auto& [group, figures] : sums.items())
-    for (auto& value : figures) value = value.get<double>() / counts[group];
-  return sums;
+  for (auto& [group, mean] : means)
+    for (const auto figure : kFigures) mean.*figure /= counts[group];
+  return means;
 }
 
 std::vector<std::uint8_t> correct_rows(const at::Tensor& evidence, const at::Tensor& labels) {
@@ -50,17 +43,16 @@ std::vector<std::uint8_t> correct_rows(const at::Tensor& evidence, const at::Ten
           right.const_data_ptr<std::uint8_t>() + right.numel()};
 }
 
-json calibration_of(const at::Tensor& logits, const at::Tensor& labels) {
+Calibration calibration_of(const at::Tensor& logits, const at::Tensor& labels) {
   const auto log_p = logits.to(torch::kDouble).log_softmax(-1).contiguous();
-  const auto c = calibration(
+  return calibration(
       {log_p.const_data_ptr<double>(), static_cast<std::size_t>(log_p.numel())},
       {labels.const_data_ptr<std::int64_t>(), static_cast<std::size_t>(labels.numel())});
-  return {{"nll", c.nll}, {"brier", c.brier}, {"ece", c.ece}};
 }
 
 // Shares per bin over common bins from the 0.1 % to the 99.9 % quantile of both together; what lies
 // outside counts in the outermost bins.
-json histogram(const std::vector<double>& id, const std::vector<double>& ood) {
+Histogram histogram(const std::vector<double>& id, const std::vector<double>& ood) {
   std::vector<double> all(id);
   all.insert(all.end(), ood.begin(), ood.end());
   double low = threshold_at(all, 0.001), high = threshold_at(all, 0.999);
@@ -77,7 +69,7 @@ json histogram(const std::vector<double>& id, const std::vector<double>& ood) {
     }
     return bins;
   };
-  return {{"low", low}, {"high", high}, {"id", shares(id)}, {"ood", shares(ood)}};
+  return {low, high, shares(id), shares(ood)};
 }
 
 }  // namespace
@@ -99,8 +91,6 @@ std::optional<double> accuracy_of(const Readout& readout, const Samples& samples
   if (!readout.evidence.defined()) return std::nullopt;
   return accuracy(readout.evidence, samples.labels);
 }
-
-json or_null(const std::optional<double>& v) { return v ? json(*v) : json(nullptr); }
 
 }  // namespace
 
@@ -240,86 +230,71 @@ std::vector<std::optional<double>> class_accuracy(const at::Tensor& evidence,
   return each;
 }
 
-json evaluate(Classifier& network, const Objective& objective, const Task& task,
-              const FittedScores& scores, const HeldOut& held_out, const ThresholdRule& rule,
-              std::uint64_t seed, TestScores* test_scores) {
+ObjectiveResults evaluate(Classifier& network, const Objective& objective, const Task& task,
+                          const FittedScores& scores, const HeldOut& held_out,
+                          const ThresholdRule& rule, std::uint64_t seed, TestScores* test_scores) {
   const torch::NoGradGuard no_grad;
-  const std::string default_score = scores.default_score(objective);
-  json result;
-  result["score"] = default_score;
-  if (default_score == kJoint) result["members"] = scores.members();
-  result["own_score"] = objective.entry().score;
+  ObjectiveResults result;
+  result.objective = objective.entry().name;
+  result.score = scores.default_score(objective);
+  if (result.score == kJoint) result.members = scores.members();
+  result.own_score = objective.entry().score;
   const auto id = run_network(network, task, task.test);
   const auto scores_of_id = scores.compute_all(objective, id);
   std::vector<std::pair<std::string, std::map<std::string, at::Tensor>>> sets;
   for (const auto& [name, samples] : task.ood)
     sets.emplace_back(name, scores.compute_all(objective, run_network(network, task, samples)));
   const auto readout = objective.readout(id);
-  result["accuracy"] = or_null(accuracy_of(readout, task.test));
+  result.accuracy = accuracy_of(readout, task.test);
   if (readout.evidence.defined())
-    for (const auto& a : class_accuracy(readout.evidence, task.test.labels, task.classes()))
-      result["class_accuracy"].push_back(or_null(a));
+    result.class_accuracy = class_accuracy(readout.evidence, task.test.labels, task.classes());
   if (readout.logits.defined())
-    result["calibration"] = calibration_of(readout.logits, task.test.labels);
+    result.calibration = calibration_of(readout.logits, task.test.labels);
   const auto correct = readout.evidence.defined() ? correct_rows(readout.evidence, task.test.labels)
                                                   : std::vector<std::uint8_t>();
-  result["test_samples"] = task.test.size();
+  result.test_samples = task.test.size();
   if (!held_out.scores.empty()) {
-    result["validation_accuracy"] = or_null(held_out.accuracy);
-    result["false_alarms"] = rule.false_alarms;
-    result["threshold"] = threshold_by(rule, held_out.scores).value;
+    result.validation_accuracy = held_out.accuracy;
+    result.false_alarms = rule.false_alarms;
+    result.threshold = threshold_by(rule, held_out.scores).value;
   }
-  json own = json::object(), by_score = json::object(), curves = json::object();
-  auto unavailable = scores.unavailable();
+  result.unavailable_scores = scores.unavailable();
   const auto add = [&](const std::string& score) {
-    const bool is_default = score == default_score;
     const auto& of_id = scores_of_id.at(score);
     if (!of_id.defined()) return;
     const auto id_scores = score_numbers(of_id, "the test data");
+    ByName<Detection> by_set;
     for (const auto& [name, of_set] : sets) {
       const auto ood_scores = score_numbers(of_set.at(score), "OOD set " + name);
-      const json f = figures(detection(id_scores, ood_scores));
-      by_score[score][name] = f;
-      if (!is_default) continue;
+      const auto found = by_set[name] = detection(id_scores, ood_scores);
+      if (score != result.score) continue;
       if (test_scores != nullptr) {
         test_scores->id = id_scores;
         test_scores->ood[name] = ood_scores;
       }
-      const auto interval =
+      auto& own = result.ood[name];
+      own.detection = found;
+      own.auroc =
           auroc_interval(id_scores, ood_scores, random_bits(seed, Purpose::kBootstrap, 0, 0));
-      own[name] = f;
-      own[name]["auroc_low"] = interval.low;
-      own[name]["auroc_high"] = interval.high;
-      own[name]["samples"] = ood_scores.size();
-      if (!correct.empty()) {
-        const auto o = open_set(id_scores, correct, ood_scores);
-        own[name]["oscr"] = o.oscr;
-        own[name]["ccr_at_fpr"] = {
-            {"0.001", o.ccr_at_fpr[0]}, {"0.01", o.ccr_at_fpr[1]}, {"0.1", o.ccr_at_fpr[2]}};
-        own[name]["aurc"] = o.aurc;
-        own[name]["augrc"] = o.augrc;
-      }
-      json roc = json::array();
-      for (const auto& p : roc_curve(id_scores, ood_scores)) roc.push_back({p.x, p.y});
-      curves[name] = {{"roc", roc}, {"histogram", histogram(id_scores, ood_scores)}};
+      own.samples = static_cast<std::int64_t>(ood_scores.size());
+      if (!correct.empty()) own.open_set = open_set(id_scores, correct, ood_scores);
+      auto& curves = result.curves[name];
+      for (const auto& p : roc_curve(id_scores, ood_scores)) curves.roc.emplace_back(p.x, p.y);
+      curves.histogram = histogram(id_scores, ood_scores);
     }
+    if (by_set.empty()) return;
+    if (const auto means = group_means(by_set); !means.empty()) result.groups[score] = means;
+    result.scores[score] = std::move(by_set);
   };
   for (const std::string& score : scores.names(objective)) {
     try {
       add(score);
     } catch (const DivergedError& e) {
       // One score of many: its NaN is no reason to lose the others.
-      if (score == default_score || score == objective.entry().score) throw;
-      by_score.erase(score);
-      unavailable[score] = e.what();
+      if (score == result.score || score == result.own_score) throw;
+      result.unavailable_scores[score] = e.what();
     }
   }
-  result["ood"] = own;
-  result["scores"] = by_score;
-  for (const auto& [score, by_set] : by_score.items())
-    if (const auto means = group_means(by_set); !means.empty()) result["groups"][score] = means;
-  result["unavailable_scores"] = unavailable;
-  result["curves"] = curves;
   return result;
 }
 

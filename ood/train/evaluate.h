@@ -3,12 +3,12 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 
 #include "ood/data/task.h"
 #include "ood/models/classifier.h"
 #include "ood/train/fitted_scores.h"
+#include "ood/train/results.h"
 #include "ood/train/threshold_rule.h"
 
 namespace ood {
@@ -53,17 +53,11 @@ void save_test_scores(const std::filesystem::path& folder, const TestScores& sco
                       const std::string& run_id);
 TestScores load_test_scores(const std::filesystem::path& folder, const std::string& run_id);
 
-/// Tests the network: accuracy, and for every OOD test set how well each score detects it.
-///   score (the run's) and its members, own_score (the objective's), accuracy (null for an
-///   objective that does not classify), class_accuracy [K], threshold of `score` and the
-///   false_alarms it promises, calibration (nll, brier, ece of the classes' logits), ood: {set: {auroc, auroc_low,
-///   auroc_high, aupr_in, aupr_out, fpr95, fpr95_ood, detection_error, oscr, ccr_at_fpr, aurc,
-///   augrc}} by `score`, scores: {score: {set: {auroc, ..., detection_error}}}, groups: {score:
-///   {group: unweighted means over its sets}}, unavailable_scores: {score: reason}, curves: {set:
-///   {roc, histogram}} by `score`
-nlohmann::ordered_json evaluate(Classifier& network, const Objective& objective, const Task& task,
-                                const FittedScores& scores, const HeldOut& held_out,
-                                const ThresholdRule& rule, std::uint64_t seed,
-                                TestScores* test_scores = nullptr);
+/// Tests the network: of its results accuracy, calibration and threshold, and how well each score
+/// detects each OOD test set.
+ObjectiveResults evaluate(Classifier& network, const Objective& objective, const Task& task,
+                          const FittedScores& scores, const HeldOut& held_out,
+                          const ThresholdRule& rule, std::uint64_t seed,
+                          TestScores* test_scores = nullptr);
 
 }  // namespace ood

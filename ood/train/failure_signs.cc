@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "ood/data/random.h"
 #include "ood/metrics/detection.h"
@@ -79,12 +78,12 @@ std::vector<std::string> failure_signs(Classifier& network, const Objective& obj
   return signs;
 }
 
-nlohmann::ordered_json class_counts(const Task& task) {
+std::vector<ClassCount> class_counts(const Task& task) {
   const auto train = counts_of(task.train, task.classes()),
              test = counts_of(task.test, task.classes());
-  auto list = nlohmann::ordered_json::array();
+  std::vector<ClassCount> list;
   for (std::size_t c = 0; c < train.size(); ++c)
-    list.push_back({{"name", task.class_names[c]}, {"train", train[c]}, {"test", test[c]}});
+    list.push_back({task.class_names[c], train[c], test[c]});
   return list;
 }
 

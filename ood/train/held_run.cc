@@ -1,7 +1,5 @@
 #include "ood/train/held_run.h"
 
-#include <nlohmann/json.hpp>
-
 #include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/registry/text.h"
@@ -36,16 +34,6 @@ HeldRun held_run(const fs::path& out, const RunOptions& options, const Task& tas
     return {HeldRun::kOther, has + ", asked for " + wants};
   }
   return {finished ? HeldRun::kFinished : begun ? HeldRun::kUnfinished : HeldRun::kNothing};
-}
-
-nlohmann::ordered_json read_results(const fs::path& out) {
-  constexpr std::uint64_t kLargest = 1 << 30;
-  auto file = parse_json(read_text(out / "results.json", kLargest));
-  if (!file.is_object() || !file.contains("objectives") || !file.at("objectives").is_array() ||
-      file.at("objectives").empty())
-    throw DataError((out / "results.json").string() +
-                    ": expected the results of a training, found other contents");
-  return file;
 }
 
 }  // namespace ood

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "ood/data/task.h"
@@ -18,8 +17,5 @@ struct HeldRun {
   std::string difference{};  ///< of kOther: an option with both values, or what else differs
 };
 HeldRun held_run(const std::filesystem::path& out, const RunOptions& options, const Task& task);
-
-/// A run's results.json; DataError where it is none.
-nlohmann::ordered_json read_results(const std::filesystem::path& out);
 
 }  // namespace ood

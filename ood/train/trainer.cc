@@ -146,7 +146,7 @@ class Training {
     if (at_.step == 0) model_.objective->at_event(Event::kBegin, pass());
   }
 
-  json run() {
+  ObjectiveResults run() {
     const InterruptGuard interrupt;
     model_.network->train();
     model_.objective->train();
@@ -160,7 +160,7 @@ class Training {
       }
       throw;
     }
-    json result = finish();
+    auto result = finish();
     if (ranks_.any(interrupt.interrupted()))
       throw Interrupted("interrupted; the training itself is finished, its results are in " +
                         out_.string());
@@ -368,7 +368,7 @@ class Training {
     return {numbers[0].item<double>(), numbers[1].item<double>()};
   }
 
-  json finish() {
+  ObjectiveResults finish() {
     read_numbers();
     const std::int64_t steps = at_.step;
     const bool best = o_.patience > 0 && at_.best_step > 0;
@@ -389,25 +389,23 @@ class Training {
       save_scores(out_, scores, id_);
       save_trained(out_ / kModelFile, {description_, model_, scores, held_out.scores, id_});
     });
-    json result;
-    result["objective"] = o_.objective;
-    result["parameters"] = o_.parameters.at(o_.objective);
-    result["seconds"] = seconds;
-    result["steps"] = steps;
-    if (best) result["best_step"] = at_.best_step;
     TestScores test_scores;
-    result.update(evaluate(*model_.network, *model_.objective, task_, scores, held_out,
-                           rule(held_out.scores.size()), seed(), &test_scores));
-    result["failure_signs"] =
+    auto result = evaluate(*model_.network, *model_.objective, task_, scores, held_out,
+                           rule(held_out.scores.size()), seed(), &test_scores);
+    result.parameters = o_.parameters.at(o_.objective);
+    result.seconds = seconds;
+    result.steps = steps;
+    if (best) result.best_step = at_.best_step;
+    result.failure_signs =
         failure_signs(*model_.network, *model_.objective, task_, scores, held_out);
-    for (const std::string sign : result["failure_signs"])
+    for (const auto& sign : result.failure_signs)
       listener().warn(o_.objective + " did not learn: " + sign);
     on_first(ranks_, [&] {
       save_test_scores(out_, test_scores, id_);
-      result["training"] = training_curves(read_metrics(out_));
-      json file = results_header(o_, task_);
-      file["objectives"] = {result};
-      write_file(out_ / "results.json", file.dump(1) + "\n");
+      result.training = training_curves(read_metrics(out_));
+      auto file = results_header(o_, task_);
+      file.objectives = {result};
+      write_results(out_ / "results.json", file);
       checkpoints_.remove_all();
     });
     return result;
@@ -476,21 +474,21 @@ TaskOptions task_options(const RunOptions& o) {
   return t;
 }
 
-json results_header(const RunOptions& options, const Task& task) {
-  json h;
-  h["version"] = kVersion;
-  h["data"] = options.data;
-  h["name"] = task.data;
-  h["data_fingerprint"] = task.fingerprint;
-  h["known"] = task.class_names;
-  h["outliers"] = task.outlier_names;
-  h["unknown"] = task.unknown_names;
-  h["outliers_are_classes"] = !task.outlier_names.empty() && task.outliers_are_classes;
-  h["classes"] = class_counts(task);
-  h["train_samples"] = task.train.size();
-  h["outlier_samples"] = task.train_outliers.size();
-  h["config"] = to_toml(options);
-  return h;
+Results results_header(const RunOptions& options, const Task& task) {
+  Results r;
+  r.version = kVersion;
+  r.data = options.data;
+  r.name = task.data;
+  r.data_fingerprint = task.fingerprint;
+  r.known = task.class_names;
+  r.outliers = task.outlier_names;
+  r.unknown = task.unknown_names;
+  r.outliers_are_classes = !task.outlier_names.empty() && task.outliers_are_classes;
+  r.classes = class_counts(task);
+  r.train_samples = task.train.size();
+  r.outlier_samples = task.train_outliers.size();
+  r.config = to_toml(options);
+  return r;
 }
 
 namespace {
@@ -516,7 +514,8 @@ void check_free(const fs::path& out) {
 
 }  // namespace
 
-json train_run(const RunOptions& given, const Task& task, const fs::path& out, Start start) {
+ObjectiveResults train_run(const RunOptions& given, const Task& task, const fs::path& out,
+                           Start start) {
   std::optional<RunLock> lock;
   on_first(ranks(), [&] {
     make_run_folder(out);

@@ -2,9 +2,9 @@
 
 #include <filesystem>
 #include <functional>
-#include <nlohmann/json_fwd.hpp>
 
 #include "ood/data/task.h"
+#include "ood/train/results.h"
 #include "ood/train/run_folder.h"
 #include "ood/train/run_options.h"
 #include "ood/train/trained.h"
@@ -26,8 +26,8 @@ enum class Start {
 /// stay. Interrupted on SIGINT, SIGTERM or SIGHUP: after a checkpoint, or with all results once the
 /// last step is done. Every one of several ranks() calls it, and only the first reads and writes the
 /// folder; DistributedError where one of them is lost.
-nlohmann::ordered_json train_run(const RunOptions& options, const Task& task,
-                                 const std::filesystem::path& out, Start start = Start::kFresh);
+ObjectiveResults train_run(const RunOptions& options, const Task& task,
+                           const std::filesystem::path& out, Start start = Start::kFresh);
 
 /// Options, data and model of a run folder.
 struct LoadedRun {
@@ -41,7 +41,7 @@ LoadedRun load_run(const std::filesystem::path& folder,
                    const std::function<void(RunOptions&)>& change,
                    const std::string& device = "cpu");
 
-/// What results.json holds beside the objectives: version, data and classes.
-nlohmann::ordered_json results_header(const RunOptions& options, const Task& task);
+/// Results without objectives.
+Results results_header(const RunOptions& options, const Task& task);
 
 }  // namespace ood
