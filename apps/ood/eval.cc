@@ -26,7 +26,7 @@ struct Eval {
           if (threads > 0) o.threads = threads;
           set_threads(o.threads);
         },
-        device);
+        device, /*few_of_training=*/true);
     auto& network = *loaded.trained.model.network;
     const auto& objective = *loaded.trained.model.objective;
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);

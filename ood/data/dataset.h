@@ -43,17 +43,19 @@ struct PictureOptions : PictureReading {
   bool strict = false;  ///< a picture that does not decode is an error, not left out
   /// Bytes that the decoded pictures of a set may take in memory; those of a larger set stay files.
   std::int64_t cache = kCache;
-  /// Training pictures stay files: they are to be known, and few of them to be seen.
-  bool train_as_files = false;
-  bool indexed = false;  ///< what is found out of pictures in memory is kept, see picture_index.h
+  /// What is found out of pictures held in memory is kept, too, for readings to come; see
+  /// picture_index.h.
+  bool indexed = false;
+  /// A set that an earlier reading knows stays files, of which only those asked for are decoded.
+  bool leave_known = false;
   bool as_training = false;  ///< `size` was not asked for but is that of the training; it is said
 
   static constexpr std::int64_t kCache = 256'000'000;
 
-  PictureOptions of_training() const {
+  /// The same for pictures that are looked at once, as those of tests.
+  PictureOptions unindexed() const {
     PictureOptions o = *this;
-    o.indexed = true;
-    if (train_as_files) o.cache = 0;
+    o.indexed = o.leave_known = false;
     return o;
   }
 };

@@ -152,10 +152,11 @@ Dataset load_parts(PictureParts parts, const fs::path& from, const PictureOption
     throw DataError(from.string() + ": expected training and test pictures, got none");
   Dataset d;
   d.class_names = std::move(parts.class_names);
-  d.train = load_picture_list(parts.train, from, options.of_training());
-  d.test = load_picture_list(parts.test, from, options);
+  d.train = load_picture_list(parts.train, from, options);
+  const auto once = options.unindexed();
+  d.test = load_picture_list(parts.test, from, once);
   if (!parts.validation.files.empty())
-    d.validation = load_picture_list(parts.validation, from, options);
+    d.validation = load_picture_list(parts.validation, from, once);
   std::int64_t channels = 1;
   for (const Samples* s : {&d.train, &d.test, &d.validation})
     if (s->inputs.defined()) channels = std::max(channels, s->inputs.channels());

@@ -1,5 +1,7 @@
 #include "ood/data/picture_index.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -57,10 +59,13 @@ IndexedPicture unread(const PictureFile& file) {
   IndexedPicture p;
   std::error_code error;
   p.path = hash_of(fs::absolute(file.path, error).lexically_normal().string());
-  const auto size = file.archive.empty() ? fs::file_size(file.path, error) : file.bytes;
-  p.bytes = error ? 0 : size;
-  const auto time = fs::last_write_time(file.opened(), error);
-  p.time = error ? 0 : static_cast<std::uint64_t>(time.time_since_epoch().count());
+  struct stat about {};
+  if (::stat(file.opened().c_str(), &about) != 0) return p;
+  p.bytes = file.archive.empty() ? static_cast<std::uint64_t>(about.st_size) : file.bytes;
+  // What sets a time of modification leaves the time of change.
+  const std::array<std::int64_t, 4> times{about.st_mtim.tv_sec, about.st_mtim.tv_nsec,
+                                          about.st_ctim.tv_sec, about.st_ctim.tv_nsec};
+  p.time = fnv1a(times.data(), sizeof times);
   return p;
 }
 
@@ -96,6 +101,7 @@ void PictureIndex::add(const std::vector<IndexedPicture>& entries) {
     return a.path == b.path;
   };
   all.erase(std::unique(all.begin(), all.end(), same), all.end());
+  std::erase_if(all, [](const IndexedPicture& p) { return p.channels == 0; });
   entries_ = all;
   if (all.empty()) return;
   IndexedPicture check;

@@ -15,10 +15,11 @@ namespace ood {
 /// What is known of a picture file without decoding it again. All numbers are 64 bits wide, so that
 /// an index is a table of them.
 struct IndexedPicture {
-  std::uint64_t path = 0;             ///< a hash of it
-  std::uint64_t bytes = 0, time = 0;  ///< of the file, when it was decoded
-  std::uint64_t channels = 0;         ///< 1 or 3; 0: it does not decode
-  std::uint64_t hash = 0;             ///< of its content
+  std::uint64_t path = 0;      ///< a hash of it
+  std::uint64_t bytes = 0;     ///< of the file, when it was decoded
+  std::uint64_t time = 0;      ///< a hash of when it was modified and changed
+  std::uint64_t channels = 0;  ///< 1 or 3; 0: it does not decode
+  std::uint64_t hash = 0;      ///< of its content
   std::uint64_t hash_as_colour = 0;
   std::array<std::uint64_t, 3> sums{}, squares{};  ///< of its pixels, by channel
 };
@@ -32,7 +33,8 @@ class PictureIndex {
   /// The entry of a file that is now as it was; `path` may hold no content yet.
   std::optional<IndexedPicture> find(const IndexedPicture& file) const;
 
-  /// Adds entries and writes all; where that cannot be, the next training reads the pictures again.
+  /// Adds entries, drops those without channels and writes all; where that cannot be, the next
+  /// reading decodes the pictures again.
   void add(const std::vector<IndexedPicture>& entries);
 
  private:

@@ -206,6 +206,12 @@ class Pass {
   }
 
   const std::map<std::int64_t, std::string>& failed() const { return failed_; }
+  Positions decoded() const {
+    Positions good;
+    for (const auto i : range())
+      if (failed_.count(i) == 0) good.push_back(i);
+    return good;
+  }
 
  private:
   std::string path(std::int64_t i) const {
@@ -259,6 +265,12 @@ class KnownPictures {
   }
 
   const std::vector<IndexedPicture>& entries() const { return entries_; }
+  // What does not decode now is not what it was.
+  void forget(std::int64_t i) {
+    auto& e = entries_[static_cast<std::size_t>(i)];
+    news_ = news_ || e.channels > 0;
+    e.channels = 0;
+  }
   Positions missing() const {
     Positions all;
     for (std::size_t i = 0; i < entries_.size(); ++i)
@@ -278,13 +290,8 @@ class KnownPictures {
     std::copy(sums.squares.begin(), sums.squares.end(), e.squares.begin());
     news_ = true;
   }
-  // What does not decode may be what cannot be read now: it is tried again next time.
   void keep() {
-    if (!news_) return;
-    std::vector<IndexedPicture> good;
-    for (const auto& e : entries_)
-      if (e.channels > 0) good.push_back(e);
-    index_->add(good);
+    if (news_) index_->add(entries_);
   }
 
  private:
@@ -293,13 +300,13 @@ class KnownPictures {
   std::atomic<bool> news_{false};
 };
 
-Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first, KnownPictures& known) {
+Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first, KnownPictures* known) {
   const auto n = static_cast<std::int64_t>(list.files.size());
   auto pictures = torch::empty({n, first.channels, first.height, first.width}, torch::kUInt8);
   std::map<std::int64_t, at::Tensor> others;  // of other channels than the first
   std::mutex mutex;
   pass.run(pass.range(), [&](std::int64_t i, const at::Tensor& picture) {
-    known.learn(i, picture);
+    if (known != nullptr) known->learn(i, picture);
     if (picture.size(0) == first.channels) {
       put_picture(picture, pictures[i]);
       return;
@@ -311,16 +318,15 @@ Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first, Known
   if (!others.empty() && first.channels == 1) pictures = with_channels(pictures, 3);
   for (const auto& [i, picture] : others)
     put_picture(with_channels_of_one(picture, 3), pictures[i]);
-  std::vector<std::uint64_t> hashes;
-  Positions good;
-  for (const auto i : pass.range()) {
-    if (pass.failed().count(i) > 0) continue;
-    const auto& e = known.entries()[static_cast<std::size_t>(i)];
-    good.push_back(i);
-    hashes.push_back(pictures.size(1) == 3 ? e.hash_as_colour : e.hash);
-  }
+  const auto good = pass.decoded();
   if (!pass.failed().empty())
     pictures = pictures.index_select(0, torch::tensor(good, torch::kLong));
+  if (known == nullptr) return pictures;
+  std::vector<std::uint64_t> hashes;
+  for (const auto i : good) {
+    const auto& e = known->entries()[static_cast<std::size_t>(i)];
+    hashes.push_back(pictures.size(1) == 3 ? e.hash_as_colour : e.hash);
+  }
   return held_inputs(pictures, hashes);
 }
 
@@ -353,15 +359,20 @@ Samples load_picture_list(const PictureList& list, const fs::path& folder,
   constexpr std::int64_t kChannels = 3;
   const auto bytes =
       static_cast<std::int64_t>(list.files.size()) * kChannels * first.height * first.width;
-  const bool keep = bytes <= options.cache;
+  const bool fits = bytes <= options.cache;
+  std::optional<KnownPictures> known;
+  if (options.indexed || options.leave_known || !fits) known.emplace(list, folder, options, first);
+  const bool as_known = options.leave_known && 2 * known->missing().size() < list.files.size();
   Samples s;
-  KnownPictures known(list, folder, options, first);
-  s.inputs = keep ? held(list, pass, first, known) : as_files(list, pass, first, options, known);
-  if (!keep || options.indexed) known.keep();
+  s.inputs = fits && !as_known ? held(list, pass, first, known ? &*known : nullptr)
+                               : as_files(list, pass, first, options, *known);
+  if (known) {
+    for (const auto& [i, unused] : pass.failed()) known->forget(i);
+    known->keep();
+  }
   if (list.labels.empty()) return s;
   std::vector<std::int64_t> labels;
-  for (const auto i : pass.range())
-    if (pass.failed().count(i) == 0) labels.push_back(list.labels[static_cast<std::size_t>(i)]);
+  for (const auto i : pass.decoded()) labels.push_back(list.labels[static_cast<std::size_t>(i)]);
   s.labels = torch::tensor(labels, torch::kLong);
   return s;
 }

@@ -269,8 +269,7 @@ Task make_task(const TaskOptions& o) {
   };
   divide_classes(known, kId, t.train, t.validation);
   if (outlier_path) {
-    const Samples outliers =
-        without_labels(load_like(d.train.inputs, o.outliers, o.pictures.of_training()));
+    const Samples outliers = without_labels(load_like(d.train.inputs, o.outliers, o.pictures));
     divide(outliers, all_of(outliers), kOutlier, t.train_outliers, t.validation_outliers);
     t.outlier_names = {std::filesystem::path(o.outliers).filename().string()};
   } else {
@@ -295,7 +294,7 @@ Task make_task(const TaskOptions& o) {
   for (const auto& [name, path] : o.ood_data) {
     for (const auto& other : t.ood)
       if (other.first == name) throw UsageError("`ood-data`: the name " + name + " is given twice");
-    const Samples s = load_like(d.train.inputs, path, o.pictures);
+    const Samples s = load_like(d.train.inputs, path, o.pictures.unindexed());
     t.ood.emplace_back(name, without_labels(s.select(limited(all_of(s), o.limit_test, o.seed,
                                                              static_cast<Part>(part++)))));
   }

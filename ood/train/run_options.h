@@ -131,7 +131,7 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("outlier-ratio", o.outlier_ratio, "outliers a step for each ID sample");
   v("class-balance", o.class_balance, "draw every class equally often, small ones repeatedly");
   v("optimizer", o.optimizer, "sgd or adamw");
-  v("lr", o.lr, "peak learning rate; 0: what suits the objective, mostly 0.1");
+  v("lr", o.lr, "peak learning rate; 0: what suits the objective and the network, mostly 0.1");
   v("backbone-lr", o.backbone_lr,
     "the same for all before the last layer; 0: as --lr, a tenth of it for a FILE.pt");
   v("momentum", o.momentum, "Nesterov momentum");

@@ -383,21 +383,21 @@ class Training {
     const double seconds = elapsed();
     const auto scores =
         FittedScores::fit(*model_.network, *model_.objective, task_, seed(), o_.bank);
-    const HeldOut held_out =
-        test_held_out(*model_.network, *model_.objective, task_, scores, seed());
+    HeldOut held_out = test_held_out(*model_.network, *model_.objective, task_, scores, seed());
     on_first(ranks_, [&] {
       save_scores(out_, scores, id_);
       save_trained(out_ / kModelFile, {description_, model_, scores, held_out.scores, id_});
     });
     TestScores test_scores;
+    const auto signs = failure_signs(*model_.network, *model_.objective, task_, scores, held_out);
+    held_out.output = {};
     auto result = evaluate(*model_.network, *model_.objective, task_, scores, held_out,
                            rule(held_out.scores.size()), seed(), &test_scores);
     result.parameters = o_.parameters.at(o_.objective);
     result.seconds = seconds;
     result.steps = steps;
     if (best) result.best_step = at_.best_step;
-    result.failure_signs =
-        failure_signs(*model_.network, *model_.objective, task_, scores, held_out);
+    result.failure_signs = signs;
     for (const auto& sign : result.failure_signs)
       listener().warn(o_.objective + " did not learn: " + sign);
     on_first(ranks_, [&] {
@@ -470,6 +470,7 @@ TaskOptions task_options(const RunOptions& o) {
     t.deviation = {0.229, 0.224, 0.225};
   }
   t.pictures = picture_options(o);
+  t.pictures.indexed = true;
   t.synthetic_outliers = o.synthetic_outliers;
   return t;
 }
@@ -549,7 +550,7 @@ ObjectiveResults train_run(const RunOptions& given, const Task& task, const fs::
 }
 
 LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)>& change,
-                   const std::string& device) {
+                   const std::string& device, bool few_of_training) {
   if (!fs::exists(folder / "config.toml"))
     throw DataError(folder.string() + ": expected a run folder with config.toml, found none");
   LoadedRun run;
@@ -565,7 +566,8 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
   RunOptions of_data = run.options;
   of_data.model = "auto";  // the model has what its file said
   TaskOptions task = task_options(of_data);
-  task.pictures.train_as_files = true;
+  // Outliers made of all of them are.
+  task.pictures.leave_known = few_of_training && task.synthetic_outliers.empty();
   task.mean = run.trained.description.mean;
   task.deviation = run.trained.description.deviation;
   run.task = make_task(task);

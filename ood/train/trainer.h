@@ -36,10 +36,11 @@ struct LoadedRun {
   Trained trained;
 };
 /// `change` may alter the options (say, add test sets) before the data is loaded. The network
-/// computes on `device`, see open_device of device.h.
+/// computes on `device`, see open_device of device.h. Where few training samples will be looked at,
+/// pictures of the training that are known from an earlier reading are not decoded.
 LoadedRun load_run(const std::filesystem::path& folder,
                    const std::function<void(RunOptions&)>& change,
-                   const std::string& device = "cpu");
+                   const std::string& device = "cpu", bool few_of_training = false);
 
 /// Results without objectives.
 Results results_header(const RunOptions& options, const Task& task);

@@ -79,23 +79,57 @@ def test_val_is_held_out_where_there_is_a_test(tmp_path):
     assert results["train_samples"] == 18 and "val/ is the test data" in told
 
 
-def test_eval_does_not_decode_what_was_trained_on(tmp_path):
-    where, out = divided(tmp_path, "train", "val", "test"), tmp_path / "run"
-    r = run("train", "--data", where, "--known", "0,1", "--unknown", 2, *QUICK, "--out", out)
+def fnv1a(data):
+    h = 14695981039346656037
+    for byte in data:
+        h = (h ^ byte) * 1099511628211 % 2**64
+    return h
+
+
+@pytest.mark.parametrize("parts", [("train", "val", "test"), ("train", "test")], ids=["val", "held out of train"])
+def test_eval_does_not_decode_what_was_trained_on(tmp_path, parts):
+    """It believes the index, also one that says that the pictures are others."""
+    where, out, cache = divided(tmp_path, *parts), tmp_path / "run", {"env": os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}}
+    r = run("train", "--data", where, "--known", "0,1", "--unknown", 2, "--validation", .5, *QUICK, "--out", out, **cache)
     assert r.returncode == 0, r.stderr
-    files = sorted((where / "train").glob("*/*.png"))[1:]  # by the first it knows the size
-    for file in files:  # as it was, by size and time
-        times = file.stat()
-        file.write_bytes(bytes(times.st_size))
-        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    r = run("eval", out)
-    assert r.returncode == 0, r.stderr
-    [expected], [got] = (json.loads((out / name).read_text())["objectives"] for name in ("results.json", "eval.json"))
-    assert got["ood"] == expected["ood"] and got["threshold"] == expected["threshold"]
-    for file in files:
-        file.touch()
-    r = run("eval", out)
-    assert r.returncode == 3 and f"{len(files)} of {len(files) + 1} pictures do not decode" in r.stderr, r.stderr
+    [expected] = json.loads((out / "results.json").read_text())["objectives"]
+    [index] = (tmp_path / "cache" / "ood").iterdir()
+    known = np.load(index)
+    assert len(known) == 40 + 1  # of the training pictures alone, and a checksum
+
+    def evaluated():
+        r = run("eval", out, **cache)
+        assert r.returncode == 0, r.stderr
+        [got] = json.loads((out / "eval.json").read_text())["objectives"]
+        assert got["ood"] == expected["ood"] and got["threshold"] == expected["threshold"]
+
+    evaluated()
+    others = known.copy()
+    others[:-1, 4:6] ^= 1
+    others[-1, 0] = np.uint64(fnv1a(others[:-1].tobytes())).astype(np.int64)
+    np.save(index, others)
+    r = run("eval", out, **cache)
+    assert r.returncode == 3 and "are not those that the run was trained with" in r.stderr, r.stderr
+    for file in (where / "train").glob("*/*.png"):  # what was changed is read again
+        os.utime(file)
+    evaluated()
+    index.unlink()
+    evaluated()
+
+
+def test_a_run_without_a_damaged_picture_is_evaluated_without_it(tmp_path):
+    where, cache = divided(tmp_path, "train", "test"), {"env": os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}}
+    common = ["train", "--data", where, "--known", "0,1", "--unknown", 2, *QUICK]
+    assert run(*common, "--out", tmp_path / "whole", **cache).returncode == 0
+    damaged = sorted((where / "train" / "class0").iterdir())[-1]
+    content, times = damaged.read_bytes(), damaged.stat()
+    damaged.write_bytes(bytes(len(content)))
+    os.utime(damaged, ns=(times.st_atime_ns, times.st_mtime_ns))
+    r = run(*common, "--out", tmp_path / "without", **cache)
+    assert r.returncode == 0 and "1 of 40 pictures do not decode" in r.stderr, r.stderr
+    r = run("eval", tmp_path / "without", **cache)
+    assert r.returncode == 0 and "1 of 40 pictures do not decode" in r.stderr, r.stderr
+    assert run("eval", tmp_path / "whole", **cache).returncode == 3
 
 
 def test_a_folder_that_may_not_be_read_is_named(folder, tmp_path):
