@@ -223,6 +223,7 @@ struct Compare {
     std::map<std::string, std::vector<ObjectiveResults>> runs;
     std::string diverged;
     shared.make_absolute(/*outliers_are_path=*/false);
+    take_division(shared);
     check_folder(wanted);
     const auto task_of = [&](std::int64_t i) {
       shared.seed = options.seed + i;

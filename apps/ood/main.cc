@@ -169,7 +169,8 @@ int run(int argc, char** argv) {
       ->allow_extra_args(false);
   app.require_subcommand(1);
   app.footer(
-      "Exit status: 0 done, 2 usage, 3 data, 4 diverged, 5 processes lost one another, 130 "
+      "Exit status: 0 done, 1 out of memory or another failure, 2 usage, 3 data, 4 diverged, 5 "
+      "processes lost one another, 130 "
       "interrupted.\n"
       "Environment: OOD_SIMD=scalar|sse4|avx2|avx512, OOD_PLUGINS=FILE:FILE");
   std::string command;

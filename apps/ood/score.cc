@@ -252,6 +252,8 @@ void add_score(CLI::App& app) {
   command->footer(
       "Columns: input (file, or index), class, score (higher: rather OOD), its p-value among "
       "held-out ID data, accept or reject, and for a file that does not decode the error alone.\n"
+      "A p-value is the share of held-out scores at least as high; the threshold that keeps its\n"
+      "promise with that confidence rejects fewer than those below --false-alarms.\n"
       "Example:\n  ood score runs/oe path/to/pictures --out scores.csv");
   command->callback([state] { state->run_command(); });
 }

@@ -26,7 +26,7 @@ struct ThresholdCommand {
 
   void run_command() const {
     const std::filesystem::path folder = run;
-    const Trained trained = load_trained(folder / kModelFile);
+    const Trained trained = load_trained(model_of(folder));
     const ThresholdRule rule =
         threshold_rule(folder, trained.validation_scores.size(), flags.asked());
     const Threshold t = threshold_by(rule, trained.validation_scores);

@@ -11,6 +11,7 @@
 #include "ood/report/report.h"
 #include "ood/train/device.h"
 #include "ood/train/held_run.h"
+#include "ood/train/recipe.h"
 #include "ood/train/trainer.h"
 
 namespace ood::app {
@@ -34,6 +35,14 @@ struct Train {
       apply_config(command, config, options);
       for (const auto& [name, value] : parameters)
         options.parameters[options.objective][name] = value;
+    }
+    if (resume.empty()) {
+      std::string division;
+      on_first(ranks(), [&] {
+        take_division(options);
+        division = std::to_string(options.split_seed);
+      });
+      options.split_seed = std::stoll(ranks().share(division));
     }
     RunOptions(options).resolve();  // says what is wrong with it before any data is read
     ranks().agree("the configuration", comparable_between_hosts());

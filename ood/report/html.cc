@@ -89,18 +89,30 @@ std::vector<Key> keys(const std::vector<std::string>& names) {
   return all;
 }
 
+// Of several seeds their mean, else the only one.
+double auroc_of(const ObjectiveResults& o, const std::string& set) {
+  return o.over_seeds.empty() ? o.ood.at(set).detection.auroc : o.over_seeds.at(set).mean;
+}
+
 // Whether an objective is not shown to be behind the best: by the difference on the same samples
-// where that is known, else by whether the intervals meet.
-bool not_worse(const SetResults& found, double best) {
-  return found.behind_best ? found.behind_best->low <= 0 : found.auroc.high >= best;
+// where that is known, else by whether the intervals meet, of several seeds mean and deviation.
+bool not_worse(const ObjectiveResults& o, const std::string& set, const ObjectiveResults& best) {
+  const auto& found = o.ood.at(set);
+  if (!o.over_seeds.empty()) {
+    const auto &own = o.over_seeds.at(set), &first = best.over_seeds.at(set);
+    return own.mean + own.sd >= first.mean - first.sd;
+  }
+  return found.behind_best ? found.behind_best->low <= 0
+                           : found.auroc.high >= best.ood.at(set).auroc.low;
 }
 
 void introduction(std::ostream& out, const Results& r) {
   const auto& objectives = r.objectives;
   out << "<h1>" << (objectives.size() > 1 ? "Training objectives compared" : "Training objective")
       << ": " << escape(r.name) << "</h1>";
-  out << "<p class=\"muted\">The network learns to tell " << r.known.size()
-      << " known classes apart (" << escape(join(r.known)) << "; " << r.train_samples
+  out << "<p class=\"muted\">The network learns " << (r.known.size() == 1 ? "" : "to tell ")
+      << r.known.size() << (r.known.size() == 1 ? " known class (" : " known classes apart (")
+      << escape(join(r.known)) << "; " << r.train_samples
       << " training samples). The test asks whether a score computed from its output tells inputs "
          "of "
          "other kinds from inputs of the known classes.</p>";
@@ -131,6 +143,7 @@ void comparison(std::ostream& out, const Results& r) {
            "NAME=PATH</code>, also later with <code>ood eval</code>.</p>";
     return;
   }
+  const bool seeds = !r.objectives.front().over_seeds.empty();
   out << "<h2>How well OOD inputs are detected</h2>";
   out << "<p class=\"muted\">AUROC: the chance that an OOD input scores higher than an ID input; 1 "
          "is "
@@ -139,28 +152,30 @@ void comparison(std::ostream& out, const Results& r) {
          "95 % of the ID inputs are. Own score: AUROC of the score that the objective was made "
          "for. "
          "The joint score is Fisher's sum of the p-values of the scores in brackets on held-out ID "
-         "data."
-      << (r.objectives.size() > 1 ? " Highest AUROC first, what did not learn last; bold "
-                                    "where no other is shown to be better: where the 95 % "
-                                    "interval of the difference to the first, on the same "
-                                    "samples, holds 0."
-                                  : "")
+         "data. Rejected: share of the OOD inputs that the run's threshold rejects (of the test's "
+         "ID "
+         "inputs)."
+      << (seeds ? " AUROC: mean and standard deviation over seeds, the highest mean "
+                  "first, what did not learn last; bold where they meet those of the "
+                  "first. All other figures are of the first seed."
+          : r.objectives.size() > 1 ? " Highest AUROC first, what did not learn last; bold "
+                                      "where no other is shown to be better: where the 95 % "
+                                      "interval of the difference to the first, on the same "
+                                      "samples, holds 0."
+                                    : "")
       << "</p>";
   for (const auto& set : r.sets()) {
-    double best = 0;  // the highest lower end of an interval
     std::vector<const ObjectiveResults*> rows;
-    for (const auto& o : r.objectives) {
-      rows.push_back(&o);
-      if (o.learned()) best = std::max(best, o.ood.at(set).auroc.low);
-    }
+    for (const auto& o : r.objectives) rows.push_back(&o);
     std::stable_sort(rows.begin(), rows.end(), [&](const auto* a, const auto* b) {
       if (a->learned() != b->learned()) return a->learned();
-      return a->ood.at(set).detection.auroc > b->ood.at(set).detection.auroc;
+      return auroc_of(*a, set) > auroc_of(*b, set);
     });
     out << "<h3>OOD set: " << escape(set)
         << "</h3><div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">"
         << "objective</th><th class=\"l\">score</th><th>accuracy</th><th>AUROC</th><th>own "
-           "score</th><th>AUPR-in</th><th>AUPR-out</th><th>FPR95</th><th>training</th></tr></"
+           "score</th><th>AUPR-in</th><th>AUPR-out</th><th>FPR95</th><th>rejected</"
+           "th><th>training</th></tr></"
            "thead><tbody>";
     for (const auto* row : rows) {
       const auto& o = *row;
@@ -176,15 +191,21 @@ void comparison(std::ostream& out, const Results& r) {
            "l");
       cell("score", escape(score_text(o)), "l");
       cell("accuracy", o.accuracy ? fixed(100 * *o.accuracy, 1) + " %" : "does not classify");
-      cell("AUROC",
-           fixed(f.auroc, 3) + " <span class=\"muted\">(" + fixed(found.auroc.low, 3) + "&#8211;" +
-               fixed(found.auroc.high, 3) + ")</span>",
-           r.objectives.size() > 1 && o.learned() && not_worse(found, best) ? "best" : "");
+      const std::string spread =
+          seeds ? "&#177; " + fixed(o.over_seeds.at(set).sd, 3)
+                : "(" + fixed(found.auroc.low, 3) + "&#8211;" + fixed(found.auroc.high, 3) + ")";
+      cell(
+          "AUROC", fixed(auroc_of(o, set), 3) + " <span class=\"muted\">" + spread + "</span>",
+          r.objectives.size() > 1 && o.learned() && not_worse(o, set, *rows.front()) ? "best" : "");
       cell("own score",
            escape(o.own_score) + " " + fixed(o.scores.at(o.own_score).at(set).auroc, 3));
       cell("AUPR-in", fixed(f.aupr_in, 3));
       cell("AUPR-out", fixed(f.aupr_out, 3));
       cell("FPR95", fixed(100 * f.fpr95, 1) + " %");
+      cell("rejected", found.rejected
+                           ? fixed(100 * *found.rejected, 1) + " % <span class=\"muted\">(" +
+                                 fixed(100 * *o.test_rejected, 1) + " %)</span>"
+                           : "&#8211;");
       cell("training", fixed(o.seconds, 1) + " s");
       out << "</tr>";
     }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <sstream>
 
 #include "ood/report/report.h"
@@ -8,26 +9,33 @@ namespace ood::report {
 
 std::string table(const Results& results) {
   std::vector<std::vector<std::string>> rows = {{"objective", "score", "OOD set", "accuracy",
-                                                 "AUROC", "own", "AUPR-in", "AUPR-out", "FPR95"}};
+                                                 "AUROC", "own", "AUPR-in", "AUPR-out", "FPR95",
+                                                 "rejected"}};
   const auto fixed = [](double v) {
     char text[16];
     std::snprintf(text, sizeof text, "%.4f", v);
     return std::string(text);
   };
   const auto add = [&](const ObjectiveResults& o, const std::string& set,
-                       const std::string& accuracy, const Detection& found,
-                       const Detection& of_own) {
-    rows.push_back({o.objective, o.score, set, accuracy, fixed(found.auroc), fixed(of_own.auroc),
-                    fixed(found.aupr_in), fixed(found.aupr_out), fixed(found.fpr95)});
+                       const std::string& accuracy, double auroc, const Detection& found,
+                       const Detection& of_own, const std::optional<double>& rejected) {
+    rows.push_back({o.objective, o.score, set, accuracy, fixed(auroc), fixed(of_own.auroc),
+                    fixed(found.aupr_in), fixed(found.aupr_out), fixed(found.fpr95),
+                    rejected ? fixed(*rejected) : ""});
   };
+  bool over_seeds = false, any_threshold = false;
   for (const auto& o : results.objectives)
-    for (const auto& [set, found] : o.ood)
-      add(o, set, o.accuracy ? fixed(*o.accuracy) : "-", found.detection,
-          o.scores.at(o.own_score).at(set));
+    for (const auto& [set, found] : o.ood) {
+      over_seeds = over_seeds || !o.over_seeds.empty();
+      any_threshold = any_threshold || found.rejected;
+      add(o, set, o.accuracy ? fixed(*o.accuracy) : "-",
+          o.over_seeds.empty() ? found.detection.auroc : o.over_seeds.at(set).mean, found.detection,
+          o.scores.at(o.own_score).at(set), found.rejected);
+    }
   for (const auto& o : results.objectives)
     if (!o.groups.empty())
       for (const auto& [group, mean] : o.groups.at(o.score))
-        add(o, group + ", mean", "", mean, o.groups.at(o.own_score).at(group));
+        add(o, group + ", mean", "", mean.auroc, mean, o.groups.at(o.own_score).at(group), {});
   if (rows.size() == 1) rows.clear();
   std::vector<std::size_t> width(rows.empty() ? 0 : rows[0].size(), 0);
   for (const auto& row : rows)
@@ -42,6 +50,11 @@ std::string table(const Results& results) {
     line.erase(line.find_last_not_of(' ') + 1);
     out << line << "\n";
   }
+  if (over_seeds) out << "AUROC: means over seeds; all other figures are of the first\n";
+  if (any_threshold) out << "rejected: share of the OOD inputs, by the run's threshold";
+  if (any_threshold && results.objectives.size() == 1)
+    out << "; of the test's ID inputs " << fixed(*results.objectives.front().test_rejected);
+  if (any_threshold) out << "\n";
   for (const auto& o : results.objectives)
     for (const auto& [set, over] : o.over_seeds) {
       out << o.objective << ", " << set << ", AUROC over " << over.runs.size()

@@ -263,11 +263,18 @@ ObjectiveResults evaluate(Classifier& network, const Objective& objective, const
     const auto& of_id = scores_of_id.at(score);
     if (!of_id.defined()) return;
     const auto id_scores = score_numbers(of_id, "the test data");
+    const auto rejected = [&](const std::vector<double>& of) {
+      const auto n = std::count_if(of.begin(), of.end(),
+                                   [&](double score) { return score > *result.threshold; });
+      return static_cast<double>(n) / static_cast<double>(of.size());
+    };
+    const bool is_run_score = score == result.score;
+    if (is_run_score && result.threshold) result.test_rejected = rejected(id_scores);
     ByName<Detection> by_set;
     for (const auto& [name, of_set] : sets) {
       const auto ood_scores = score_numbers(of_set.at(score), "OOD set " + name);
       const auto found = by_set[name] = detection(id_scores, ood_scores);
-      if (score != result.score) continue;
+      if (!is_run_score) continue;
       if (test_scores != nullptr) {
         test_scores->id = id_scores;
         test_scores->ood[name] = ood_scores;
@@ -277,6 +284,7 @@ ObjectiveResults evaluate(Classifier& network, const Objective& objective, const
       own.auroc =
           auroc_interval(id_scores, ood_scores, random_bits(seed, Purpose::kBootstrap, 0, 0));
       own.samples = static_cast<std::int64_t>(ood_scores.size());
+      if (result.threshold) own.rejected = rejected(ood_scores);
       if (!correct.empty()) own.open_set = open_set(id_scores, correct, ood_scores);
       auto& curves = result.curves[name];
       for (const auto& p : roc_curve(id_scores, ood_scores)) curves.roc.emplace_back(p.x, p.y);

@@ -124,7 +124,13 @@ FittedScores FittedScores::fit(Classifier& network, const Objective& objective, 
         all.unavailable_[name] = e.what_without_backtrace();
       }
   }
-  if (half.logits.defined() && half.logits.size(0) >= kLeastReferences) all.join(objective, half);
+  if (half.logits.defined() && half.logits.size(0) >= kLeastReferences)
+    all.join(objective, half);
+  else if (half.logits.defined())
+    listener().tell("note: the run's score is " + std::string(objective.entry().score) +
+                    ", for the " + std::to_string(task.validation.size()) +
+                    " held-out samples are too few for a joint one, which takes " +
+                    std::to_string(2 * kLeastReferences) + "; `validation` holds out more");
   return all;
 }
 

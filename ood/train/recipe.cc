@@ -18,6 +18,7 @@
 #include "ood/train/schedule.h"
 #include "ood/train/step_inputs.h"
 #include "ood/train/trained.h"
+#include "ood/train/trainer.h"
 
 namespace ood {
 namespace {
@@ -106,6 +107,9 @@ void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) 
     options.epochs = std::clamp<std::int64_t>((500 + steps - 1) / steps, 3, 100);
   }
   if (options.model == "auto") options.model = describe(options, task).model;
+  if (task.embeddings && !is_network_file(options.model) && !takes_all_inputs(options.model))
+    throw UsageError("`model`: expected mlp, linear or a file of your own for embeddings, got " +
+                     options.model);
   constexpr std::uint64_t kLargest = std::uint64_t{1} << 36;
   const bool own = is_network_file(options.model);
   if (own || !options.weights.empty()) {
@@ -141,6 +145,40 @@ void check_start(const RunOptions& options, const Task& task) {
   if (is_network_file(options.model)) make_model(description, !options.freeze);
   if (!options.init.empty() || !options.weights.empty())
     on_first(ranks(), [&] { initial_model(description, options, /*filled=*/true); });
+}
+
+void take_division(RunOptions& options) {
+  const auto config = std::filesystem::path(options.init) / "config.toml";
+  if (options.init.empty() || options.split_seed >= 0 || !std::filesystem::exists(config)) return;
+  const auto of_run = division_seed(read_config(config));
+  if (of_run != options.seed) options.split_seed = of_run;
+}
+
+void warn_of_learned(const RunOptions& options, const Task& task) {
+  const auto config = std::filesystem::path(options.init) / "config.toml";
+  if (options.init.empty() || task.validation.size() == 0 || !std::filesystem::exists(config))
+    return;
+  RunOptions before = read_config(config);
+  if (before.data != options.data || before.data_fingerprint == task.fingerprint) return;
+  before.ood_data.clear();
+  TaskOptions of_before = task_options(before);
+  of_before.pictures.leave_known = true;
+  std::vector<std::uint64_t> learned;
+  try {
+    const Unheard unheard;
+    learned = make_task(of_before).train.inputs.hashes();
+  } catch (const Error&) {
+    return;  // its data are no longer what they were
+  }
+  std::sort(learned.begin(), learned.end());
+  std::int64_t seen = 0;
+  for (const auto hash : task.validation.inputs.hashes())
+    seen += std::binary_search(learned.begin(), learned.end(), hash);
+  if (seen > 0)
+    listener().warn(
+        std::to_string(seen) + " of " + std::to_string(task.validation.size()) +
+        " held-out samples were learned by the run of `init`, so that the threshold "
+        "promises too much; keep its `known`, `validation`, `limit-train` and division");
 }
 
 RunOptions completed(const RunOptions& given, const Task& task, const RunOptions* measured) {

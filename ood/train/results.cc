@@ -56,6 +56,7 @@ void visit(S& s, F& f) {
   f("auroc_low", s.auroc.low);
   f("auroc_high", s.auroc.high);
   f("samples", s.samples);
+  f.given("rejected", s.rejected);
   f.flat("oscr", s.open_set);
   f.given("behind_best", s.behind_best);
 }
@@ -105,6 +106,7 @@ void visit(O& o, F& f) {
   f.where(o.threshold.has_value(), "validation_accuracy", o.validation_accuracy);
   f.given("false_alarms", o.false_alarms);
   f.given("threshold", o.threshold);
+  f.given("test_rejected", o.test_rejected);
   f("ood", o.ood);
   f("scores", o.scores);
   f.given("groups", o.groups);

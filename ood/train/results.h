@@ -60,6 +60,7 @@ struct SetResults {
   Detection detection{};
   Interval auroc{};  ///< 95 %, by the bootstrap
   std::int64_t samples = 0;
+  std::optional<double> rejected{};   ///< share that the run's threshold rejects
   std::optional<OpenSet> open_set{};  ///< of an objective that classifies
   std::optional<BehindBest> behind_best{};
 };
@@ -98,10 +99,11 @@ struct ObjectiveResults {
   std::optional<Calibration> calibration{};             ///< of the logits of classes
   std::int64_t test_samples = 0;
   std::optional<double> validation_accuracy{};
-  std::optional<double> false_alarms{}, threshold{};        ///< none: nothing was held out
-  ByName<SetResults> ood{};                                 ///< by set, of the run's score
-  ByName<ByName<Detection>> scores{};                       ///< of each score, by set
-  ByName<ByName<Detection>> groups{};                       ///< means over the sets of a group
+  std::optional<double> false_alarms{}, threshold{};  ///< none: nothing was held out
+  std::optional<double> test_rejected{};  ///< share of the test samples that the threshold rejects
+  ByName<SetResults> ood{};               ///< by set, of the run's score
+  ByName<ByName<Detection>> scores{};     ///< of each score, by set
+  ByName<ByName<Detection>> groups{};     ///< means over the sets of a group
   std::map<std::string, std::string> unavailable_scores{};  ///< with the reason
   ByName<SetCurves> curves{};                               ///< by set, of the run's score
   std::vector<std::string> failure_signs{};                 ///< see failure_signs.h

@@ -8,9 +8,8 @@ namespace ood {
 inline constexpr const char* kModelFile = "model.safetensors";
 inline constexpr const char* kCheckpoints = "checkpoints";
 
-/// The model of a run folder, or the model's file itself.
-inline std::filesystem::path model_of(const std::filesystem::path& run) {
-  return std::filesystem::is_directory(run) ? run / kModelFile : run;
-}
+/// The model of a run folder, or the model's file itself. DataError where the folder is that of a
+/// comparison, with the name of a run in it.
+std::filesystem::path model_of(const std::filesystem::path& run);
 
 }  // namespace ood

@@ -125,6 +125,7 @@ void RunOptions::resolve() {
   check_range("threads", static_cast<double>(threads), 0, 4096, "0 to 4096");
   check_range("bank", static_cast<double>(bank), 0, 1e12, "at least 0");
   check_range("seed", static_cast<double>(seed), 0, 1e15, "at least 0");
+  check_range("split-seed", static_cast<double>(split_seed), -1, 1e15, "at least -1");
   for (const auto& [name, unused] : parameters[objective]) {
     std::string known;
     bool found = false;
@@ -258,7 +259,8 @@ std::string run_id(const RunOptions& options) {
   for (const std::string off :
        {"resize = 'squash'\n", "sync-batchnorm = false\n", "freeze = false\n",
         "backbone-lr = 0.0\n", "cache = 0\n", "decoders = 0\n", "weights = ''\n",
-        "normalise = 'auto'\n", "class-balance = false\n", "device = 'cpu'\n", "alpha = 'black'\n"})
+        "normalise = 'auto'\n", "class-balance = false\n", "device = 'cpu'\n", "alpha = 'black'\n",
+        "split-seed = -1\n"})
     if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
   return hexadecimal(fnv1a(text.data(), text.size()));
 }

@@ -59,6 +59,7 @@ struct RunOptions {
   std::int64_t checkpoint = 0;
   std::int64_t bank = 0;
   std::int64_t seed = 0;
+  std::int64_t split_seed = -1;
   std::int64_t threads = 0;
 
   /// Of the data that the run was trained and tested with; no flags. "": unknown.
@@ -151,11 +152,18 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("bank", o.bank,
     "of how many training samples knn and nnguide keep the features; 0: all that 192 MB hold");
   v("seed", o.seed, "seed of weights, divisions and order");
+  v("split-seed", o.split_seed,
+    "seed of the divisions alone; -1: as the run of --init was divided, else --seed");
   v("threads", o.threads, "threads; 0: one a processor");
 }
 
 /// Takes from `file` what is not named in `given`: flags stand above a configuration file.
 void merge(RunOptions& options, const RunOptions& file, const std::set<std::string>& given);
+
+/// What the data are divided by.
+inline std::int64_t division_seed(const RunOptions& o) {
+  return o.split_seed < 0 ? o.seed : o.split_seed;
+}
 
 /// A name of the training that the options determine: of everything but where its data and the
 /// weights it starts from are now, what it is tested on, and what changes time and memory alone.

@@ -65,7 +65,8 @@ Threshold threshold_by(const ThresholdRule& rule, const std::vector<double>& hel
     throw DataError("`false-alarms` " + short_number(rule.false_alarms) + ": expected at least " +
                     std::to_string(needed) + " held-out scores to promise it, the run has " +
                     std::to_string(held_out.size()) +
-                    "; train with a larger `validation`, or allow more false alarms");
+                    " (of a joint score half of what is held out); train with a larger "
+                    "`validation`, or allow more false alarms");
   return threshold_for(held_out, rule.false_alarms, rule.confidence);
 }
 

@@ -451,7 +451,7 @@ TaskOptions task_options(const RunOptions& o) {
   t.validation = o.validation;
   t.limit_train = o.limit_train;
   t.limit_test = o.limit_test;
-  t.seed = static_cast<std::uint64_t>(o.seed);
+  t.seed = static_cast<std::uint64_t>(division_seed(o));
   std::int64_t channels = 0;  // that its network is made for, if it says so
   if (is_network_file(o.model)) {
     const auto constants = notes_of(open_network_file(o.model));
@@ -535,6 +535,7 @@ ObjectiveResults train_run(const RunOptions& given, const Task& task, const fs::
   }
   if (start != Start::kResume) {
     check_start(options, task);
+    on_first(ranks(), [&] { warn_of_learned(options, task); });
     on_first(ranks(), [&] {
       // Nothing of a training before may be taken for this one's.
       remove_training(out, options);
@@ -553,13 +554,14 @@ LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)
                    const std::string& device, bool few_of_training) {
   if (!fs::exists(folder / "config.toml"))
     throw DataError(folder.string() + ": expected a run folder with config.toml, found none");
+  const auto model = model_of(folder);
   LoadedRun run;
   run.options = read_config(folder / "config.toml");
   const std::string id = run_id(run.options);
   change(run.options);
   const auto there = open_device(device);
   run.options.resolve();
-  run.trained = load_trained(folder / kModelFile);
+  run.trained = load_trained(model);
   if (run.trained.run_id != id)
     throw DataError(folder.string() +
                     ": model.safetensors is of another training than config.toml; train again");

@@ -113,7 +113,7 @@ class Run(torch.nn.Module):
         self.objective = objectives()[d["objective"]]
         self.class_names: List[str] = d["class_names"]
         about = json.loads(metadata["scores"])
-        self.members: List[str] = about["members"]  #: of the joint score; empty where nothing is held out
+        self.members: List[str] = about["members"]  #: of the joint score; empty where little or nothing is held out
         self.score_name: str = "joint" if self.members else self.objective.score
         self._scores = {name: (values, [tensors[f"scores.{name}.{part}"] for part in scores.scores()[name].state_names])
                         for name, values in about["parameters"].items()}
@@ -179,7 +179,8 @@ class Run(torch.nn.Module):
         return z
 
     def score(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """The score of the run [N], higher for OOD: the joint one, or the objective's own where nothing is held out."""
+        """The score of the run [N], higher for OOD: the joint one, or the objective's own where little or
+        nothing is held out."""
         _, class_logits, own = self.readout(logits, features)
         if not self.members:
             return own

@@ -11,6 +11,7 @@ import pytest
 
 import ood
 from conftest import BUILD, OUT_OF_TREE, REGISTRY, ROOT, SHARED
+from ood.runs import read_safetensors
 
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 TASK = ["--known", "0,1,2,3,4,8", "--outliers", "5,6", "--unknown", "7,9"]
@@ -241,7 +242,14 @@ def test_seeds_are_summed_up(program, dataset, tmp_path):
         assert f["runs"] == each and f["mean"] == pytest.approx(sum(each) / 3)
         assert f["sd"] == pytest.approx((sum((v - f["mean"]) ** 2 for v in each) / 2) ** .5)
         assert f"AUROC over 3 seeds: {f['mean']:.4f}" in r.stdout
-    assert "Over seeds" in (out / "report.html").read_text()
+    entries = json.loads((out / "results.json").read_text())["objectives"]
+    assert entries == sorted(entries, key=lambda o: (bool(o["failure_signs"]), -o["over_seeds"]["unknown"]["mean"]))
+    ranked = [(o["objective"], o["over_seeds"]["unknown"]["mean"]) for o in entries]
+    shown = [line.split() for line in r.stdout.splitlines()[1:3]]
+    assert [(row[0], row[4]) for row in shown] == [(name, f"{mean:.4f}") for name, mean in ranked]
+    report = (out / "report.html").read_text()
+    cells = re.findall(r'<td[^>]*data-name="AUROC">([0-9.]+) ', report)
+    assert "Over seeds" in report and cells[:2] == [f"{mean:.3f}" for _, mean in ranked]
     r = program("compare", "--data", dataset, *QUICK, "--seeds", 0, "--out", tmp_path / "none")
     assert r.returncode == 2 and "--seeds: expected at least 1, got 0" in r.stderr
 
@@ -435,3 +443,26 @@ def test_a_narrow_terminal_gets_a_bar_that_fits(dataset, tmp_path):
                        stdin=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm", "LC_ALL": "C"})
     bars = [p for p in r.stdout.replace("\n", "\r").split("\r") if "%" in p and "loss" in p]
     assert bars and all(len(b) <= 40 for b in bars), bars
+
+
+def test_what_the_threshold_rejects_is_shown(program, dataset, tmp_path):
+    out = tmp_path / "run"
+    r = program("train", "--data", dataset, *QUICK, "--objective", "cross_entropy", "--out", out)
+    assert r.returncode == 0, r.stderr
+    [o] = json.loads((out / "results.json").read_text())["objectives"]
+    of_test = read_safetensors(out / "test_scores.safetensors")[0]
+    for got, scores in ((o["test_rejected"], of_test["id"]), (o["ood"]["unknown"]["rejected"], of_test["ood.unknown"])):
+        assert got == (scores > o["threshold"]).double().mean().item()
+    assert f"{o['ood']['unknown']['rejected']:.4f}" in r.stdout.splitlines()[1]
+    assert f"of the test's ID inputs {o['test_rejected']:.4f}" in r.stdout
+    assert "rejected" in (out / "report.html").read_text()
+
+
+def test_a_comparison_is_no_run(program, dataset, tmp_path):
+    out = tmp_path / "all"
+    assert program("compare", "--data", dataset, *QUICK, "--objectives", "cross_entropy,logit_norm", "--out", out).returncode == 0
+    for command in (["score", out, dataset], ["threshold", out], ["eval", out], ["fit", out]):
+        r = program(*command)
+        assert r.returncode == 3 and f"is a comparison; expected one of its runs, such as {out / 'cross_entropy'}" in r.stderr, r.stderr
+    r = program("compare", "--data", dataset, *QUICK, "--objectives", "cross_entropy,logit_norm", "--ood-data", f"more={dataset}", "--out", out)
+    assert r.returncode == 2 and "other test data; ood eval tests a finished training on further" in r.stderr.replace("`", ""), r.stderr

@@ -122,3 +122,49 @@ def test_embeddings_of_one_kind_alone_keep_what_tells_others_from_them(tmp_path,
     assert config["model"] == model and config["lr"] == rate
     if objective == "deep_svdd":
         assert results(out)[objective]["scores"]["knn"]["unknown"]["auroc"] > .9
+
+
+@pytest.fixture(scope="module")
+def clusters(tmp_path_factory):
+    where, random = tmp_path_factory.mktemp("clusters"), np.random.default_rng(0)
+    y = np.repeat(np.arange(4), 150)
+    np.save(where / "train.npy", (random.normal(size=(4, 32))[y] + random.normal(size=(600, 32))).astype(np.float32))
+    np.save(where / "train_labels.npy", y)
+    assert run("train", "--data", where, "--known", "0-2", "--unknown", 3, "--epochs", 2, "--out", where / "run").returncode == 0
+    return where
+
+
+def config_of(run_folder):
+    return tomllib.loads((run_folder / "config.toml").read_text())
+
+
+def test_what_a_run_starts_from_has_not_seen_what_it_holds_out(clusters, tmp_path):
+    more = ["train", "--data", clusters, "--unknown", 3, "--epochs", 2, "--init", clusters / "run", "--seed", 5]
+    r = run(*more, "--known", "0-2", "--out", tmp_path / "same")
+    assert r.returncode == 0 and "were learned by" not in r.stderr, r.stderr
+    first, second = config_of(clusters / "run"), config_of(tmp_path / "same")
+    assert second["data_fingerprint"] == first["data_fingerprint"] and second["split-seed"] == 0 and first["split-seed"] == -1
+    assert run("eval", tmp_path / "same").returncode == 0
+    for name, flags in {"share": ["--known", "0-2", "--validation", .4], "classes": ["--known", "0,2"],
+                        "division": ["--known", "0-2", "--split-seed", 5]}.items():
+        r = run(*more, *flags, "--out", tmp_path / name)
+        assert r.returncode == 0 and "held-out samples were learned by the run of --init" in r.stderr, (name, r.stderr)
+    r = run("compare", *more[1:], "--known", "0-2", "--objectives", "cross_entropy", "--seeds", 2, "--out", tmp_path / "seeds")
+    assert r.returncode == 0 and "were learned by" not in r.stderr, r.stderr
+    assert {config_of(tmp_path / "seeds" / f"seed-{s}" / "cross_entropy")["data_fingerprint"] for s in (5, 6)} == {first["data_fingerprint"]}
+
+
+def test_embedding_what_a_run_was_trained_with_says_what_that_means(clusters, tmp_path):
+    r = run("embed", clusters / "run", clusters, "--out", tmp_path / "features")
+    assert r.returncode == 0 and "is not new to the network" in r.stderr, r.stderr
+
+
+def test_networks_of_pictures_take_no_embeddings(clusters, tmp_path):
+    r = run("train", "--data", clusters, "--known", "0-2", "--unknown", 3, "--model", "resnet-18", "--out", tmp_path / "run")
+    assert r.returncode == 2 and "--model: expected mlp, linear or a file of your own for embeddings, got resnet-18" in r.stderr, r.stderr
+
+
+def test_a_score_that_is_not_joint_is_said(clusters, tmp_path):
+    common = ["train", "--data", clusters, "--known", "0-2", "--unknown", 3, "--epochs", 1, "--out", tmp_path / "run", "--overwrite"]
+    assert "the run's score is msp, for the 36 held-out samples are too few for a joint one, which takes 118" in run(*common).stderr
+    assert "too few for a joint one" not in run(*common, "--validation", .4).stderr
