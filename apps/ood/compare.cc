@@ -32,8 +32,7 @@ namespace {
 void rank(std::vector<ObjectiveResults>& objectives) {
   const auto auroc = [](const ObjectiveResults& o) {
     double sum = 0;
-    for (const auto& [set, found] : o.ood)
-      sum += o.over_seeds.empty() ? found.detection.auroc : o.over_seeds.at(set).mean;
+    for (const auto& [set, unused] : o.ood) sum += o.auroc(set);
     return sum / static_cast<double>(o.ood.size());
   };
   std::stable_sort(objectives.begin(), objectives.end(), [&](const auto& a, const auto& b) {

@@ -89,11 +89,6 @@ std::vector<Key> keys(const std::vector<std::string>& names) {
   return all;
 }
 
-// Of several seeds their mean, else the only one.
-double auroc_of(const ObjectiveResults& o, const std::string& set) {
-  return o.over_seeds.empty() ? o.ood.at(set).detection.auroc : o.over_seeds.at(set).mean;
-}
-
 // Whether an objective is not shown to be behind the best: by the difference on the same samples
 // where that is known, else by whether the intervals meet, of several seeds mean and deviation.
 bool not_worse(const ObjectiveResults& o, const std::string& set, const ObjectiveResults& best) {
@@ -141,13 +136,18 @@ void comparison(std::ostream& out, const Results& r) {
            "are "
            "detected; name some with <code>--unknown CLASSES</code> or <code>--ood-data "
            "NAME=PATH</code>, also later with <code>ood eval</code>.</p>";
+    for (const auto& o : r.objectives)
+      if (o.test_rejected)
+        out << "<p>" << escape(o.objective)
+            << ": of the known inputs of the test the threshold rejects "
+            << fixed(100 * *o.test_rejected, 1) << " %.</p>";
     return;
   }
   const bool seeds = !r.objectives.front().over_seeds.empty();
   out << "<h2>How well OOD inputs are detected</h2>";
   out << "<p class=\"muted\">AUROC: the chance that an OOD input scores higher than an ID input; 1 "
          "is "
-         "perfect, 0.5 is guessing (95 % bootstrap interval below). AUPR-in and AUPR-out: average "
+         "perfect, 0.5 is guessing. AUPR-in and AUPR-out: average "
          "precision with ID or OOD as the positive class. FPR95: share of OOD inputs accepted when "
          "95 % of the ID inputs are. Own score: AUROC of the score that the objective was made "
          "for. "
@@ -158,7 +158,8 @@ void comparison(std::ostream& out, const Results& r) {
       << (seeds ? " AUROC: mean and standard deviation over seeds, the highest mean "
                   "first, what did not learn last; bold where they meet those of the "
                   "first. All other figures are of the first seed."
-          : r.objectives.size() > 1 ? " Highest AUROC first, what did not learn last; bold "
+          : r.objectives.size() > 1 ? " AUROC with its 95 % bootstrap interval, the highest first, "
+                                      "what did not learn last; bold "
                                       "where no other is shown to be better: where the 95 % "
                                       "interval of the difference to the first, on the same "
                                       "samples, holds 0."
@@ -169,7 +170,7 @@ void comparison(std::ostream& out, const Results& r) {
     for (const auto& o : r.objectives) rows.push_back(&o);
     std::stable_sort(rows.begin(), rows.end(), [&](const auto* a, const auto* b) {
       if (a->learned() != b->learned()) return a->learned();
-      return auroc_of(*a, set) > auroc_of(*b, set);
+      return a->auroc(set) > b->auroc(set);
     });
     out << "<h3>OOD set: " << escape(set)
         << "</h3><div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">"
@@ -195,7 +196,7 @@ void comparison(std::ostream& out, const Results& r) {
           seeds ? "&#177; " + fixed(o.over_seeds.at(set).sd, 3)
                 : "(" + fixed(found.auroc.low, 3) + "&#8211;" + fixed(found.auroc.high, 3) + ")";
       cell(
-          "AUROC", fixed(auroc_of(o, set), 3) + " <span class=\"muted\">" + spread + "</span>",
+          "AUROC", fixed(o.auroc(set), 3) + " <span class=\"muted\">" + spread + "</span>",
           r.objectives.size() > 1 && o.learned() && not_worse(o, set, *rows.front()) ? "best" : "");
       cell("own score",
            escape(o.own_score) + " " + fixed(o.scores.at(o.own_score).at(set).auroc, 3));
@@ -220,10 +221,10 @@ void comparison(std::ostream& out, const Results& r) {
   }
   std::string worse;
   for (const auto& o : r.objectives)
-    for (const auto& [set, found] : o.ood)
-      if (found.detection.auroc < 0.5)
+    for (const auto& set : r.sets())
+      if (o.auroc(set) < 0.5)
         worse += (worse.empty() ? "" : "; ") + escape(o.objective) + ", " + escape(set) + " " +
-                 fixed(found.detection.auroc, 3);
+                 fixed(o.auroc(set), 3);
   if (!worse.empty())
     out << "<p class=\"warn\"><b>AUROC below 0.5: " << worse
         << ".</b> There the score ranks the OOD inputs as more familiar than the known classes: "

@@ -1,6 +1,9 @@
 #include "ood/train/recipe.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <optional>
+#include <tuple>
 
 #include "ood/data/files.h"
 #include "ood/data/hash.h"
@@ -21,6 +24,7 @@
 #include "ood/train/trainer.h"
 
 namespace ood {
+namespace fs = std::filesystem;
 namespace {
 
 struct Energies {
@@ -147,38 +151,72 @@ void check_start(const RunOptions& options, const Task& task) {
     on_first(ranks(), [&] { initial_model(description, options, /*filled=*/true); });
 }
 
+namespace {
+
+// The options of the run that a training starts from, where both have the data of one place.
+std::optional<RunOptions> run_before(const RunOptions& options) {
+  if (options.init.empty()) return std::nullopt;
+  const fs::path init = options.init;
+  const auto config = (fs::is_directory(init) ? init : init.parent_path()) / "config.toml";
+  if (!fs::exists(config)) return std::nullopt;
+  auto before = read_config(config);
+  std::error_code none;
+  if (before.data != options.data && !fs::equivalent(before.data, options.data, none))
+    return std::nullopt;
+  return before;
+}
+
+}  // namespace
+
 void take_division(RunOptions& options) {
-  const auto config = std::filesystem::path(options.init) / "config.toml";
-  if (options.init.empty() || options.split_seed >= 0 || !std::filesystem::exists(config)) return;
-  const auto of_run = division_seed(read_config(config));
-  if (of_run != options.seed) options.split_seed = of_run;
+  if (options.split_seed >= 0) return;
+  if (const auto before = run_before(options)) options.split_seed = division_seed(*before);
 }
 
 void warn_of_learned(const RunOptions& options, const Task& task) {
-  const auto config = std::filesystem::path(options.init) / "config.toml";
-  if (options.init.empty() || task.validation.size() == 0 || !std::filesystem::exists(config))
+  const auto found = run_before(options);
+  if (!found || task.validation.size() == 0 || found->data_fingerprint == task.fingerprint) return;
+  const std::string then = ", so that the threshold promises too much; keep its ";
+  const auto unlike = [&](const auto& o) {
+    return std::tie(o.image_size, o.resize, o.alpha, o.max_pixels);
+  };
+  // Samples are told apart, and divided, by their pixels.
+  if (!task.embeddings && unlike(*found) != unlike(options)) {
+    listener().warn(
+        "most held-out samples may have been learned by the run of `init`, whose "
+        "pictures were read otherwise" +
+        then + "`image-size`, `resize` and `alpha`");
     return;
-  RunOptions before = read_config(config);
-  if (before.data != options.data || before.data_fingerprint == task.fingerprint) return;
+  }
+  RunOptions before = *found;
   before.ood_data.clear();
-  TaskOptions of_before = task_options(before);
-  of_before.pictures.leave_known = true;
+  before.model = "auto";
   std::vector<std::uint64_t> learned;
+  bool changed = false;
   try {
     const Unheard unheard;
-    learned = make_task(of_before).train.inputs.hashes();
+    TaskOptions of_before = task_options(before);
+    of_before.pictures.leave_known = true;
+    const Task then_learned = make_task(of_before);
+    changed = then_learned.fingerprint != found->data_fingerprint;
+    learned = then_learned.train.inputs.hashes();
   } catch (const Error&) {
-    return;  // its data are no longer what they were
+    changed = true;
+  }
+  if (changed) {
+    listener().warn(
+        "the data have changed since the run of `init`, which may have learned what is "
+        "held out now, so that the threshold promises too much");
+    return;
   }
   std::sort(learned.begin(), learned.end());
   std::int64_t seen = 0;
   for (const auto hash : task.validation.inputs.hashes())
     seen += std::binary_search(learned.begin(), learned.end(), hash);
   if (seen > 0)
-    listener().warn(
-        std::to_string(seen) + " of " + std::to_string(task.validation.size()) +
-        " held-out samples were learned by the run of `init`, so that the threshold "
-        "promises too much; keep its `known`, `validation`, `limit-train` and division");
+    listener().warn(std::to_string(seen) + " of " + std::to_string(task.validation.size()) +
+                    " held-out samples were learned by the run of `init`" + then +
+                    "`known`, `validation`, `limit-train` and division");
 }
 
 RunOptions completed(const RunOptions& given, const Task& task, const RunOptions* measured) {

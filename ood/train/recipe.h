@@ -22,10 +22,10 @@ RunOptions completed(const RunOptions& options, const Task& task,
                      const RunOptions* measured = nullptr);
 
 /// Of a new training, before its data are divided: one that starts from a run holds out what that run
-/// did, where both have the same data, since what the network has learned says nothing of inputs that
-/// it has not.
+/// did, where both have the data of one place, since what the network has learned says nothing of
+/// inputs that it has not.
 void take_division(RunOptions& options);
-/// Says where that could not be, as with another share that is held out.
+/// Says where that could not be, as with another share that is held out or data that have changed.
 void warn_of_learned(const RunOptions& options, const Task& task);
 
 /// UsageError or DataError where that with which such a training would start cannot be used, on all

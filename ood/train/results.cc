@@ -277,6 +277,16 @@ class Reader {
 
 }  // namespace
 
+double ObjectiveResults::group_auroc(const std::string& group) const {
+  double sum = 0, sets = 0;
+  for (const auto& [set, unused] : ood)
+    if (set.starts_with(group + ":")) {
+      sum += auroc(set);
+      ++sets;
+    }
+  return sum / sets;
+}
+
 std::vector<std::string> Results::sets() const {
   std::vector<std::string> names;
   for (const auto& [name, unused] : objectives.front().ood) names.push_back(name);

@@ -111,6 +111,12 @@ struct ObjectiveResults {
   ByName<OverSeeds> over_seeds{};                           ///< by set, of several trainings
 
   bool learned() const { return failure_signs.empty(); }
+  /// Of the run's score on a set, of several seeds their mean.
+  double auroc(const std::string& set) const {
+    return over_seeds.empty() ? ood.at(set).detection.auroc : over_seeds.at(set).mean;
+  }
+  /// The mean of these over the sets of a group.
+  double group_auroc(const std::string& group) const;
 };
 
 struct ClassCount {

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import struct
 import subprocess
 
 import numpy as np
@@ -122,9 +123,16 @@ def test_a_run_without_a_damaged_picture_is_evaluated_without_it(tmp_path):
     common = ["train", "--data", where, "--known", "0,1", "--unknown", 2, *QUICK]
     assert run(*common, "--out", tmp_path / "whole", **cache).returncode == 0
     damaged = sorted((where / "train" / "class0").iterdir())[-1]
-    content, times = damaged.read_bytes(), damaged.stat()
-    damaged.write_bytes(bytes(len(content)))
-    os.utime(damaged, ns=(times.st_atime_ns, times.st_mtime_ns))
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    [index] = (tmp_path / "cache" / "ood").iterdir()
+    known, now = np.load(index), damaged.stat()
+    [row] = np.flatnonzero(known[:-1, 0].astype(np.uint64) == fnv1a(str(damaged).encode()))
+    times = struct.pack("<4q", *divmod(now.st_mtime_ns, 10**9), *divmod(now.st_ctime_ns, 10**9))
+    known[row, 1:3] = now.st_size, np.uint64(fnv1a(times)).astype(np.int64)  # as if only reading it failed
+    known[-1, 0] = np.uint64(fnv1a(known[:-1].tobytes())).astype(np.int64)
+    np.save(index, known)
+    r = run("eval", tmp_path / "whole", **cache)
+    assert r.returncode == 3 and "do not decode" not in r.stderr, r.stderr  # the index is believed
     r = run(*common, "--out", tmp_path / "without", **cache)
     assert r.returncode == 0 and "1 of 40 pictures do not decode" in r.stderr, r.stderr
     r = run("eval", tmp_path / "without", **cache)

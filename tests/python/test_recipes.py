@@ -149,9 +149,39 @@ def test_what_a_run_starts_from_has_not_seen_what_it_holds_out(clusters, tmp_pat
                         "division": ["--known", "0-2", "--split-seed", 5]}.items():
         r = run(*more, *flags, "--out", tmp_path / name)
         assert r.returncode == 0 and "held-out samples were learned by the run of --init" in r.stderr, (name, r.stderr)
-    r = run("compare", *more[1:], "--known", "0-2", "--objectives", "cross_entropy", "--seeds", 2, "--out", tmp_path / "seeds")
+    more[-1] = 0
+    compared = ["compare", *more[1:], "--known", "0-2", "--objectives", "cross_entropy", "--seeds", 2, "--out", tmp_path / "seeds"]
+    r = run(*compared)
     assert r.returncode == 0 and "were learned by" not in r.stderr, r.stderr
-    assert {config_of(tmp_path / "seeds" / f"seed-{s}" / "cross_entropy")["data_fingerprint"] for s in (5, 6)} == {first["data_fingerprint"]}
+    assert {config_of(tmp_path / "seeds" / f"seed-{s}" / "cross_entropy")["data_fingerprint"] for s in (0, 1)} == {first["data_fingerprint"]}
+    assert "finished before" in run(*compared).stderr
+
+
+def test_a_run_is_found_behind_other_names_of_its_data_and_model(clusters, tmp_path):
+    (tmp_path / "link").symlink_to(clusters)
+    for i, (data, init) in enumerate([(f"{clusters}/", clusters / "run"), (tmp_path / "link", clusters / "run" / "model.safetensors")]):
+        out = tmp_path / f"run{i}"
+        r = run("train", "--data", data, "--known", "0-2", "--unknown", 3, "--epochs", 1, "--init", init, "--seed", 5, "--out", out)
+        assert r.returncode == 0 and config_of(out)["data_fingerprint"] == config_of(clusters / "run")["data_fingerprint"], r.stderr
+
+
+def test_other_data_at_the_place_of_a_run_are_said(tmp_path):
+    random = np.random.default_rng(1)
+    x, y = random.normal(size=(300, 16)).astype(np.float32), np.repeat(np.arange(3), 100)
+    common = ["train", "--data", tmp_path, "--known", "0,1", "--unknown", 2, "--epochs", 1]
+    for out, n, more in (("first", 299, []), ("second", 300, ["--init", tmp_path / "first"])):
+        np.save(tmp_path / "train.npy", x[-n:])
+        np.save(tmp_path / "train_labels.npy", y[-n:])
+        r = run(*common, *more, "--out", tmp_path / out)
+        assert r.returncode == 0, r.stderr
+    assert "the data have changed since the run of --init" in r.stderr, r.stderr
+
+
+def test_pictures_that_were_read_otherwise_are_said(folder, tmp_path):
+    common = ["train", "--data", folder, "--known", "0,1", "--unknown", 4, "--epochs", 1]
+    assert run(*common, "--out", tmp_path / "run").returncode == 0
+    r = run(*common, "--init", tmp_path / "run", "--image-size", 16, "--out", tmp_path / "smaller")
+    assert r.returncode == 0 and "whose pictures were read otherwise" in r.stderr, r.stderr
 
 
 def test_embedding_what_a_run_was_trained_with_says_what_that_means(clusters, tmp_path):

@@ -21,9 +21,19 @@ Results example() {
   ObjectiveResults o;
   o.objective = "cross_entropy";
   o.score = o.own_score = "msp";
+  o.members = {"mds_pp", "own"};
+  o.best_step = 7;
+  o.validation_accuracy = 0.9;
+  o.false_alarms = 0.05;
+  o.threshold = 1.5;
+  o.test_rejected = 0.04;
   o.class_accuracy = {0.5, std::nullopt};
   o.calibration = {{0.1, 0.2, 0.3}};
   o.ood["near:a"].detection.auroc = 0.75;
+  o.ood["near:a"].rejected = 0.5;
+  o.ood["near:a"].behind_best = {{"cac", -0.1, 0.2}};
+  o.groups["msp"]["near"].auroc = 0.75;
+  o.over_seeds["near:a"] = {0.7, 0.1, {0.6, 0.8}};
   o.ood["near:a"].open_set = {{0.6, 0.1, 0.05, {0.1, 0.2, 0.3}}};
   o.scores["msp"]["near:a"].fpr95 = 0.25;
   o.curves["near:a"] = {{{0.0, 0.5}, {1.0, 1.0}}, {-1, 1, {0.5}, {0.25}}};
@@ -46,7 +56,14 @@ TEST(Results, RoundTrip) {
   EXPECT_EQ(o.class_accuracy, example().objectives[0].class_accuracy);
   EXPECT_EQ(o.ood.at("near:a").open_set->ccr_at_fpr[2], 0.3);
   EXPECT_EQ(o.training.at("loss"), example().objectives[0].training.at("loss"));
-  EXPECT_FALSE(o.accuracy || o.steps || o.threshold);
+  EXPECT_FALSE(o.accuracy || o.steps);
+  for (const std::string field :
+       {"members", "best_step", "validation_accuracy", "false_alarms", "threshold", "test_rejected",
+        "class_accuracy", "calibration", "rejected", "behind_best", "groups", "over_seeds", "oscr"})
+    EXPECT_NE(first.find("\"" + field + "\""), std::string::npos) << field;
+  EXPECT_EQ(o.auroc("near:a"), 0.7);
+  EXPECT_EQ(o.group_auroc("near"), 0.7);
+  EXPECT_FALSE(back.objectives[1].threshold || back.objectives[1].validation_accuracy);
   EXPECT_FALSE(back.objectives[1].calibration);
   write_results(folder.path / "results.json", back);
   EXPECT_EQ(text_of(folder), first);
