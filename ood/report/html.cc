@@ -26,7 +26,7 @@ p{max-width:76ch;margin:8px 0}
 .scroll{overflow-x:auto;padding:0}
 .warn{border-left:4px solid #c2410c;padding-left:12px}
 table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}
-th,td{padding:7px 7px;text-align:right;border-bottom:1px solid #e5e8ec;white-space:nowrap}
+th,td{padding:7px 5px;text-align:right;border-bottom:1px solid #e5e8ec;white-space:nowrap}
 th{font-weight:600;color:#374151;border-bottom:2px solid #b9c0c9}
 td.l,th.l{text-align:left}
 td.best{font-weight:700}
@@ -163,7 +163,7 @@ void comparison(std::ostream& out, const Results& r) {
                                       "where no other is shown to be better: where the 95 % "
                                       "interval of the difference to the first, on the same "
                                       "samples, holds 0."
-                                    : "")
+                                    : " AUROC with its 95 % bootstrap interval.")
       << "</p>";
   for (const auto& set : r.sets()) {
     std::vector<const ObjectiveResults*> rows;
