@@ -9,6 +9,7 @@
 #include "ood/errors.h"
 #include "ood/train/embedder.h"
 #include "ood/train/interrupt.h"
+#include "ood/train/recipe.h"
 
 namespace ood::app {
 namespace {
@@ -62,12 +63,10 @@ struct Embed {
     }
     const Dataset d = load_dataset(data, pictures);
     interrupt.emplace();
-    if (const auto config = fs::path(source) / "config.toml"; fs::exists(config))
-      if (const auto learned = read_config(config).data;
-          learned == data || fs::equivalent(learned, data, none))
-        std::cerr << "note: " << source << " was trained with " << data
-                  << ": what a training with these features holds out of them is not new to the "
-                     "network, and the threshold promises too much\n";
+    if (trained_with(source, data))
+      std::cerr << "note: " << source << " was trained with " << data
+                << ": what a training with these features holds out of them is not new to the "
+                   "network, and the threshold promises too much\n";
     std::error_code error;
     fs::create_directories(folder, error);
     if (error) throw DataError(out + ": cannot be created: " + error.message());

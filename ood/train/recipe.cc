@@ -151,30 +151,23 @@ void check_start(const RunOptions& options, const Task& task) {
     on_first(ranks(), [&] { initial_model(description, options, /*filled=*/true); });
 }
 
-namespace {
-
-// The options of the run that a training starts from, where both have the data of one place.
-std::optional<RunOptions> run_before(const RunOptions& options) {
-  if (options.init.empty()) return std::nullopt;
-  const fs::path init = options.init;
-  const auto config = (fs::is_directory(init) ? init : init.parent_path()) / "config.toml";
-  if (!fs::exists(config)) return std::nullopt;
-  auto before = read_config(config);
+std::optional<RunOptions> trained_with(const fs::path& run, const std::string& data) {
+  const auto config = (fs::is_directory(run) ? run : run.parent_path()) / "config.toml";
+  if (run.empty() || !fs::exists(config)) return std::nullopt;
+  auto options = read_config(config);
   std::error_code none;
-  if (before.data != options.data && !fs::equivalent(before.data, options.data, none))
-    return std::nullopt;
-  return before;
+  if (options.data != data && !fs::equivalent(options.data, data, none)) return std::nullopt;
+  return options;
 }
-
-}  // namespace
 
 void take_division(RunOptions& options) {
   if (options.split_seed >= 0) return;
-  if (const auto before = run_before(options)) options.split_seed = division_seed(*before);
+  if (const auto before = trained_with(options.init, options.data))
+    options.split_seed = division_seed(*before);
 }
 
 void warn_of_learned(const RunOptions& options, const Task& task) {
-  const auto found = run_before(options);
+  const auto found = trained_with(options.init, options.data);
   if (!found || task.validation.size() == 0 || found->data_fingerprint == task.fingerprint) return;
   const std::string then = ", so that the threshold promises too much; keep its ";
   const auto unlike = [&](const auto& o) {

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <filesystem>
+#include <optional>
+
 #include "ood/data/task.h"
 #include "ood/train/run_options.h"
 
@@ -20,6 +23,10 @@ namespace ood {
 /// task do not fit.
 RunOptions completed(const RunOptions& options, const Task& task,
                      const RunOptions* measured = nullptr);
+
+/// The options of a run, its folder or its model's file, where it was trained with the data at that
+/// place.
+std::optional<RunOptions> trained_with(const std::filesystem::path& run, const std::string& data);
 
 /// Of a new training, before its data are divided: one that starts from a run holds out what that run
 /// did, where both have the data of one place, since what the network has learned says nothing of

@@ -17,7 +17,7 @@ template <class A, class B>
 concept Same = std::same_as<std::remove_const_t<A>, B>;
 
 // The fields of each: f(key, value), f.given(key, value) of what is left out where it is empty,
-// f.where(given, key, value), f.part(key, fields of an object), f.flat(optional, key) of what has no
+// f.where(given, key, value), f.part(key, fields of an object), f.flat(key, optional) of what has no
 // object of its own, known by one of its keys.
 
 template <Same<Detection> D, class F>

@@ -153,9 +153,8 @@ void visit_options(RunOptions& o, Visitor&& v) {
     "of how many training samples knn and nnguide keep the features; 0: all that 192 MB hold");
   v("seed", o.seed, "seed of weights, divisions and order");
   v("split-seed", o.split_seed,
-    "seed of the divisions and of synthetic outliers alone; -1: that of the run of --init, where "
-    "it "
-    "had these data, else --seed");
+    "seed of the divisions and of synthetic outliers alone; -1: that of the run of --init, "
+    "where it had these data, else --seed");
   v("threads", o.threads, "threads; 0: one a processor");
 }
 

@@ -535,8 +535,8 @@ ObjectiveResults train_run(const RunOptions& given, const Task& task, const fs::
   }
   if (start != Start::kResume) {
     check_start(options, task);
-    on_first(ranks(), [&] { warn_of_learned(options, task); });
     on_first(ranks(), [&] {
+      warn_of_learned(options, task);
       // Nothing of a training before may be taken for this one's.
       remove_training(out, options);
       write_file(out / "config.toml", to_toml(options));
