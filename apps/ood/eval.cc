@@ -2,10 +2,12 @@
 
 #include "apps/ood/commands.h"
 #include "ood/data/files.h"
+#include "ood/errors.h"
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/failure_signs.h"
+#include "ood/train/run_files.h"
 #include "ood/train/trainer.h"
 
 namespace ood::app {
@@ -31,16 +33,23 @@ struct Eval {
     const auto& objective = *loaded.trained.model.objective;
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
     const FittedScores scores = load_scores(folder, loaded.trained.run_id);
-    const HeldOut held_out = test_held_out(network, objective, loaded.task, scores, seed);
+    const std::string score = scores.run_score(objective);
+    if (score != loaded.trained.scores.run_score(objective))
+      throw DataError(folder + ": " + kScoresFile + " and " + kModelFile +
+                      " have other scores as the run's; fit them again with `ood fit`");
+    HeldOut held_out = test_held_out(network, objective, loaded.task, scores, seed);
+    // The threshold is that of `ood score`, whatever it was set by.
+    held_out.scores = loaded.trained.validation_scores;
     auto result = evaluate(network, objective, loaded.task, scores, held_out,
                            threshold_rule(folder, held_out.scores.size()), seed);
     result.parameters = loaded.options.parameters.at(loaded.options.objective);
     result.failure_signs = failure_signs(network, objective, loaded.task, scores, held_out);
     auto results = results_header(loaded.options, loaded.task);
     results.objectives = {result};
+    std::cout << report::table(results) << std::flush;  // also where the folder cannot be written
     write_results(folder + "/eval.json", results);
     write_file(folder + "/eval.html", report::html(results));
-    std::cout << report::table(results) << "report: " << folder << "/eval.html\n";
+    std::cout << "report: " << folder << "/eval.html\n";
   }
 };
 

@@ -11,6 +11,7 @@ namespace {
 
 struct Fit {
   std::string folder, data, device = "cpu";
+  std::string score;
   std::int64_t threads = 0, bank = -1;
   ScoreParameters parameters;
 
@@ -30,13 +31,15 @@ struct Fit {
     const auto& objective = *trained.model.objective;
     trained.scores = FittedScores::fit(network, objective, loaded.task, seed,
                                        bank < 0 ? loaded.options.bank : bank, parameters);
+    trained.scores.choose(score.empty() ? loaded.options.score : score, objective);
+    trained.validated_on = "";
     trained.validation_scores =
         test_held_out(network, objective, loaded.task, trained.scores, seed).scores;
     save_scores(folder, trained.scores, trained.run_id);
     save_trained(model_of(folder), trained);
     for (const auto& [name, reason] : trained.scores.unavailable())
       std::cerr << "ood fit: without " << name << ": " << reason << "\n";
-    std::cout << "scores:";
+    std::cout << "the run's score: " << trained.scores.run_score(objective) << "\nscores:";
     for (const auto& name : trained.scores.names(objective)) std::cout << " " << name;
     std::cout << "\nwritten: " << folder << "/" << kScoresFile
               << "; results.json and report.html stay, see ood eval\n";
@@ -58,6 +61,10 @@ void add_fit(CLI::App& app) {
                    "of how many training samples knn and nnguide keep the features; 0: all "
                    "that 192 MB hold")
       ->type_name("N");
+  command
+      ->add_option("--score", state->score,
+                   "the run's from now on: one of these, own, joint or auto; default: as trained")
+      ->type_name("NAME");
   for (const ScoreEntry* s : scores())
     for (const ParameterEntry& p : s->parameters)
       command
@@ -71,8 +78,8 @@ void add_fit(CLI::App& app) {
           ->default_str(c10::str(p.default_value))
           ->group("Parameters of the scores");
   command->footer(
-      "A training does this at its end; again for other parameters.\nExample:\n  ood fit runs/oe "
-      "--knn.k 200");
+      "A training does this at its end; again for other parameters, or another score of the "
+      "run.\nExample:\n  ood fit runs/oe --score knn --knn.k 200");
   command->callback([state] { state->run(); });
 }
 

@@ -1,12 +1,21 @@
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <optional>
 
 #include "apps/ood/commands.h"
 #include "apps/ood/rule_flags.h"
+#include "apps/ood/scored_inputs.h"
+#include "ood/errors.h"
 #include "ood/train/run_files.h"
+#include "ood/train/run_folder.h"
+#include "ood/train/run_options.h"
 #include "ood/train/trained.h"
 
 namespace ood::app {
 namespace {
+
+namespace fs = std::filesystem;
 
 // The least number of held-out scores of which a threshold may reject a share that comes within a
 // tenth of the promised one.
@@ -20,38 +29,80 @@ std::int64_t samples_for_a_tenth(const ThresholdRule& rule) {
   return n;
 }
 
+// What the run was trained with, as far as its folder says so.
+bool is_training_data(const fs::path& folder, const fs::path& data) {
+  std::error_code error;
+  if (!fs::exists(folder / "config.toml", error)) return false;
+  const fs::path trained = read_config(folder / "config.toml").data;
+  return fs::equivalent(data, trained, error) || fs::equivalent(data, trained / "train", error);
+}
+
 struct ThresholdCommand {
-  std::string run;
+  std::string run, data, device = "cpu";
   RuleFlags flags;
+  std::int64_t threads = 0;
+
+  // Of ID inputs that the training did not see.
+  std::vector<double> scores_of_data() const {
+    const Detector detector = Detector::without_threshold(run, device);
+    std::vector<double> scores;
+    std::int64_t failed = 0;
+    score_inputs(detector, data, {}, [&](const ScoredInputs& part) {
+      for (std::int64_t i = 0; part.answer.scores.defined() && i < part.answer.scores.size(0); ++i)
+        scores.push_back(part.answer.scores.const_data_ptr<double>()[i]);
+      for (const auto& error : part.errors) failed += !error.empty();
+    });
+    if (failed > 0)
+      std::fprintf(stderr, "warning: %s: left out, for they cannot be scored: %lld\n", data.c_str(),
+                   static_cast<long long>(failed));
+    if (scores.empty()) throw DataError(data + ": expected inputs that can be scored, got none");
+    std::sort(scores.begin(), scores.end());
+    return scores;
+  }
 
   void run_command() const {
-    const std::filesystem::path folder = run;
-    const Trained trained = load_trained(model_of(folder));
+    set_threads(threads);
+    const fs::path model = model_of(run), folder = fs::absolute(model).parent_path();
+    Trained trained = load_trained(model);
+    if (!data.empty()) {
+      if (is_training_data(folder, data))
+        throw UsageError("--data: expected ID inputs that the run was not trained with, got what " +
+                         run + " learned: a threshold by it would promise nothing");
+      trained.validation_scores = scores_of_data();
+      trained.validated_on = fs::absolute(data).lexically_normal().string();
+    }
     const ThresholdRule rule =
         threshold_rule(folder, trained.validation_scores.size(), flags.asked());
     const Threshold t = threshold_by(rule, trained.validation_scores);
     std::printf("score            %s\n",
-                trained.scores.default_score(*trained.model.objective).c_str());
+                trained.scores.run_score(*trained.model.objective).c_str());
     std::printf("threshold        %.12g; accept at or below\n", t.value);
     std::printf("promise          at most %g %% of ID inputs rejected, confidence %g %%\n",
                 100 * rule.false_alarms, 100 * rule.confidence);
     std::printf(
-        "held-out ID data %lld, of which it rejects %lld (%.2f %%; 95 %% interval %.2f to "
+        "held-out ID data %lld%s, of which it rejects %lld (%.2f %%; 95 %% interval %.2f to "
         "%.2f %%)\n",
-        static_cast<long long>(t.held_out), static_cast<long long>(t.above),
+        static_cast<long long>(t.held_out),
+        trained.validated_on.empty() ? "" : (" of " + trained.validated_on).c_str(),
+        static_cast<long long>(t.above),
         100.0 * static_cast<double>(t.above) / static_cast<double>(t.held_out), 100 * t.low,
         100 * t.high);
     if (const auto n = samples_for_a_tenth(rule); n > t.held_out)
       std::printf(
           "narrower         %lld held-out samples would let it come within a tenth of the "
-          "promised share\n",
+          "promised share; --data takes more\n",
           static_cast<long long>(n));
     std::printf(
         "holds for ID inputs drawn as the held-out data were; it is void where they drift\n");
-    if (flags.asked().any()) {
-      write_threshold_rule(folder, rule);
-      std::printf("stored in %s/threshold.json\n", run.c_str());
+    if (!data.empty()) {
+      const RunLock lock(folder);
+      save_trained(model, trained);
+      std::printf("their scores are stored in %s; `ood fit` goes back to those of the training\n",
+                  model.c_str());
     }
+    if (flags.asked().any())
+      std::printf("stored in %s; without that file it is the default again\n",
+                  write_threshold_rule(folder, rule).c_str());
   }
 };
 
@@ -62,11 +113,20 @@ void add_threshold(CLI::App& app) {
       "threshold", "the threshold of a run for a false-alarm rate; sets it without retraining");
   auto state = std::make_shared<ThresholdCommand>();
   command->add_option("RUN", state->run, "run folder of `ood train`")->required();
+  command
+      ->add_option(
+          "--data", state->data,
+          "ID inputs that the training did not see: set it by their scores instead of those "
+          "that were held out; they need no labels")
+      ->type_name("PATH");
   state->flags.add(*command);
+  add_device(*command, state->device);
+  add_threads(*command, state->threads);
   command->footer(
       "A rate that is given is stored beside the model; `ood score`, ood::Detector and "
       "ood.load_run "
-      "use it.\nExample:\n  ood threshold runs/oe --false-alarms 0.01");
+      "use it.\nExamples:\n  ood threshold runs/oe --false-alarms 0.01\n"
+      "  ood threshold runs/oe --data more_good_parts");
   command->callback([state] { state->run_command(); });
 }
 

@@ -53,7 +53,7 @@ void walk(const fs::path& folder, std::vector<fs::path> above, std::size_t most,
     } else if (unknown && unknown != std::errc::no_such_file_or_directory) {
       found.unreadable.push_back(path.string() + ": " + unknown.message());
     } else if (const auto end = other_format(path); !end.empty()) {
-      ++found.other[end];
+      found.other[end].push_back(path);
     }
   }
   if (error) found.unreadable.push_back(folder.string() + ": " + error.message());
@@ -64,7 +64,8 @@ void walk(const fs::path& folder, std::vector<fs::path> above, std::size_t most,
 void PictureFiles::add(PictureFiles more) {
   files.insert(files.end(), more.files.begin(), more.files.end());
   unreadable.insert(unreadable.end(), more.unreadable.begin(), more.unreadable.end());
-  for (const auto& [end, n] : more.other) other[end] += n;
+  for (const auto& [end, paths] : more.other)
+    other[end].insert(other[end].end(), paths.begin(), paths.end());
 }
 
 PictureFiles pictures_below(const fs::path& folder) {
@@ -73,6 +74,7 @@ PictureFiles pictures_below(const fs::path& folder) {
   std::sort(found.files.begin(), found.files.end(),
             [](const PictureFile& a, const PictureFile& b) { return a.path < b.path; });
   std::sort(found.unreadable.begin(), found.unreadable.end());
+  for (auto& [unused, paths] : found.other) std::sort(paths.begin(), paths.end());
   return found;
 }
 
@@ -98,23 +100,18 @@ std::vector<fs::path> folders_in(const fs::path& folder) {
   return out;
 }
 
-void check_picture_files(const PictureFiles& files, const fs::path& folder) {
+void check_picture_files(const PictureFiles& files, const fs::path& folder, bool strict) {
   if (!files.unreadable.empty())
     throw DataError(files.unreadable.front() + "; expected folders that can be read");
-  warn_of_other_formats(files, folder);
-}
-
-void warn_of_other_formats(const PictureFiles& files, const fs::path& folder) {
-  std::int64_t n = 0;
+  if (files.other.empty()) return;
+  if (strict)
+    throw DataError(files.other.begin()->second.front().string() + ": expected " + kFormatsRead +
+                    ", got another format (`strict` refuses it)");
   std::string list;
-  for (const auto& [end, count] : files.other) {
-    n += count;
-    list += (list.empty() ? "" : ", ") + std::to_string(count) + " " + end;
-  }
-  if (n > 0)
-    listener().warn(folder.string() + ": " + std::to_string(n) +
-                    " pictures of formats that are not read are left out (" + list +
-                    "); expected PNG, JPEG, WebP or TIFF");
+  for (const auto& [end, paths] : files.other)
+    list += (list.empty() ? "" : ", ") + std::to_string(paths.size()) + " " + end;
+  listener().warn(folder.string() + ": left out, for their format is not read: " + list +
+                  "; expected " + kFormatsRead);
 }
 
 }  // namespace ood

@@ -12,9 +12,10 @@ namespace ood {
 /// The pictures at and below a folder. Links are followed, what is hidden (".x", "._x.jpg") is not
 /// data.
 struct PictureFiles {
-  std::vector<PictureFile> files;             ///< sorted by path
-  std::vector<std::string> unreadable;        ///< "FOLDER: why", of folders and links
-  std::map<std::string, std::int64_t> other;  ///< files of formats that are not read, by ending
+  std::vector<PictureFile> files;       ///< sorted by path
+  std::vector<std::string> unreadable;  ///< "FOLDER: why", of folders and links, sorted
+  /// Of formats that are not read, by ending, sorted.
+  std::map<std::string, std::vector<std::filesystem::path>> other;
 
   void add(PictureFiles more);
 };
@@ -28,10 +29,11 @@ bool has_pictures(const std::filesystem::path& folder);
 /// out. DataError where the folder cannot be read.
 std::vector<std::filesystem::path> folders_in(const std::filesystem::path& folder);
 
-/// Says how many files are pictures of a format that is not read.
-void warn_of_other_formats(const PictureFiles& files, const std::filesystem::path& folder);
+inline constexpr const char* kFormatsRead = "PNG, JPEG, WebP or TIFF";
 
-/// The same, and DataError where something cannot be read.
-void check_picture_files(const PictureFiles& files, const std::filesystem::path& folder);
+/// DataError where something cannot be read. Says how many files are pictures of a format that is
+/// not read, or refuses them.
+void check_picture_files(const PictureFiles& files, const std::filesystem::path& folder,
+                         bool strict);
 
 }  // namespace ood

@@ -35,7 +35,7 @@ fs::path part_of(const std::vector<fs::path>& folders, const std::vector<std::st
 
 Samples load_pictures(const fs::path& folder, const PictureOptions& options) {
   const auto files = pictures_below(folder);
-  check_picture_files(files, folder);
+  check_picture_files(files, folder, options.strict);
   return load_picture_list({files.files, {}}, folder, options);
 }
 
@@ -96,7 +96,7 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
                     "th picture of a class by name is test data. Where neighbours are nearly the "
                     "same picture, divide it into train/ and test/ yourself");
   }
-  check_picture_files(all, folder);
+  check_picture_files(all, folder, options.strict);
   if (found.test.files.empty())
     throw DataError(
         folder.string() + ": expected at least " + std::to_string(kTestShare) +

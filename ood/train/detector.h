@@ -22,9 +22,15 @@ class Detector {
   /// before the first tensor is made.
   static Detector load(const std::filesystem::path& run, const AskedRule& rule = {},
                        const std::string& device = "cpu");
+  /// One that accepts everything, of any run: for scores by which a threshold is to be set
+  /// (threshold_for). Its p-values are 1.
+  static Detector without_threshold(const std::filesystem::path& run,
+                                    const std::string& device = "cpu");
   ~Detector();
   Detector(Detector&&) noexcept;
 
+  /// An input for which the network's numbers are not finite has class -1, score and p-value NaN,
+  /// and is not accepted.
   struct Answer {
     // All on the CPU.
     at::Tensor classes;   ///< int64 [N]; -1 where the objective knows one class only
@@ -51,6 +57,7 @@ class Detector {
 
  private:
   Detector();
+  static Detector of(const std::filesystem::path& model, const std::string& device);
   struct State;
   std::unique_ptr<State> state_;
 };

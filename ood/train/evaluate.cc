@@ -100,11 +100,11 @@ HeldOut test_held_out(Classifier& network, const Objective& objective, const Tas
   const torch::NoGradGuard no_grad;
   auto output = run_network(network, task, task.validation);
   HeldOut h{accuracy_of(objective.readout(output), task.validation), {}, output};
-  if (!scores.members().empty()) {
+  if (scores.learned_of_held_out(objective)) {
     const auto rows = held_out_halves(task.validation.size(), seed).second;
     output = rows_of(output, rows);
   }
-  h.scores = score_numbers(scores.compute(scores.default_score(objective), objective, output),
+  h.scores = score_numbers(scores.compute(scores.run_score(objective), objective, output),
                            "held-out data");
   std::sort(h.scores.begin(), h.scores.end());
   return h;
@@ -236,7 +236,7 @@ ObjectiveResults evaluate(Classifier& network, const Objective& objective, const
   const torch::NoGradGuard no_grad;
   ObjectiveResults result;
   result.objective = objective.entry().name;
-  result.score = scores.default_score(objective);
+  result.score = scores.run_score(objective);
   if (result.score == kJoint) result.members = scores.members();
   result.own_score = objective.entry().score;
   const auto id = run_network(network, task, task.test);

@@ -54,8 +54,8 @@ std::vector<std::string> failure_signs(Classifier& network, const Objective& obj
   }
   // A network that puts all inputs into one point; a classifier may be certain of all of them.
   if (!readout.evidence.defined() && known.size() >= kEnough) {
-    const auto id = score_numbers(
-        scores.compute(scores.default_score(objective), objective, output), where + " data");
+    const auto id = score_numbers(scores.compute(scores.run_score(objective), objective, output),
+                                  where + " data");
     const auto [low, high] = std::minmax_element(id.begin(), id.end());
     if (*high - *low <= 1e-6 * std::abs(*high))
       signs.push_back("scores of " + where + " data are constant");

@@ -16,7 +16,6 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-constexpr const char* kOwn = "own";  // the objective's own score as a member
 constexpr const char* kMetadata = "scores";
 
 // Fewer reference scores give p-values that tie, and the other half no threshold of 5 %.
@@ -50,6 +49,12 @@ void take_head(FitData& data, const Classifier& network, const NetworkOutput& ou
 }
 
 }  // namespace
+
+void check_score_name(const std::string& score, const ObjectiveEntry& objective) {
+  if (score != kAutoScore && score != kOwnScore && score != kJoint && score != objective.score &&
+      find_score(score) == nullptr)
+    throw UsageError("`score`: expected auto, own, joint or one of `ood scores`, got " + score);
+}
 
 std::vector<std::int64_t> samples_to_fit(const at::Tensor& labels, std::int64_t most,
                                          std::uint64_t seed) {
@@ -140,15 +145,39 @@ void FittedScores::join(const Objective& objective, const NetworkOutput& held_ou
   if (members_.empty()) return;
   const auto readout = objective.readout(held_out);
   if (objective.entry().uses_ood || readout.score.defined())
-    members_.emplace_back(kOwn);
+    members_.emplace_back(kOwnScore);
   else if (fitted_.count("gen") != 0)
     members_.emplace_back("gen");
   for (const auto& name : members_)
     references_.push_back(std::get<0>(single(name, objective, held_out, readout).sort()));
 }
 
-std::string FittedScores::default_score(const Objective& objective) const {
+std::string FittedScores::run_score(const Objective& objective) const {
+  if (!chosen_.empty()) return chosen_;
   return members_.empty() ? std::string(objective.entry().score) : kJoint;
+}
+
+void FittedScores::choose(const std::string& score, const Objective& objective) {
+  check_score_name(score, objective.entry());
+  const std::string own(objective.entry().score);
+  const std::string name = score == kOwnScore ? own : score;
+  if (name == kAutoScore) {
+    chosen_.clear();
+    return;
+  }
+  const auto all = names(objective);
+  if (std::find(all.begin(), all.end(), name) == all.end()) {
+    const auto why = unavailable_.find(name);
+    throw UsageError("`score`: " + name + " cannot be computed: " +
+                     (why != unavailable_.end() ? why->second : "too little is held out"));
+  }
+  chosen_ = name;
+}
+
+bool FittedScores::learned_of_held_out(const Objective& objective) const {
+  const std::string name = run_score(objective);
+  const ScoreEntry* entry = find_score(name);
+  return name == kJoint || (entry != nullptr && entry->fit & ScoreCard::kHeldOut);
 }
 
 std::vector<std::string> FittedScores::names(const Objective& objective) const {
@@ -163,7 +192,7 @@ std::vector<std::string> FittedScores::names(const Objective& objective) const {
 at::Tensor FittedScores::single(const std::string& name, const Objective& objective,
                                 const NetworkOutput& output, const Readout& readout) const {
   const std::string own(objective.entry().score);
-  if (name == kOwn || name == own) return own_score(readout, own, output.features);
+  if (name == kOwnScore || name == own) return own_score(readout, own, output.features);
   const ScoreEntry& s = get_score(name);
   if (s.uses & ScoreCard::kLogits && !readout.logits.defined()) return {};
   const auto& [parameters, state] = fitted_.at(name);
@@ -190,25 +219,29 @@ std::map<std::string, at::Tensor> FittedScores::compute_all(const Objective& obj
   if (members_.empty()) return all;
   std::vector<at::Tensor> each;
   for (const auto& m : members_)
-    each.push_back(all.at(m == kOwn ? std::string(objective.entry().score) : m));
+    each.push_back(all.at(m == kOwnScore ? std::string(objective.entry().score) : m));
   all[kJoint] = joint_score(each, references_, Join::kFisherTail);
   return all;
 }
 
 void FittedScores::write(TensorFile& file, bool all) const {
-  json about = {
-      {"members", members_}, {"parameters", json::object()}, {"unavailable", json::object()}};
+  const bool joint = all || chosen_.empty() || chosen_ == kJoint;
+  const auto members = joint ? members_ : std::vector<std::string>();
+  json about = {{"score", chosen_},
+                {"members", members},
+                {"parameters", json::object()},
+                {"unavailable", json::object()}};
   for (const auto& [name, score] : fitted_) {
-    const bool is_member = std::find(members_.begin(), members_.end(), name) != members_.end();
-    if (!all && !is_member) continue;
+    const bool is_member = std::find(members.begin(), members.end(), name) != members.end();
+    if (!all && !is_member && name != chosen_) continue;
     about["parameters"][name] = score.parameters;
     const ScoreEntry& entry = get_score(name);
     for (std::size_t i = 0; i < score.state.size(); ++i)
       file.tensors.emplace_back("scores." + name + "." + std::string(entry.state[i]),
                                 score.state[i].contiguous());
   }
-  for (std::size_t i = 0; i < members_.size(); ++i)
-    file.tensors.emplace_back("joint." + members_[i], references_[i].contiguous());
+  for (std::size_t i = 0; i < members.size(); ++i)
+    file.tensors.emplace_back("joint." + members[i], references_[i].contiguous());
   if (all)
     for (const auto& [name, reason] : unavailable_) about["unavailable"][name] = reason;
   file.metadata[kMetadata] = about.dump();
@@ -224,6 +257,7 @@ FittedScores FittedScores::read(const TensorFile& file, const std::filesystem::p
     return t;
   };
   try {
+    s.chosen_ = about.value("score", "");
     about.at("members").get_to(s.members_);
     about.at("unavailable").get_to(s.unavailable_);
     for (const auto& [name, parameters] : about.at("parameters").items()) {

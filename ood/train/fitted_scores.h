@@ -13,9 +13,15 @@
 
 namespace ood {
 
-/// The name of the joint score, and of the file of all scores in a run folder.
+/// The name of the joint score, what names the objective's own, what names none (the rule of
+/// FittedScores), and the file of all scores in a run folder.
 inline constexpr const char* kJoint = "joint";
+inline constexpr const char* kOwnScore = "own";
+inline constexpr const char* kAutoScore = "auto";
 inline constexpr const char* kScoresFile = "scores.safetensors";
+
+/// UsageError where no run of that objective has a score of that name.
+void check_score_name(const std::string& score, const ObjectiveEntry& objective);
 
 /// Parameters of scores that are not the defaults, by score and name.
 using ScoreParameters = std::map<std::string, std::map<std::string, double>>;
@@ -52,9 +58,14 @@ class FittedScores {
                           const ScoreParameters& parameters = {},
                           std::int64_t most_bytes = kFitBytes);
 
-  /// The score of a run: the joint one, or the objective's own where fewer than 118 samples are
-  /// held out or neither MDS++ nor RMDS can be fitted.
-  std::string default_score(const Objective& objective) const;
+  /// The score of a run: what was chosen, else the joint one, or the objective's own where fewer
+  /// than 118 samples are held out or neither MDS++ nor RMDS can be fitted.
+  std::string run_score(const Objective& objective) const;
+  /// Makes another score the run's: one of names(), kOwnScore or kAutoScore. UsageError where it
+  /// cannot be computed, with the reason.
+  void choose(const std::string& score, const Objective& objective);
+  /// Whether the run's score learned of the first half of the held-out data.
+  bool learned_of_held_out(const Objective& objective) const;
   const std::vector<std::string>& members() const { return members_; }
   /// All that can be computed: general ones, the objective's own, the joint one.
   std::vector<std::string> names(const Objective& objective) const;
@@ -68,7 +79,7 @@ class FittedScores {
   std::map<std::string, at::Tensor> compute_all(const Objective& objective,
                                                 const NetworkOutput& output) const;
 
-  /// Into and from tensors and metadata of a file; only the members of the joint score, or all.
+  /// Into and from tensors and metadata of a file; only what the run's score takes, or all.
   void write(TensorFile& file, bool all) const;
   static FittedScores read(const TensorFile& file, const std::filesystem::path& path);
 
@@ -81,6 +92,7 @@ class FittedScores {
                     const NetworkOutput& output, const Readout& readout) const;
   void join(const Objective& objective, const NetworkOutput& held_out);
 
+  std::string chosen_;  ///< "": by the rule
   std::map<std::string, Fitted> fitted_;
   std::map<std::string, std::string> unavailable_;
   std::vector<std::string> members_;

@@ -15,6 +15,7 @@
 #include "ood/models/network_file.h"
 #include "ood/registry/registry.h"
 #include "ood/registry/text.h"
+#include "ood/train/fitted_scores.h"
 
 namespace ood {
 namespace {
@@ -124,6 +125,7 @@ void RunOptions::resolve() {
   check_range("limit-test", static_cast<double>(limit_test), 0, 1e15, "at least 0");
   check_range("threads", static_cast<double>(threads), 0, 4096, "0 to 4096");
   check_range("bank", static_cast<double>(bank), 0, 1e12, "at least 0");
+  check_score_name(score, entry);
   check_range("seed", static_cast<double>(seed), 0, 1e15, "at least 0");
   check_range("split-seed", static_cast<double>(split_seed), -1, 1e15, "at least -1");
   for (const auto& [name, unused] : parameters[objective]) {
@@ -260,7 +262,7 @@ std::string run_id(const RunOptions& options) {
        {"resize = 'squash'\n", "sync-batchnorm = false\n", "freeze = false\n",
         "backbone-lr = 0.0\n", "cache = 0\n", "decoders = 0\n", "weights = ''\n",
         "normalise = 'auto'\n", "class-balance = false\n", "device = 'cpu'\n", "alpha = 'black'\n",
-        "split-seed = -1\n"})
+        "split-seed = -1\n", "score = 'auto'\n"})
     if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
   return hexadecimal(fnv1a(text.data(), text.size()));
 }

@@ -58,6 +58,7 @@ struct RunOptions {
   double mixup = 0, cutmix = 0;
   std::int64_t checkpoint = 0;
   std::int64_t bank = 0;
+  std::string score = "auto";
   std::int64_t seed = 0;
   std::int64_t split_seed = -1;
   std::int64_t threads = 0;
@@ -151,6 +152,9 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("checkpoint", o.checkpoint, "steps between checkpoints; 0: at the end of each epoch");
   v("bank", o.bank,
     "of how many training samples knn and nnguide keep the features; 0: all that 192 MB hold");
+  v("score", o.score,
+    "the run's: a name of `ood scores`, own (the objective's), joint, or auto: by the rule of "
+    "`ood scores`");
   v("seed", o.seed, "seed of weights, divisions and order");
   v("split-seed", o.split_seed,
     "seed of the divisions and of synthetic outliers alone; -1: that of the run of --init, "

@@ -43,10 +43,12 @@ ThresholdRule threshold_rule(const std::filesystem::path& folder, std::size_t he
   return rule;
 }
 
-void write_threshold_rule(const std::filesystem::path& folder, const ThresholdRule& rule) {
+std::filesystem::path write_threshold_rule(const std::filesystem::path& folder,
+                                           const ThresholdRule& rule) {
   const nlohmann::ordered_json j = {{"false_alarms", rule.false_alarms},
                                     {"confidence", rule.confidence}};
   write_file(rule_file(folder), j.dump(1) + "\n");
+  return rule_file(folder);
 }
 
 Threshold threshold_by(const ThresholdRule& rule, const std::vector<double>& held_out) {

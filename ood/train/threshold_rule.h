@@ -27,7 +27,9 @@ struct AskedRule {
 /// what is stored is damaged.
 ThresholdRule threshold_rule(const std::filesystem::path& folder, std::size_t held_out,
                              const AskedRule& asked = {});
-void write_threshold_rule(const std::filesystem::path& folder, const ThresholdRule& rule);
+/// Gives the file's name.
+std::filesystem::path write_threshold_rule(const std::filesystem::path& folder,
+                                           const ThresholdRule& rule);
 
 /// By the held-out scores of a run. UsageError where a share is none; DataError where there are too
 /// few scores, with how many are needed.

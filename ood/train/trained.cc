@@ -16,9 +16,11 @@ namespace ood {
 namespace {
 
 constexpr const char* kScores = "validation_scores";
+constexpr const char* kValidatedOn = "validated_on";
 constexpr const char* kArchive = "network.pt";
-// Of the file; raised when an older program could not use a newer file.
-constexpr int kRunFormat = 7;
+// Of the file; raised when an older program could not use a newer file. Of the one before, every
+// score is that of the rule.
+constexpr int kRunFormat = 8, kOldestFormat = 7;
 
 }  // namespace
 
@@ -37,6 +39,7 @@ void save_trained(const std::filesystem::path& path, const Trained& trained) {
                    {"version", kVersion},
                    {"run", trained.run_id},
                    {"description", to_json(trained.description).dump()}};
+  if (!trained.validated_on.empty()) file.metadata[kValidatedOn] = trained.validated_on;
   trained.scores.write(file, /*all=*/false);
   write_safetensors(path, file);
 }
@@ -45,12 +48,14 @@ Trained load_trained(const std::filesystem::path& path) {
   const TensorFile file = read_safetensors(path);
   if (file.text("format") != "ood-run")
     throw DataError(path.string() + ": expected a model of `ood train`, got other tensors");
-  if (file.text("format_version") != std::to_string(kRunFormat))
+  const std::string version = file.text("format_version");
+  if (version != std::to_string(kRunFormat) && version != std::to_string(kOldestFormat))
     throw DataError(path.string() + ": was written by ood " + file.text("version") +
                     " in another format; this is ood " + kVersion + ", train again");
   if (!file.checked) throw DataError(path.string() + ": damaged: it has no checksum");
   Trained t;
   t.run_id = file.text("run");
+  t.validated_on = file.text(kValidatedOn);
   const auto json = parse_json(file.text("description"));
   if (!json.is_object()) throw DataError(path.string() + ": its description is damaged");
   t.description = description_of(json);

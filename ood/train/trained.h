@@ -11,9 +11,11 @@ namespace ood {
 struct Trained {
   ModelDescription description;
   Model model;
-  FittedScores scores;  ///< the members of the joint score, or none
+  FittedScores scores;  ///< what the run's score takes
   std::vector<double> validation_scores;
   std::string run_id{};  ///< see run_id() of run_options.h
+  /// Where they come from: a path; "": the data that the training held out.
+  std::string validated_on{};
 };
 
 void save_trained(const std::filesystem::path& path, const Trained& trained);

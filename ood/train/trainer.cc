@@ -381,8 +381,13 @@ class Training {
     model_.objective->eval();
     move(model_, device_, torch::kFloat);
     const double seconds = elapsed();
-    const auto scores =
-        FittedScores::fit(*model_.network, *model_.objective, task_, seed(), o_.bank);
+    auto scores = FittedScores::fit(*model_.network, *model_.objective, task_, seed(), o_.bank);
+    try {
+      scores.choose(o_.score, *model_.objective);
+    } catch (const UsageError& e) {  // what was trained is worth more
+      listener().warn(std::string(e.what()) + "; the run's score is " +
+                      scores.run_score(*model_.objective));
+    }
     HeldOut held_out = test_held_out(*model_.network, *model_.objective, task_, scores, seed());
     on_first(ranks_, [&] {
       save_scores(out_, scores, id_);

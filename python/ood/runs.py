@@ -89,7 +89,7 @@ def _package_beside(path: pathlib.Path, checksum: str) -> pathlib.Path:
     return package
 
 
-FORMAT = "7"  # of the program's model.safetensors
+FORMATS = "7", "8"  # of the program's model.safetensors
 
 
 class Run(torch.nn.Module):
@@ -104,7 +104,7 @@ class Run(torch.nn.Module):
         tensors, metadata = read_safetensors(path)
         if metadata.get("format") != "ood-run":
             raise ValueError(f"{path}: expected a model of `ood train`, got other tensors")
-        if metadata.get("format_version") != FORMAT:
+        if metadata.get("format_version") not in FORMATS:
             raise ValueError(f"{path}: was written by ood {metadata.get('version')} in another format; train again")
         if "checksum" not in metadata:
             raise ValueError(f"{path}: damaged: it has no checksum")
@@ -114,7 +114,7 @@ class Run(torch.nn.Module):
         self.class_names: List[str] = d["class_names"]
         about = json.loads(metadata["scores"])
         self.members: List[str] = about["members"]  #: of the joint score; empty where little or nothing is held out
-        self.score_name: str = "joint" if self.members else self.objective.score
+        self.score_name: str = about.get("score") or ("joint" if self.members else self.objective.score)
         self._scores = {name: (values, [tensors[f"scores.{name}.{part}"] for part in scores.scores()[name].state_names])
                         for name, values in about["parameters"].items()}
         self._references = [tensors[f"joint.{m}"] for m in self.members]
@@ -180,14 +180,18 @@ class Run(torch.nn.Module):
 
     def score(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """The score of the run [N], higher for OOD: the joint one, or the objective's own where little or
-        nothing is held out."""
+        nothing is held out; or what `--score` chose."""
         _, class_logits, own = self.readout(logits, features)
-        if not self.members:
-            return own
         wide = None if class_logits is None else class_logits.double()
-        each = [own if m == "own" else ops.score_compute(m, self._scores[m][0], wide, features, self._scores[m][1])
-                for m in self.members]
-        return ops.joint_score(each, self._references)
+
+        def single(name: str) -> torch.Tensor:
+            if name in ("own", self.objective.score):
+                return own
+            return ops.score_compute(name, self._scores[name][0], wide, features, self._scores[name][1])
+
+        if self.score_name != "joint":
+            return single(self.score_name)
+        return ops.joint_score([single(m) for m in self.members], self._references)
 
     def threshold(self, tpr: Optional[float] = None, *, false_alarms: Optional[float] = None,
                   confidence: Optional[float] = None) -> float:
@@ -207,10 +211,14 @@ class Run(torch.nn.Module):
 
     @torch.no_grad()
     def detect(self, inputs, tpr: Optional[float] = None, **rule):
-        """Classes (-1 where the objective knows one class only), scores and decisions, [N] each; see threshold()."""
+        """Classes (-1 where the objective knows one class only), scores and decisions, [N] each; see threshold(). An input
+        for which the network's numbers are not finite has class -1 and score NaN, and is not accepted."""
         logits, features = self(inputs)
+        strange = ~(logits.isfinite().all(1) & features.isfinite().all(1))
+        logits, features = (t.masked_fill(strange[:, None], 1) for t in (logits, features))
         evidence, score = self.readout(logits, features)[0], self.score(logits, features)
-        classes = torch.full((len(inputs),), -1) if evidence is None else evidence.argmax(1)
+        score = score.masked_fill(strange, math.nan)
+        classes = torch.full((len(score),), -1) if evidence is None else evidence.argmax(1).masked_fill(strange, -1)
         return classes, score, score.double() <= self.threshold(tpr, **rule)
 
     def save_network(self, path: Union[str, pathlib.Path]) -> None:

@@ -55,7 +55,9 @@ def test_hidden_files_and_folders_are_no_data(folder, tmp_path):
 def test_other_formats_are_counted(folder, tmp_path):
     for i, end in enumerate(["gif", "HEIC", "gif", "bmp"]):
         (folder / "class0" / f"other{i}.{end}").write_bytes(b"x")
-    assert "4 pictures of formats that are not read are left out (1 .bmp, 2 .gif, 1 .heic)" in train(folder, tmp_path)[1]
+    assert "left out, for their format is not read: 1 .bmp, 2 .gif, 1 .heic" in train(folder, tmp_path)[1]
+    r = run("train", "--data", folder, "--strict", "--out", tmp_path / "strict")
+    assert r.returncode == 3 and "other3.bmp: expected PNG, JPEG, WebP or TIFF, got another format (--strict refuses it)" in r.stderr
 
 
 def divided(tmp_path, *parts):

@@ -169,6 +169,123 @@ def test_thresholds_change_without_training(data, tmp_path):
     assert "expected false_alarms and confidence" in one_line(run("score", out, data / "npy" / "test.npy"), 3)
 
 
+def value_of(line, text):
+    return next(l for l in text.splitlines() if l.startswith(line)).split(None, 1)[1]
+
+
+def test_a_run_takes_another_score(data, tmp_path):
+    """Fitted with the run, told by `threshold`, `eval` and Python alike, deployed in the one file, and left again."""
+    import ood
+    import torch
+    out, many = tmp_path / "run", tmp_path / "many"
+    many.mkdir()
+    for part, n, seed in (("train", 800, 1), ("test", 80, 2)):
+        x, y = pictures(n, side=16, channels=1, seed=seed)
+        np.save(many / f"{part}.npy", x[:, 0, ::2, ::2].reshape(n, -1).astype(np.float32))
+        np.save(many / f"{part}_labels.npy", y)
+    inputs = many / "test.npy"
+    assert run("train", "--data", many, *TASK, "--epochs", 2, "--validation", .3, "--out", out).returncode == 0
+    before, joint = run("score", out, inputs).stdout, run("threshold", out).stdout
+    assert value_of("score", joint) == "joint"
+    r = run("fit", out, "--score", "knn", "--knn.k", 5)
+    assert r.returncode == 0 and value_of("the run's score:", r.stdout).endswith("knn"), r.stderr
+    told = run("threshold", out).stdout
+    assert value_of("score", told) == "knn" and float(value_of("threshold", told).split(";")[0]) > 0
+    # A score that learned nothing of the held-out data has all of them for its threshold.
+    half, whole = (int(value_of("held-out ID data", t).split()[2].rstrip(",")) for t in (joint, told))
+    assert whole in (2 * half, 2 * half - 1)
+    alone = tmp_path / "product" / "model.safetensors"
+    alone.parent.mkdir()
+    alone.write_bytes((out / "model.safetensors").read_bytes())
+    r = run("score", alone, inputs)
+    rows = [l.split(",") for l in r.stdout.splitlines()[1:]]
+    assert r.returncode == 0 and r.stdout != before
+    loaded = ood.load_run(alone)
+    classes, scores, accepted = loaded.detect(np.load(inputs).astype(np.float32))
+    assert loaded.score_name == "knn"
+    assert np.allclose(scores.double().numpy(), [float(row[2]) for row in rows], atol=1e-6)
+    assert accepted.tolist() == [row[4] == "accept" for row in rows]
+    bank = ood.runs.read_safetensors(alone)[0]["scores.knn.bank"]
+    logits, features = loaded(np.load(inputs).astype(np.float32))
+    by_hand = 2 - 2 * (torch.nn.functional.normalize(features.double(), dim=1) @ bank.double().T).topk(5).values[:, -1]
+    assert torch.allclose(by_hand.clamp_min(0).sqrt(), scores.double(), atol=1e-4) or torch.allclose(by_hand, scores.double(), atol=1e-4)
+    r = run("eval", out)
+    assert r.returncode == 0 and json.loads((out / "eval.json").read_text())["objectives"][0]["score"] == "knn"
+    assert float(value_of("threshold", told).split(";")[0]) == pytest.approx(
+        json.loads((out / "eval.json").read_text())["objectives"][0]["threshold"], rel=1e-9)
+    assert run("fit", out).returncode == 0 and run("score", out, inputs).stdout == before
+    line = one_line(run("fit", out, "--score", "neighbours"), 2)
+    assert "--score: expected auto, own, joint or one of `ood scores`, got neighbours" in line
+    line = one_line(run("train", "--data", data / "npy", *TASK, "--score", "neighbours", "--out", tmp_path / "x"), 2)
+    assert "got neighbours" in line and not (tmp_path / "x").exists()
+
+
+def test_what_was_trained_is_kept_where_its_score_cannot_be(data, tmp_path):
+    out = tmp_path / "run"
+    r = run("train", "--data", data / "npy", *TASK, "--epochs", 1, "--score", "joint", "--validation", .1, "--out", out)
+    assert r.returncode == 0 and "warning: --score: joint cannot be computed: too little is held out; the run's score is msp" in r.stderr
+    r = run("fit", out)
+    assert r.returncode == 2 and "joint cannot be computed" in r.stderr.splitlines()[-1]
+    assert run("fit", out, "--score", "own").returncode == 0
+
+
+def test_a_threshold_by_other_data(data, tmp_path):
+    """By scores of inputs that the training did not see, without labels; `score`, `eval` and Python use it."""
+    import ood
+    import torch
+    out = tmp_path / "run"
+    few = ["--epochs", 2, "--validation", .05, "--out", out]
+    assert run("train", "--data", data / "npy", *TASK, *few).returncode == 0
+    x, y = np.load(data / "npy" / "test.npy"), np.load(data / "npy" / "test_labels.npy")
+    known = x[np.isin(y, [0, 1, 2])]
+    np.save(tmp_path / "more.npy", known)
+    line = one_line(run("threshold", out, "--false-alarms", .1), 3)
+    assert "expected at least 29 held-out scores" in line
+    r = run("threshold", out, "--false-alarms", .1, "--data", tmp_path / "more.npy")
+    assert r.returncode == 0 and f"{len(known)} of {tmp_path}/more.npy, of which it rejects" in r.stdout, r.stderr
+    value = float(value_of("threshold", r.stdout).split(";")[0])
+    rows = [l.split(",") for l in run("score", out, tmp_path / "more.npy").stdout.splitlines()[1:]]
+    scores = sorted(float(row[2]) for row in rows)
+    assert value == pytest.approx(ood.metrics.threshold_for(torch.tensor(scores, dtype=torch.double), .1).value, rel=1e-9)
+    assert sum(row[4] == "reject" for row in rows) == sum(s > value + 1e-9 for s in scores) > 0
+    assert ood.load_run(out).threshold() == pytest.approx(value, rel=1e-9)
+    assert run("eval", out).returncode == 0
+    assert json.loads((out / "eval.json").read_text())["objectives"][0]["threshold"] == pytest.approx(value, rel=1e-9)
+    # What was learned promises nothing; damage loses nothing.
+    model = (out / "model.safetensors").read_bytes()
+    assert "what" in one_line(run("threshold", out, "--data", data / "npy"), 2)
+    (tmp_path / "bad.npy").write_bytes((tmp_path / "more.npy").read_bytes()[:200])
+    assert run("threshold", out, "--data", tmp_path / "bad.npy").returncode == 3
+    line = one_line(run("threshold", out, "--data", tmp_path / "more.npy", "--false-alarms", 1e-6), 3)
+    assert "held-out scores" in line and (out / "model.safetensors").read_bytes() == model
+    (out / "threshold.json").unlink()
+    assert "at most" in run("threshold", out / "model.safetensors").stdout
+    assert run("fit", out).returncode == 0 and "of " + str(tmp_path) not in run("threshold", out).stdout
+
+
+def test_numbers_that_are_not_finite_are_no_input(data, tmp_path):
+    """Embeddings that a network with large weights cannot add up."""
+    import ood
+    import torch
+    assert run("train", "--data", data / "npy", *TASK, "--epochs", 1, "--validation", .7, "--out", tmp_path / "run").returncode == 0
+    loaded, out = ood.load_run(tmp_path / "run"), tmp_path / "large.safetensors"
+    with torch.no_grad():
+        next(loaded.network.parameters()).mul_(1e3)
+    loaded.save_network(out)
+    x = np.load(data / "npy" / "test.npy").astype(np.float32)[:8]
+    np.save(tmp_path / "clean.npy", x)
+    clean = run("score", out, tmp_path / "clean.npy").stdout.splitlines()
+    x[3] = 3e38
+    np.save(tmp_path / "huge.npy", x)
+    r = run("score", out, tmp_path / "huge.npy")
+    lines = r.stdout.splitlines()
+    assert r.returncode == 0 and lines[4] == "3,,,,,the network's numbers for it are not finite", r.stderr
+    assert "warning: not scored: 1" in r.stderr and "scored 7:" in r.stderr
+    assert [l for i, l in enumerate(lines) if i != 4] == [l for i, l in enumerate(clean) if i != 4]
+    classes, scores, accepted = ood.load_run(out).detect(x)
+    assert classes[3] == -1 and scores[3].isnan() and not accepted[3] and not scores[:3].isnan().any()
+
+
 def test_all_scores_are_fitted_again_with_other_parameters(data, tmp_path):
     out = tmp_path / "run"
     assert run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--bank", 100, "--out", out).returncode == 0
@@ -222,15 +339,15 @@ def test_a_picture_that_does_not_decode_is_a_row_with_its_reason(data, tmp_path)
     (new / "again").symlink_to(new)
     (new / "class1" / "film.gif").write_bytes(b"GIF89a")
     r = run("score", out, new)
-    assert "1 pictures of formats that are not read are left out (1 .gif)" in r.stderr
-    assert r.returncode == 0 and "warning: 4 inputs were not scored" in r.stderr, r.stderr
+    assert r.returncode == 0 and "warning: not scored: 5; column error says why" in r.stderr, r.stderr
     rows = dict(l.split(",", 1) for l in r.stdout.splitlines()[1:])
-    assert {k: v for k, v in rows.items() if k in good} == good and len(rows) == len(good) + 4
+    assert {k: v for k, v in rows.items() if k in good} == good and len(rows) == len(good) + 5
+    assert rows[f"{new}/class1/film.gif"] == ',,,,"expected PNG, JPEG, WebP or TIFF, got another format"'
     assert rows[f"{new}/class0/empty.png"].startswith(',,,,"expected a PNG, JPEG, WebP or TIFF')
     assert "CMYK" in rows[f"{new}/class1/cmyk.jpg"] and "cannot be opened" in rows[f"{new}/class1/gone.jpg"]
     assert "a link to a folder that it lies in" in rows[f"{new}/again"]
     r = run("score", out, new / "class0" / "empty.png")
-    assert r.returncode == 3 and "expected pictures that decode, got none" in r.stderr.splitlines()[-1]
+    assert r.returncode == 3 and "expected inputs that can be scored, got none" in r.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -257,7 +374,7 @@ def test_accepted_inputs_are_counted_not_wished(data, tmp_path):
     assert run("train", "--data", tmp_path / "same", *TASK, "--epochs", 1, "--out", out).returncode == 0
     r = run("score", out, tmp_path / "same" / "test.npy", "--tpr", .7)
     accepted = sum(",accept," in l for l in r.stdout.splitlines())
-    assert f"80 inputs, {accepted} accepted, {80 - accepted} rejected" in r.stderr
+    assert f"scored 80: {accepted} accepted, {80 - accepted} rejected" in r.stderr
     assert "at most 30 % of ID inputs rejected" in r.stderr
 
 
