@@ -59,11 +59,20 @@ at::Tensor RandomStream::permutation(std::int64_t n) {
   return order;
 }
 
+namespace {
+
+void check_alpha(const char* who, double alpha) {
+  TORCH_CHECK_VALUE(std::isfinite(alpha), who, ": expected a finite alpha, got ", alpha);
+}
+
+}  // namespace
+
 Mixed mixup_with(const at::Tensor& inputs, const at::Tensor& target, double lambda,
                  const at::Tensor& order) {
   TORCH_CHECK_VALUE(inputs.dim() >= 1 && target.dim() >= 1 && inputs.size(0) == target.size(0),
                     "mixup: expected as many targets as inputs, got ", inputs.sizes(), " and ",
                     target.sizes());
+  TORCH_CHECK_VALUE(lambda >= 0 && lambda <= 1, "mixup: expected lambda from 0 to 1, got ", lambda);
   TORCH_CHECK_TYPE(inputs.is_floating_point(), "mixup: expected inputs of a floating type, got ",
                    inputs.scalar_type());
   const auto index = order.to(inputs.device());
@@ -73,6 +82,7 @@ Mixed mixup_with(const at::Tensor& inputs, const at::Tensor& target, double lamb
 
 Mixed mixup_data(const at::Tensor& inputs, const at::Tensor& target, double alpha,
                  RandomStream& random) {
+  check_alpha("mixup", alpha);
   const double lambda = alpha > 0 ? random.beta(alpha) : 1;
   return mixup_with(inputs, target, lambda, random.permutation(inputs.size(0)));
 }
@@ -97,6 +107,7 @@ Mixed cutmix(const at::Tensor& inputs, const at::Tensor& target, double alpha, d
   TORCH_CHECK_VALUE(inputs.dim() == 4 && inputs.size(0) == target.size(0),
                     "cutmix: expected inputs [N, C, H, W] and as many targets, got ",
                     inputs.sizes(), " and ", target.sizes());
+  check_alpha("cutmix", alpha);
   // Drawn in any case, so that a batch that stays does not shift the stream.
   const bool apply = random.uniform() < probability;
   const double lambda = alpha > 0 ? random.beta(alpha) : 1;

@@ -194,6 +194,9 @@ Interval normal_interval(const Placements& p) {
 
 template <class Value>
 Interval percentiles(int replicates, const Value& value) {
+  if (replicates < 1)
+    throw std::invalid_argument("expected at least 1 bootstrap sample, got " +
+                                std::to_string(replicates));
   std::vector<double> values;
   for (int r = 0; r < replicates; ++r) values.push_back(value(r));
   std::sort(values.begin(), values.end());
@@ -233,6 +236,9 @@ Interval auroc_difference(std::span<const double> id_a, std::span<const double> 
 
 std::vector<CurvePoint> roc_curve(std::span<const double> id, std::span<const double> ood,
                                   int max_points) {
+  if (max_points < 2)
+    throw std::invalid_argument("roc_curve: expected at least 2 points, got " +
+                                std::to_string(max_points));
   const auto all = groups(id, ood);
   std::vector<CurvePoint> points{{0, 0}};
   double rejected_id = 0, rejected_ood = 0;
@@ -252,7 +258,12 @@ std::vector<CurvePoint> roc_curve(std::span<const double> id, std::span<const do
 }
 
 double threshold_at(std::span<const double> scores, double share) {
-  if (scores.empty()) throw std::invalid_argument("expected scores, got none");
+  if (scores.empty()) throw std::invalid_argument("threshold_at: expected scores, got none");
+  if (!(share >= 0 && share <= 1))
+    throw std::invalid_argument("threshold_at: expected a share from 0 to 1, got " +
+                                std::to_string(share));
+  if (std::any_of(scores.begin(), scores.end(), [](double s) { return std::isnan(s); }))
+    throw std::invalid_argument("threshold_at: expected numbers as scores, got NaN");
   std::vector<double> all(scores.begin(), scores.end());
   std::sort(all.begin(), all.end());
   const auto n = static_cast<double>(all.size());

@@ -37,14 +37,14 @@ Interval auroc_difference(std::span<const double> id_a, std::span<const double> 
                           std::span<const double> id_b, std::span<const double> ood_b,
                           std::uint64_t seed, int replicates = 500);
 
-/// Points (share of ID rejected, share of OOD rejected) from (0, 0) to (1, 1), at most max_points.
+/// Points (share of ID rejected, share of OOD rejected) from (0, 0) to (1, 1), at most max_points >= 2.
 struct CurvePoint {
   double x, y;
 };
 std::vector<CurvePoint> roc_curve(std::span<const double> id, std::span<const double> ood,
                                   int max_points = 200);
 
-/// The smallest threshold at which at least `share` of the scores are <= it.
+/// The smallest threshold at which at least `share`, 0 to 1, of the scores are <= it.
 double threshold_at(std::span<const double> scores, double share);
 
 }  // namespace ood

@@ -11,10 +11,10 @@
 namespace ood {
 namespace {
 
-std::vector<double> numbers(const at::Tensor& scores, const char* name) {
+std::vector<double> numbers(const at::Tensor& scores, const char* who, const char* name) {
   const auto flat = scores.detach().to(at::kCPU, at::kDouble).contiguous();
-  TORCH_CHECK_VALUE(flat.numel() > 0, "detection: expected scores in ", name, ", got none");
-  TORCH_CHECK_VALUE(!flat.isnan().any().item<bool>(), "detection: expected numbers in ", name,
+  TORCH_CHECK_VALUE(flat.numel() > 0, who, ": expected scores in ", name, ", got none");
+  TORCH_CHECK_VALUE(!flat.isnan().any().item<bool>(), who, ": expected numbers in ", name,
                     ", got NaN");
   return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
 }
@@ -36,7 +36,8 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "detection(Tensor id_scores, Tensor ood_scores) -> (float auroc, float aupr_in, float "
       "aupr_out, float fpr95, float fpr95_ood, float error)",
       [](const at::Tensor& id, const at::Tensor& ood) {
-        const auto d = detection(numbers(id, "id_scores"), numbers(ood, "ood_scores"));
+        const auto d = detection(numbers(id, "detection", "id_scores"),
+                                 numbers(ood, "detection", "ood_scores"));
         return std::make_tuple(d.auroc, d.aupr_in, d.aupr_out, d.fpr95, d.fpr95_ood, d.error);
       });
   m.def(
@@ -45,8 +46,10 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       [](const at::Tensor& id_a, const at::Tensor& ood_a, const at::Tensor& id_b,
          const at::Tensor& ood_b, std::int64_t seed) {
         const auto i = with_value_errors([&] {
-          return auroc_difference(numbers(id_a, "id_a"), numbers(ood_a, "ood_a"),
-                                  numbers(id_b, "id_b"), numbers(ood_b, "ood_b"),
+          return auroc_difference(numbers(id_a, "auroc_difference", "id_a"),
+                                  numbers(ood_a, "auroc_difference", "ood_a"),
+                                  numbers(id_b, "auroc_difference", "id_b"),
+                                  numbers(ood_b, "auroc_difference", "ood_b"),
                                   static_cast<std::uint64_t>(seed));
         });
         return std::make_tuple(i.low, i.high);
@@ -55,12 +58,16 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "open_set(Tensor id_scores, Tensor correct, Tensor ood_scores) -> (float oscr, float aurc, "
       "float augrc, float ccr_1e3, float ccr_1e2, float ccr_1e1)",
       [](const at::Tensor& id, const at::Tensor& correct, const at::Tensor& ood) {
+        TORCH_CHECK_VALUE(
+            correct.eq(0).logical_or(correct.eq(1)).all().item<bool>(),
+            "open_set: expected true or false for each ID sample, got other numbers of ",
+            correct.scalar_type());
         const auto right = correct.to(at::kCPU, at::kByte).contiguous();
         const auto o = with_value_errors([&] {
           return open_set(
-              numbers(id, "id_scores"),
+              numbers(id, "open_set", "id_scores"),
               {right.const_data_ptr<std::uint8_t>(), static_cast<std::size_t>(right.numel())},
-              numbers(ood, "ood_scores"));
+              numbers(ood, "open_set", "ood_scores"));
         });
         return std::make_tuple(o.oscr, o.aurc, o.augrc, o.ccr_at_fpr[0], o.ccr_at_fpr[1],
                                o.ccr_at_fpr[2]);
@@ -74,7 +81,7 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
                 bins >= 1,
             "calibration: expected logits [N, K], labels [N] and at least 1 bin, got ",
             logits.sizes(), ", ", labels_in.sizes(), " and ", bins);
-        const auto log_p = numbers(logits.to(at::kDouble).log_softmax(-1), "logits");
+        const auto log_p = numbers(logits.to(at::kDouble).log_softmax(-1), "calibration", "logits");
         const auto labels = labels_in.to(at::kCPU, at::kLong).contiguous();
         const auto c = with_value_errors([&] {
           return calibration(
@@ -86,7 +93,8 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       });
   m.def("auroc_interval(Tensor id_scores, Tensor ood_scores, int seed) -> (float low, float high)",
         [](const at::Tensor& id, const at::Tensor& ood, std::int64_t seed) {
-          const auto i = auroc_interval(numbers(id, "id_scores"), numbers(ood, "ood_scores"),
+          const auto i = auroc_interval(numbers(id, "auroc_interval", "id_scores"),
+                                        numbers(ood, "auroc_interval", "ood_scores"),
                                         static_cast<std::uint64_t>(seed));
           return std::make_tuple(i.low, i.high);
         });
@@ -94,13 +102,16 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "threshold_for(Tensor held_out, float false_alarms, float confidence=0.95) -> (float value, "
       "int held_out, int above, float low, float high)",
       [](const at::Tensor& held_out, double false_alarms, double confidence) {
-        const auto t = with_value_errors(
-            [&] { return threshold_for(numbers(held_out, "held_out"), false_alarms, confidence); });
+        const auto t = with_value_errors([&] {
+          return threshold_for(numbers(held_out, "threshold_for", "held_out"), false_alarms,
+                               confidence);
+        });
         return std::make_tuple(t.value, t.held_out, t.above, t.low, t.high);
       });
   m.def("threshold_at(Tensor scores, float share) -> float",
         [](const at::Tensor& scores, double share) {
-          return threshold_at(numbers(scores, "scores"), share);
+          return with_value_errors(
+              [&] { return threshold_at(numbers(scores, "threshold_at", "scores"), share); });
         });
 }
 

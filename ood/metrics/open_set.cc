@@ -67,6 +67,9 @@ OpenSet open_set(std::span<const double> id, std::span<const std::uint8_t> corre
 
 Calibration calibration(std::span<const double> log_p, std::span<const std::int64_t> labels,
                         int bins) {
+  if (bins < 1)
+    throw std::invalid_argument("calibration: expected at least 1 bin, got " +
+                                std::to_string(bins));
   const auto n = labels.size();
   if (n == 0 || log_p.size() % n != 0)
     throw std::invalid_argument("calibration: expected log-probabilities [N, K] and labels [N]");
@@ -80,7 +83,9 @@ Calibration calibration(std::span<const double> log_p, std::span<const std::int6
   for (std::size_t i = 0; i < n; ++i) {
     const auto row = log_p.subspan(i * k, k);
     const auto label = static_cast<std::size_t>(labels[i]);
-    if (label >= k) throw std::invalid_argument("calibration: expected labels below K");
+    if (label >= k)
+      throw std::invalid_argument("calibration: expected labels from 0 to " +
+                                  std::to_string(k - 1) + ", got " + std::to_string(labels[i]));
     c.nll -= row[label];
     for (std::size_t j = 0; j < k; ++j) {
       const double off = std::exp(row[j]) - (j == label ? 1 : 0);

@@ -109,6 +109,14 @@ class CriterionImpl : public torch::nn::Cloneable<CriterionImpl<Options>> {
       : CriterionImpl(options_of<Options>({static_cast<double>(values)...})) {}
 
   void reset() override { core_.start(*this); }
+  /// With state of its own, equal to this one's.
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override {
+    auto copy = Base::clone(device);
+    // torch copies the tensors of a module, not those that a plain module in it holds.
+    static_cast<CriterionImpl&>(*copy).core_.kept.take(core_.kept, device);
+    return copy;
+  }
   void pretty_print(std::ostream& stream) const override { core_.print(stream); }
   using Base::to;
   void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override {
@@ -153,17 +161,19 @@ class CriterionImpl : public torch::nn::Cloneable<CriterionImpl<Options>> {
 
   /// A tensor of the objective's state by its name, e.g. "centers.centers".
   at::Tensor state(std::string_view name) const { return core_.kept[name]; }
-  /// Updates the state without gradient, as the training loop does; `inputs` of a step.
+  /// Updates the state without gradient, as the training loop does; `inputs` and target of a step.
+  /// forward() does it in training mode, for an event of epoch 0.
   void update(const Event& event, Tensors inputs = {}) { core_.update(inputs, event); }
-  /// The update before training, of batches (inputs, target) or of inputs alone.
+  /// The update before training, of batches (inputs, target) or of inputs alone: DeepSVDDLoss and
+  /// DeepSADLoss take their center, EnergyMarginLoss its cross-entropy.
   template <class Range>
   void begin(const Range& batches) {
-    Event event;
-    event.kind = Event::kBegin;
-    event.pass = [&](const auto& visit) {
-      for (const auto& batch : batches) visit(batch);
-    };
-    update(event);
+    pass_over(Event::kBegin, batches);
+  }
+  /// The update at the end of an epoch: EnergyMarginLoss moves its multipliers.
+  template <class Range>
+  void end_epoch(const Range& batches) {
+    pass_over(Event::kEpoch, batches);
   }
   /// embedding [N, D] -> distances [N, K] or [N] to what the objective keeps.
   at::Tensor distance(const at::Tensor& embedding) const { return core_.distance(embedding); }
@@ -177,6 +187,16 @@ class CriterionImpl : public torch::nn::Cloneable<CriterionImpl<Options>> {
   Options options;
 
  private:
+  template <class Range>
+  void pass_over(Event::Kind kind, const Range& batches) {
+    Event event;
+    event.kind = kind;
+    event.pass = [&](const auto& visit) {
+      for (const auto& batch : batches) visit(batch);
+    };
+    update(event);
+  }
+
   CriterionCore core_;
 };
 

@@ -29,6 +29,15 @@ void KeptState::start(torch::nn::Module& owner, Numbers parameters, const Sizes&
   }
 }
 
+void KeptState::take(const KeptState& other, const std::optional<at::Device>& device) {
+  const at::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    const auto copy = other.tensors_[i].detach().clone();
+    tensors_[i].set_data(device && !declared_[i].on_host ? copy.to(*device) : copy);
+    tensors_[i].set_requires_grad(other.tensors_[i].requires_grad());
+  }
+}
+
 const at::Tensor& KeptState::operator[](std::string_view name) const {
   for (std::size_t i = 0; i < tensors_.size(); ++i)
     if (declared_[i].name == name) return tensors_[i];

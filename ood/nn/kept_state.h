@@ -2,6 +2,7 @@
 
 #include <torch/nn/module.h>
 
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -19,6 +20,9 @@ class KeptState {
 
   /// Draws the state anew and registers it in `owner`.
   void start(torch::nn::Module& owner, Numbers parameters, const Sizes& sizes);
+
+  /// Takes over the content of another one's, as it has it, on `device` or where it is.
+  void take(const KeptState& other, const std::optional<at::Device>& device);
 
   /// A tensor by its declared name; an error where there is none.
   const at::Tensor& operator[](std::string_view name) const;

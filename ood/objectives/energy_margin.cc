@@ -214,7 +214,11 @@ Parts parts_of(const EnergyMargin& p, const Layer& layer, Tensors in, std::int64
   };
   Parts parts{{terms[0], terms[1], terms[2]}, std::vector<at::Tensor>(in.size())};
   auto& to = parts.gradients;
-  if (ops::wants(wanted, kLogits)) to[kLogits] = rows.gradient(upstream);
+  if (ops::wants(wanted, kLogits)) {
+    to[kLogits] = rows.gradient(upstream);
+    // What takes no part in the loss has none in the gradient, whatever its numbers.
+    if (!measured) to[kLogits].masked_fill_(target.lt(0).unsqueeze(1), 0);
+  }
   if (ops::wants(wanted, kPhiWeight))
     to[kPhiWeight] = of_layer(layer.slope * (to_w - layer.boundary * to_b), kPhiWeight);
   if (ops::wants(wanted, kPhiBias)) to[kPhiBias] = of_layer(to_b, kPhiBias);
@@ -265,9 +269,12 @@ void EnergyMargin::update(Tensors in, Tensors state, const Event& event) const {
     event.note(
         "energy_margin: its warm-up ends with an epoch and takes the whole training; give it "
         "more epochs or a smaller warmup");
-  if (event.kind == Event::kEpoch && event.epoch >= warmup * event.epochs &&
-      state[kNumbers][4].item<double>() < 0)
-    measure(state, event);
+  if (event.kind == Event::kEpoch && (!training || event.epoch >= warmup * event.epochs)) {
+    if (state[kNumbers][4].item<double>() < 0)
+      measure(state, event);
+    else if (!training)
+      constrain(state, event);
+  }
   if (event.kind != Event::kStep || !training) return;
   std::vector<at::Tensor> all{in[0], in[1]};
   all.insert(all.end(), state.begin(), state.begin() + kWindow);
@@ -289,6 +296,25 @@ void EnergyMargin::update_multipliers(Tensors state) const {
                mean[1] - tau * state[kNumbers][4].to(at::kDouble), *this);
   state[kNumbers].copy_(at::where(window[2].gt(0), state[kNumbers], before));
   window.zero_();
+}
+
+// By the means over the ID rows of a pass.
+void EnergyMargin::constrain(Tensors state, const Event& event) const {
+  double inside = 0, ce = 0, rows = 0;
+  event.pass([&](Tensors in) {
+    std::vector<at::Tensor> all{in[kLogits], in[kLabels]};
+    all.insert(all.end(), state.begin(), state.end());
+    const auto n = in[kLabels].ge(0).sum().item<double>();
+    if (n == 0) return;
+    const auto m = means_of(with_layer(all), margin);
+    inside += n * m.inside.item<double>();
+    ce += n * m.cross_entropy.item<double>();
+    rows += n;
+  });
+  TORCH_CHECK_VALUE(rows > 0, "energy_margin: expected batches with ID rows, got none");
+  const auto number = [&](double v) { return at::full({}, v, at::kDouble); };
+  multipliers_(state[kNumbers], number(inside / rows - false_alarm),
+               number(ce / rows - tau * state[kNumbers][4].item<double>()), *this);
 }
 
 // L_0, and a logistic layer from which both terms have a gradient: its boundary where as many of

@@ -96,6 +96,7 @@ struct EnergyMargin {
   std::vector<at::Tensor> with_layer(Tensors in) const;
   double steepness() const { return 1 / std::max(margin, 1.0); }
   void measure(Tensors state, const Event& event) const;
+  void constrain(Tensors state, const Event& event) const;
   void update_multipliers(Tensors state) const;
 };
 

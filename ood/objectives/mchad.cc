@@ -113,7 +113,11 @@ Parts Mchad::parts(Tensors in, bool sum, std::int64_t wanted) const {
 }
 
 at::Tensor Mchad::distances(const at::Tensor& embedding, Tensors state) const {
-  return center_distances(embedding, state[0], true);
+  const auto& centers = state[0];
+  if (embedding.scalar_type() == centers.scalar_type())
+    return center_distances(embedding, centers, true);
+  const auto x = ops::widened(embedding);
+  return center_distances(x, centers.to(x.scalar_type()), true);
 }
 
 void Mchad::readout(const NetworkOutput& output, Tensors state, Readout& r) const {

@@ -22,6 +22,8 @@ void begin(const at::Tensor& center, const Event& event) {
     n += in[kEmbedding].size(0);
   });
   TORCH_CHECK_VALUE(n > 0, "init_center: expected batches of embeddings, got none");
+  TORCH_CHECK_VALUE(sum.isfinite().all().item<bool>(),
+                    "init_center: expected finite embeddings, got NaN or infinity");
   center.copy_(center_of(sum / static_cast<double>(n)));
 }
 

@@ -57,8 +57,10 @@ void replace_rows(VosQueues& s, const at::Tensor& features, const std::vector<st
   };
   const auto to = there(places);
   auto queue = s.queue.view({-1, s.queue.size(2)});
-  const auto fresh = features.index_select(0, there(rows));
-  const auto in = fresh.to(at::kDouble), out = queue.index_select(0, to).to(at::kDouble);
+  const auto given = features.index_select(0, there(rows)), stored = queue.index_select(0, to);
+  const auto fresh =
+      at::where(given.isfinite().all(1, true), given, stored.to(given.scalar_type()));
+  const auto in = fresh.to(at::kDouble), out = stored.to(at::kDouble);
   s.sums.index_add_(0, to.floor_divide(s.queue.size(1)), in - out);
   s.moment.addmm_(at::cat({in, out}).t(), at::cat({in, -out}));
   queue.index_copy_(0, to, fresh.to(queue.scalar_type()));
@@ -79,8 +81,10 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   check_state(s);
   // As the queue holds them: what it later gives up must be what was added.
   const auto features = ops::widened(features_in.detach().to(s.queue.scalar_type())).contiguous();
-  const auto target =
-      ops::class_labels(target_in, VirtualOutlierSynthesis::kCard.name).cpu().contiguous();
+  auto target = ops::class_labels(target_in, VirtualOutlierSynthesis::kCard.name).cpu();
+  if (features.is_cpu())
+    target = at::where(features.isfinite().all(1), target, at::full_like(target, -1));
+  target = target.contiguous();
   auto counts = s.counts.cpu().contiguous();
   auto* count = counts.mutable_data_ptr<std::int64_t>();
   const auto* label = target.const_data_ptr<std::int64_t>();

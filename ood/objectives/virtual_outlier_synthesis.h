@@ -103,8 +103,9 @@ struct VosQueues {
 inline constexpr std::int64_t kVosRecompute = 1000;
 
 /// Takes the features [N, D] of rows with target >= 0 into the queues. A full queue takes no more
-/// until all are full; then the oldest features go. `step` counts the calls. A target on another
-/// device is waited for.
+/// until all are full; then the oldest features go. Features that are not finite are left out; on
+/// another device, which nobody waits for, those that they would replace stay. `step` counts the
+/// calls. A target on another device is waited for.
 void vos_enqueue_(VosQueues& state, const at::Tensor& features, const at::Tensor& target,
                   std::int64_t step);
 

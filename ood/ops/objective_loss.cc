@@ -50,12 +50,21 @@ Losses without_rows(const ObjectiveEntry& entry, Numbers parameters, Tensors giv
 
 }  // namespace
 
+namespace {
+
+void check_inputs(const ObjectiveEntry& entry, std::size_t inputs) {
+  const std::size_t wanted = entry.slice.inputs.size() + 1;
+  TORCH_CHECK_VALUE(inputs >= wanted, entry.name, ": expected ", wanted - 1,
+                    wanted == 2 ? " input" : " inputs", " and a target, got ", inputs,
+                    inputs == 1 ? " tensor" : " tensors");
+}
+
+}  // namespace
+
 void check_counts(const ObjectiveEntry& entry, Numbers parameters, std::size_t inputs,
                   std::size_t state) {
   check_parameters(entry.name, entry.parameters, parameters);
-  const std::size_t wanted = entry.slice.inputs.size() + 1;
-  TORCH_CHECK_VALUE(inputs >= wanted, entry.name, ": expected ", wanted - 1,
-                    " inputs and a target, got ", inputs, " tensors");
+  check_inputs(entry, inputs);
   TORCH_CHECK_VALUE(state == entry.state(false).size() || state == entry.state(true).size(),
                     entry.name, ": expected its state of ", entry.state(false).size(),
                     " tensors, got ", state);
@@ -104,6 +113,11 @@ Tensor objective_draw(const ObjectiveEntry& entry, Numbers parameters, Tensors i
 void objective_update(const ObjectiveEntry& entry, Numbers parameters, Tensors inputs,
                       Tensors state, const Event& event) {
   if (entry.slice.update == nullptr) return;
+  if (event.kind == Event::kStep)
+    check_inputs(entry, inputs.size());
+  else
+    TORCH_CHECK_VALUE(event.pass, entry.name,
+                      ": expected a pass over the training data for an event that is no step");
   const at::NoGradGuard no_grad;
   entry.slice.update(parameters, inputs, state, event);
 }

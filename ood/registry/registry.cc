@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "ood/registry/parameters_json.h"
 #include "ood/registry/text.h"
 
 namespace ood {

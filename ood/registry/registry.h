@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -131,9 +130,6 @@ void check_parameters(std::string_view who, const std::vector<ParameterEntry>& t
 
 /// Adds an entry; registering a name twice is an error. Returns true.
 bool register_objective(ObjectiveEntry entry);
-
-/// A table of parameters for the registry's JSON.
-nlohmann::ordered_json parameters_json(const std::vector<ParameterEntry>& table);
 
 /// The registry as JSON text: what `ood objectives --json` prints.
 std::string objectives_json();

@@ -75,12 +75,32 @@ at::Tensor through_head(const at::Tensor& features, const at::Tensor& weight,
   return bias.defined() ? logits + bias.to(features.scalar_type()) : logits;
 }
 
+// A tensor that was written to is another one, too, where torch counts that.
+void FitData::forget_others() const {
+  const std::array now{features, labels, weight, bias};
+  bool same = true;
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    const bool counted = now[i].defined() && !now[i].is_inference();
+    const auto version = counted ? static_cast<std::uint32_t>(now[i]._version()) : 0;
+    same = same && now[i].is_same(of_[i]) && version == versions_[i];
+    versions_[i] = version;
+  }
+  if (same) return;
+  of_ = now;
+  spread_ = {};
+  moments_ = {};
+  mean_ = class_means_ = {};
+  counts_ = head_logits_ = normalized_ = at::Tensor();
+  least_.reset();
+}
+
 std::int64_t FitData::classes() const {
   if (weight.defined()) return weight.size(0);
   return labels.numel() == 0 ? 0 : labels.max().item<std::int64_t>() + 1;
 }
 
 const at::Tensor& FitData::mean(bool normalized_rows) const {
+  forget_others();
   auto& mean = mean_[normalized_rows];
   if (!mean.defined())
     mean = class_sums(normalized_rows ? normalized() : features, at::zeros({rows()}, at::kLong), 1)
@@ -90,6 +110,7 @@ const at::Tensor& FitData::mean(bool normalized_rows) const {
 }
 
 const Spread& FitData::spread(bool normalized_rows) const {
+  forget_others();
   auto& slot = spread_[normalized_rows];
   if (!slot) {
     const auto& m = mean(normalized_rows);
@@ -104,11 +125,13 @@ at::Tensor FitData::in_bank(const at::Tensor& rows) const {
 }
 
 double FitData::least() const {
+  forget_others();
   if (!least_) least_ = features.min().item<double>();
   return *least_;
 }
 
 const at::Tensor& FitData::normalized() const {
+  forget_others();
   if (!normalized_.defined()) normalized_ = unit_rows(features);
   return normalized_;
 }
@@ -119,11 +142,13 @@ std::vector<at::Tensor> FitData::head() const {
 }
 
 const at::Tensor& FitData::head_logits() const {
+  forget_others();
   if (!head_logits_.defined()) head_logits_ = through_head(features, weight, bias);
   return head_logits_;
 }
 
 const at::Tensor& FitData::class_means(bool normalized_rows) const {
+  forget_others();
   auto& means = class_means_[normalized_rows];
   if (means.defined()) return means;
   const auto [sums, counts] =
@@ -138,6 +163,7 @@ const at::Tensor& FitData::class_means(bool normalized_rows) const {
 //
 //   N within = N total - sum_k n_k (mu_k - mu)(mu_k - mu)^T
 const Moments& FitData::moments(bool normalized_rows) const {
+  forget_others();
   auto& slot = moments_[normalized_rows];
   if (slot) return *slot;
   const auto& means = class_means(normalized_rows);

@@ -22,7 +22,8 @@ struct Moments : Spread {
 };
 
 /// What scores are fitted to: ID training data as a trained network sees it, and its last layer.
-/// What several scores need is computed once. Undefined: not given.
+/// What several scores need is computed once for the tensors at hand, and anew for others. Undefined:
+/// not given.
 class FitData {
  public:
   at::Tensor logits;        ///< [N, K]
@@ -57,6 +58,10 @@ class FitData {
   const at::Tensor& normalized() const;
 
  private:
+  void forget_others() const;
+
+  mutable std::array<at::Tensor, 4> of_;  ///< what the rest was computed of
+  mutable std::array<std::uint32_t, 4> versions_{};
   mutable std::array<std::optional<Spread>, 2> spread_;
   mutable std::array<std::optional<Moments>, 2> moments_;
   mutable std::array<at::Tensor, 2> mean_, class_means_;

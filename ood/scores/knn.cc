@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "ood/kernels/distance.h"
 #include "ood/ops/by_type.h"
@@ -41,6 +42,21 @@ struct Knn {
     return {bank};
   }
 
+  // Below this many roundings of a product a square distance may be another neighbour's.
+  static constexpr int kTight = 256;
+
+  // The k-th least square distance by differences from all rows; NaN where one is.
+  template <class F>
+  static F exact_of(const F* query, const F* bank, std::int64_t rows, std::int64_t width,
+                    std::int64_t k) {
+    std::vector<F> d(static_cast<std::size_t>(rows));
+    kernels::square_distances(query, 1, bank, rows, width, d.data(), rows);
+    for (const F v : d)
+      if (std::isnan(v)) return v;
+    std::nth_element(d.begin(), d.begin() + (k - 1), d.end());
+    return d[static_cast<std::size_t>(k - 1)];
+  }
+
   // Unit vectors are nearer the larger their product. Its rounding would hide small distances, so
   // that the farthest of the k is found again by differences, among those it may be.
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {
@@ -68,6 +84,8 @@ struct Knn {
                                       &d, 1);
             farthest = d <= farthest ? farthest : d;  // keeps NaN
           }
+          if (farthest < kTight * std::numeric_limits<F>::epsilon())
+            farthest = exact_of(pz + i * width, pb, bank.size(0), width, k);
           to[i] = std::sqrt(static_cast<double>(farthest));
         }
       });

@@ -31,7 +31,7 @@ struct NormMaxLogit {
     const auto largest = centred.abs().amax(1, true);
     const auto unit = centred / at::where(largest.gt(0), largest, 1.0);
     const auto norm = at::linalg_vector_norm(unit, p, at::IntArrayRef{1});
-    return at::where(norm.gt(0), unit.amax(1).neg() / norm, at::zeros_like(norm));
+    return at::where(norm.eq(0), at::zeros_like(norm), unit.amax(1).neg() / norm);
   }
 };
 OOD_REGISTER_SCORE(NormMaxLogit);

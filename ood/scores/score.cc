@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "ood/registry/parameters_json.h"
 #include "ood/registry/text.h"
 #include "ood/scores/fit_data.h"
 

@@ -6,6 +6,8 @@
 #include <ATen/ops/mv.h>
 #include <ATen/ops/scalar_tensor.h>
 
+#include <cmath>
+
 #include "ood/scores/fit_data.h"
 #include "ood/scores/register.h"
 
@@ -27,6 +29,7 @@ struct Vim {
       .fit = ScoreCard::kFeatures | ScoreCard::kHead,
   };
   std::int64_t dimension = 0;
+  static constexpr double kLeastShare = 1e-5;  ///< of the residual in the features
 
   static constexpr auto kParameters = std::array{
       Parameter<Vim>{"dimension", &Vim::dimension, 0, 1e6,
@@ -60,8 +63,12 @@ struct Vim {
               .sum(at::kDouble)
               .item<double>();
     }
-    TORCH_CHECK_VALUE(residual > 0, "vim: expected features outside a space of ", principal,
-                      " dimensions, got none");
+    // What rounding leaves of features that lie in the space would be blown up to the logits' size.
+    const double size =
+        static_cast<double>(data.rows()) *
+        std::sqrt(m.total.diagonal().sum().item<double>() + off.square().sum().item<double>());
+    TORCH_CHECK_VALUE(residual > kLeastShare * size, "vim: expected features outside a space of ",
+                      principal, " dimensions, got none to speak of");
     state.insert(state.end(), {origin, space, at::scalar_tensor(logits / residual, at::kDouble)});
     return state;
   }

@@ -155,7 +155,7 @@ class Joint:
 
     def fit(self, held_out: Sequence[torch.Tensor]) -> "Joint":
         """held_out: the scores [M] of every member on held-out ID data."""
-        self._held_out = list(held_out)
+        self._held_out = [h.detach().clone() for h in held_out]
         return self
 
     def __call__(self, scores: Sequence[torch.Tensor]) -> torch.Tensor:

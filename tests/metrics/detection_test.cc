@@ -7,6 +7,9 @@
 #include <limits>
 #include <random>
 #include <set>
+#include <stdexcept>
+
+#include "ood/metrics/open_set.h"
 
 namespace ood {
 namespace {
@@ -122,7 +125,7 @@ TEST(RocCurve, RunsFromCornerToCornerAndRises) {
   for (auto& s : id) s = static_cast<double>(random() % 100000);
   for (auto& s : ood) s = static_cast<double>(random() % 100000) + 20000;
   const auto curve = roc_curve(id, ood, 100);
-  EXPECT_LE(curve.size(), 101u);
+  EXPECT_LE(curve.size(), 100u);
   EXPECT_EQ(curve.front().x, 0);
   EXPECT_NEAR(curve.back().x, 1, 1e-9);
   EXPECT_NEAR(curve.back().y, 1, 1e-9);
@@ -133,6 +136,22 @@ TEST(RocCurve, RunsFromCornerToCornerAndRises) {
     area += (curve[i].x - curve[i - 1].x) * (curve[i].y + curve[i - 1].y) / 2;
   }
   EXPECT_NEAR(area, detection(id, ood).auroc, 1e-3);
+}
+
+TEST(Metrics, RefuseWhatHasNoMeaning) {
+  const Scores id{1, 2, 3}, ood{2, 4};
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THROW(auroc_interval(id, ood, 0, 0), std::invalid_argument);
+  EXPECT_THROW(auroc_difference(id, ood, id, ood, 0, -3), std::invalid_argument);
+  EXPECT_THROW(roc_curve(id, ood, 1), std::invalid_argument);
+  EXPECT_LE(roc_curve(id, ood, 2).size(), 2u);
+  EXPECT_THROW(threshold_at(Scores{1, nan}, 0.5), std::invalid_argument);
+  for (const double share : {-0.1, 2.0, nan})
+    EXPECT_THROW(threshold_at(id, share), std::invalid_argument);
+  const Scores log_p{std::log(0.5), std::log(0.5)};
+  for (const int bins : {0, -1})
+    EXPECT_THROW(calibration(log_p, std::vector<std::int64_t>{0}, bins), std::invalid_argument);
+  EXPECT_THROW(calibration(log_p, std::vector<std::int64_t>{-1}), std::invalid_argument);
 }
 
 TEST(Threshold, SmallestThatAcceptsTheShare) {

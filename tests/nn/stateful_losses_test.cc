@@ -1,6 +1,7 @@
 // Modules with state: gradients reach what they should, state is saved, loaded and moved.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <sstream>
 
 #include "ood/ood.h"
@@ -117,6 +118,71 @@ TEST(StatefulLosses, EnergyMarginTakesLogSumsOfOutliersDownWhateverItsSlope) {
   criterion(x, torch::full_like(kTarget, -1)).backward();
   EXPECT_TRUE(x.grad().sum(1).gt(0).all().item<bool>());
   EXPECT_GT(criterion->state("phi.weight").grad().abs().item<double>(), 0);
+}
+
+struct Holder : torch::nn::Cloneable<Holder> {
+  Holder() { reset(); }
+  void reset() override { loss = register_module("loss", nn::MCHADLoss(4, 5)); }
+  nn::MCHADLoss loss{nullptr};
+};
+
+TEST(StatefulLosses, ACloneHasTheSameStateOfItsOwn) {
+  const auto check = [](auto module, std::string_view name) {
+    torch::manual_seed(5);
+    using Impl = typename decltype(module)::Impl;
+    const auto copy = std::dynamic_pointer_cast<Impl>(module->clone());
+    ASSERT_NE(copy, nullptr);
+    EXPECT_TRUE(copy->state(name).equal(module->state(name))) << name;
+    EXPECT_EQ(copy->state(name).requires_grad(), module->state(name).requires_grad());
+    EXPECT_EQ(copy->named_parameters().size(), module->named_parameters().size());
+    const torch::NoGradGuard no_grad;
+    copy->state(name).fill_(7);
+    EXPECT_FALSE(copy->state(name).equal(module->state(name))) << name;
+    // What is registered is what the loss reads.
+    auto registered = copy->named_parameters();
+    registered.update(copy->named_buffers());
+    EXPECT_TRUE(registered[std::string(name)].eq(7).all().template item<bool>()) << name;
+  };
+  check(nn::MCHADLoss(4, 5), "centers.centers");
+  check(nn::CenterLoss(4, 5), "centers.centers");
+  check(nn::VOSRegLoss(4), "phi.weight");
+  check(nn::EnergyMarginLoss(0.3), "state");
+  check(nn::VirtualOutlierSynthesizingRegLoss(3, 4), "phi.bias");
+  // In a network, too.
+  const Holder whole;
+  const auto copy = std::dynamic_pointer_cast<Holder>(whole.clone());
+  ASSERT_NE(copy, nullptr);
+  EXPECT_TRUE(copy->loss->state("centers.centers").equal(whole.loss->state("centers.centers")));
+}
+
+TEST(StatefulLosses, AnUpdateWithoutItsInputsIsRefused) {
+  const Event step;
+  Event epoch;
+  epoch.kind = Event::kEpoch;
+  nn::DeepSVDDLoss svdd(5, 0.5);
+  EXPECT_THROW(svdd->update(step), c10::ValueError);
+  EXPECT_THROW(svdd->update(step, std::vector<at::Tensor>{torch::randn({6, 5})}), c10::ValueError);
+  EXPECT_THROW(nn::VirtualOutlierSynthesizingRegLoss(4, 5)->update(step), c10::ValueError);
+  EXPECT_THROW(nn::ConfidenceLoss()->update(step), c10::ValueError);
+  EXPECT_THROW(nn::EnergyMarginLoss()->update(epoch), c10::ValueError);
+  const std::vector<std::vector<at::Tensor>> broken{{torch::full({6, 5}, NAN), kTarget}};
+  EXPECT_THROW(svdd->begin(broken), c10::ValueError);
+}
+
+TEST(StatefulLosses, EnergyMarginMovesItsMultipliersAtTheEndOfAnEpoch) {
+  nn::PlainOptions<EnergyMargin> options;
+  options.formula.false_alarm = options.formula.tau = 0;
+  nn::EnergyMarginLoss criterion(options);
+  const std::vector<std::vector<at::Tensor>> batches{{logits().detach(), kTarget},
+                                                     {logits().detach() * 2, kTarget}};
+  criterion->begin(batches);
+  const auto before = criterion->state("state").clone();
+  EXPECT_GT(before[4].item<double>(), 0);
+  criterion->end_epoch(batches);
+  const auto after = criterion->state("state");
+  EXPECT_GT(after[0].item<double>(), before[0].item<double>());  // both constraints are violated
+  EXPECT_GT(after[2].item<double>(), before[2].item<double>());
+  EXPECT_EQ(after[4].item<double>(), before[4].item<double>());
 }
 
 TEST(StatefulLosses, EnergyMarginKeepsItsMultipliers) {

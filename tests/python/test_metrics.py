@@ -91,7 +91,7 @@ def test_calibration():
     right = (p.argmax(1) == y.numpy())[order]
     bins = [slice(b * 1000 // 15, (b + 1) * 1000 // 15) for b in range(15)]
     assert c.ece == pytest.approx(sum(abs((p.max(1)[order][b] - right[b]).sum()) for b in bins) / 1000)
-    with pytest.raises(ValueError, match="labels below K"):
+    with pytest.raises(ValueError, match="labels from 0 to"):
         ood.metrics.calibration(logits, y + 4)
 
 
@@ -153,3 +153,20 @@ def test_calibration_of_shapes_that_do_not_fit():
     for logits, labels, bins in ((torch.rand(4, 3), torch.zeros(6).long(), 15), (torch.rand(4, 3), torch.zeros(4).long(), 0)):
         with pytest.raises(ValueError, match="expected logits"):
             ood.metrics.calibration(logits, labels, bins)
+
+
+def test_answers_are_true_or_false():
+    scores, of_ood = torch.arange(4.), torch.tensor([.9, .8])
+    with pytest.raises(ValueError, match="open_set: expected true or false for each ID sample"):
+        ood.metrics.open_set(scores, torch.tensor([.9, .8, .9, .7]), of_ood)
+    assert ood.metrics.open_set(scores, torch.tensor([1., 0, 1, 1]), of_ood) == ood.metrics.open_set(
+        scores, torch.tensor([True, False, True, True]), of_ood)
+
+
+def test_messages_name_the_function_and_the_value():
+    with pytest.raises(ValueError, match="threshold_for: expected scores in held_out, got none"):
+        ood.metrics.threshold_for(torch.empty(0))
+    with pytest.raises(ValueError, match="calibration: expected labels from 0 to 2, got -1"):
+        ood.metrics.calibration(torch.randn(3, 3), torch.tensor([0, 1, -1]))
+    with pytest.raises(ValueError, match="threshold_at: expected a share from 0 to 1, got 2"):
+        ood._library.ops.threshold_at(torch.rand(5), 2.)

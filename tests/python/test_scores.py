@@ -269,13 +269,49 @@ def test_temperature_without_an_optimum():
 
 
 def test_knn_tells_near_neighbours_apart():
-    """By the rounding of inner products their distances would be 0 or 3e-4; which neighbour is the k-th may be off."""
+    """By the rounding of inner products their distances would be 0 or 3e-4, and another neighbour the k-th."""
     torch.manual_seed(0)
     base = torch.nn.functional.normalize(torch.randn(1, 64), dim=1)
     bank = torch.nn.functional.normalize(base + 1e-5 * torch.randn(200, 64), dim=1)
     got = ood.scores.KNN(k=3).fit(features=bank)(features=bank[:20])
     want = torch.cdist(bank[:20].double(), bank.double(), compute_mode="donot_use_mm_for_euclid_dist").sort(1).values[:, 2]
-    assert (got / want).sub(1).abs().max() < 1
+    assert (got / want).sub(1).abs().max() < .01
+    for scale in (3e-2, 3e-3, 3e-4):
+        bank, near, far = [(torch.randn(n, 16, dtype=torch.double) * k + 1).float()
+                           for n, k in ((500, scale), (200, scale), (200, 1.5 * scale))]
+        knn = ood.scores.KNN(k=10).fit(features=bank)
+        unit = [torch.nn.functional.normalize(t.double(), dim=1) for t in (bank, near, far)]
+        exact = [torch.cdist(u, unit[0], compute_mode="donot_use_mm_for_euclid_dist").sort(1).values[:, 9] for u in unit[1:]]
+        got, want = (ood.metrics.detection(*pair).auroc for pair in ((knn(features=near), knn(features=far)), exact))
+        assert abs(got - want) < 2e-3, scale
+
+
+@pytest.mark.parametrize("name", sorted(ood.scores.scores()))
+def test_what_is_no_number_has_no_score(name):
+    """A broken sensor must not look familiar, and takes nothing of the other rows with it."""
+    d = Data()
+    clean = d.score(name)
+    broken = Data()
+    for t in (broken.queries, broken.query_logits):
+        t[1] = float("nan")
+    got = d.fitted(name)(logits=broken.query_logits, features=broken.queries)
+    assert got[1].isnan()
+    keep = torch.arange(len(got)) != 1
+    torch.testing.assert_close(got[keep], clean[keep])
+
+
+def test_vim_needs_a_residual():
+    for z in (torch.randn(5, 40), torch.full((60, 40), 2.5)):
+        with pytest.raises(ValueError, match="vim: expected features outside a space of 20 dimensions, got none to speak of"):
+            ood.scores.ViM().fit(features=z, weight=torch.randn(3, 40))
+
+
+def test_a_fitted_joint_score_keeps_what_it_was_fitted_to():
+    held_out = torch.rand(100)
+    joint = ood.scores.Joint().fit([held_out])
+    before = joint([torch.tensor([.9])])
+    held_out.mul_(100)
+    assert joint([torch.tensor([.9])]).equal(before)
 
 
 def test_large_banks_are_searched_in_blocks():

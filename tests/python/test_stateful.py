@@ -1,10 +1,12 @@
 """Objectives with state: golden values, gradients, updates, the sampler's distribution, the peer."""
+import copy
 import json
 import math
 
 import pytest
 import torch
 
+import ood
 from conftest import SHARED, ops
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -373,3 +375,52 @@ def test_opcheck_of_every_op_of_the_library():
     assert names == set(inputs) | without, names ^ (set(inputs) | without)
     for name, arguments in inputs.items():
         torch.library.opcheck(getattr(ops, name), arguments)
+
+
+def test_features_that_are_not_finite_do_not_stay():
+    """A step whose numbers overflowed is skipped by a GradScaler; sums and means would keep it for good."""
+    torch.manual_seed(0)
+    y, head = torch.arange(9) % 3, torch.nn.Linear(4, 3)
+    vos = ood.nn.VirtualOutlierSynthesizingRegLoss(3, 4, sample_number=6, sample_from=50)
+    ii = ood.nn.IILoss(3, 4)
+    twins = copy.deepcopy(vos), copy.deepcopy(ii)
+    for i in range(8):
+        z = torch.randn(9, 4)
+        if i == 5:
+            bad = z.clone()
+            bad[0, 0] = float("inf")
+            vos(torch.randn(9, 3), bad, y, head)
+            ii(bad, y)
+            twins[0](torch.randn(8, 3), z[1:], y[1:], head)
+            twins[1](z[y != 0], y[y != 0])
+        else:
+            assert vos(torch.randn(9, 3), z, y, head).isfinite() and ii(z, y).isfinite()
+            twins[0](torch.randn(9, 3), z, y, head)
+            twins[1](z, y)
+    for got, want in zip((vos, ii), twins):
+        for (name, a), b in zip(got.named_buffers(), want.buffers()):
+            assert a.isfinite().all(), name
+            near(a.double(), b.double(), 1e-5)
+
+
+def test_a_center_is_not_made_of_what_is_no_number():
+    with pytest.raises(ValueError, match="init_center: expected finite embeddings, got NaN or infinity"):
+        ood.nn.DeepSVDDLoss(4).init_center(torch.tensor([[1., 2, 3, float("nan")]]))
+
+
+def test_a_broken_outlier_of_the_start_has_no_gradient():
+    """Until its cross-entropy is measured, the loss reads ID rows alone."""
+    x = torch.randn(4, 3)
+    x[3, 0] = float("nan")
+    x.requires_grad_()
+    loss = ood.nn.EnergyMarginLoss()(x, torch.tensor([0, 1, 2, -1]))
+    loss.backward()
+    assert loss.isfinite() and x.grad.isfinite().all() and not x.grad[3].any()
+
+
+def test_centers_take_embeddings_of_a_wider_type():
+    for make in (ood.nn.MCHADLoss, ood.nn.CACLoss, ood.nn.CenterLoss):
+        criterion = make(3) if make is ood.nn.CACLoss else make(3, 4)
+        x = torch.randn(5, 3 if make is ood.nn.CACLoss else 4, dtype=torch.double, requires_grad=True)
+        criterion(x, torch.tensor([0, 1, 2, 0, 1])).backward()
+        assert x.grad.dtype == torch.double and x.grad.isfinite().all()

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "ood/scores/fit_data.h"
 #include "ood/torch.h"
 #include "ood/train/description.h"
 #include "ood/train/evaluate.h"
@@ -32,6 +33,28 @@ TEST(SamplesToFit, AreSomeOfManyWithOneOfEachClass) {
   EXPECT_LT(half, 600);
   EXPECT_EQ(chosen, samples_to_fit(labels, 1000, 3));
   EXPECT_NE(chosen, samples_to_fit(labels, 1000, 4));
+}
+
+TEST(FitData, GivesNothingOfOtherTensors) {
+  torch::manual_seed(0);
+  const auto& mds = get_score("mds");
+  const auto mean_score = [&](const FitData& d) {
+    const auto state = fit_score(mds, mds.defaults(), d);
+    return compute_score(mds, mds.defaults(), {{}, d.features}, state).mean().item<double>();
+  };
+  FitData used, fresh;
+  used.features = torch::randn({100, 4});
+  used.labels = torch::arange(100) % 3;
+  mean_score(used);
+  used.features = used.features * 2 + 100;
+  fresh.features = used.features;
+  fresh.labels = used.labels;
+  EXPECT_EQ(mean_score(used), mean_score(fresh));
+  used.features.mul_(3);  // and of one that was written to
+  fresh = {};
+  fresh.features = used.features;
+  fresh.labels = used.labels = torch::arange(100) % 2;
+  EXPECT_EQ(mean_score(used), mean_score(fresh));
 }
 
 // With other labels than theirs the class means would all lie in the middle.
