@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,11 +42,17 @@ void apply_config(const CLI::App& command, const std::string& path, RunOptions& 
 /// A flag --OBJECTIVE.PARAMETER for every parameter of every objective.
 void add_parameter_flags(CLI::App& command, RunOptions& options);
 
+/// UsageError where --out names the data themselves.
+void check_output(const std::string& out, const std::string& data);
+
 /// "a,b,c" as a list.
 std::vector<std::string> split(const std::string& text);
 
 /// The flag --threads.
-void add_threads(CLI::App& command, std::int64_t& threads);
+template <class Count>
+void add_threads(CLI::App& command, Count& threads) {
+  command.add_option("--threads", threads, "threads; 0: one a processor")->type_name("N");
+}
 /// The flag --device of a command whose network only computes.
 void add_device(CLI::App& command, std::string& device);
 /// Sets the number of threads where one is named; call it before the first tensor is made.

@@ -31,9 +31,7 @@ struct Embed {
     if (!single)
       files = {folder / "train.npy", folder / "train_labels.npy", folder / "test.npy",
                folder / "test_labels.npy", folder / kClassNames};
-    std::error_code none;
-    if (fs::equivalent(out, data, none))
-      throw UsageError("--out: expected another place than that of the data, got " + out);
+    check_output(out, data);
     for (const auto& file : files)
       if (!overwrite && fs::exists(file))
         throw UsageError(file.string() +

@@ -16,7 +16,7 @@ namespace {
 struct Eval {
   std::string folder, data, device = "cpu";
   std::vector<std::string> ood_data;
-  std::int64_t limit_test = -1, threads = 0;
+  std::optional<std::int64_t> limit_test, threads;
 
   void run() {
     auto loaded = load_run(
@@ -24,8 +24,8 @@ struct Eval {
         [&](RunOptions& o) {
           if (!data.empty()) o.data = data;
           o.ood_data.insert(o.ood_data.end(), ood_data.begin(), ood_data.end());
-          if (limit_test >= 0) o.limit_test = limit_test;
-          if (threads > 0) o.threads = threads;
+          o.limit_test = limit_test.value_or(o.limit_test);
+          o.threads = threads.value_or(o.threads);
           set_threads(o.threads);
         },
         device, /*few_of_training=*/true);
@@ -37,11 +37,12 @@ struct Eval {
     if (score != loaded.trained.scores.run_score(objective))
       throw DataError(folder + ": " + kScoresFile + " and " + kModelFile +
                       " have other scores as the run's; fit them again with `ood fit`");
-    HeldOut held_out = test_held_out(network, objective, loaded.task, scores, seed);
+    HeldOut held_out = test_held_out(network, objective, loaded.task, scores, seed,
+                                     held_out_decides(loaded.options));
     // The threshold is that of `ood score`, whatever it was set by.
     held_out.scores = loaded.trained.validation_scores;
     auto result = evaluate(network, objective, loaded.task, scores, held_out,
-                           threshold_rule(folder, held_out.scores.size()), seed);
+                           threshold_rule(loaded.trained.rule, held_out.scores.size()), seed);
     result.parameters = loaded.options.parameters.at(loaded.options.objective);
     result.failure_signs = failure_signs(network, objective, loaded.task, scores, held_out);
     auto results = results_header(loaded.options, loaded.task);

@@ -1,4 +1,5 @@
 #include <iostream>
+#include <optional>
 
 #include "apps/ood/commands.h"
 #include "ood/errors.h"
@@ -12,7 +13,7 @@ namespace {
 struct Fit {
   std::string folder, data, device = "cpu";
   std::string score;
-  std::int64_t threads = 0, bank = -1;
+  std::optional<std::int64_t> threads, bank;
   ScoreParameters parameters;
 
   void run() const {
@@ -20,7 +21,9 @@ struct Fit {
         folder,
         [&](RunOptions& o) {
           if (!data.empty()) o.data = data;
-          if (threads > 0) o.threads = threads;
+          o.threads = threads.value_or(o.threads);
+          o.bank = bank.value_or(o.bank);
+          if (!score.empty()) o.score = score;
           set_threads(o.threads);
         },
         device);
@@ -29,12 +32,13 @@ struct Fit {
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
     auto& network = *trained.model.network;
     const auto& objective = *trained.model.objective;
-    trained.scores = FittedScores::fit(network, objective, loaded.task, seed,
-                                       bank < 0 ? loaded.options.bank : bank, parameters);
-    trained.scores.choose(score.empty() ? loaded.options.score : score, objective);
+    trained.scores =
+        FittedScores::fit(network, objective, loaded.task, seed, loaded.options.bank, parameters);
+    trained.scores.choose(loaded.options.score, objective);
     trained.validated_on = "";
-    trained.validation_scores =
-        test_held_out(network, objective, loaded.task, trained.scores, seed).scores;
+    trained.validation_scores = test_held_out(network, objective, loaded.task, trained.scores, seed,
+                                              held_out_decides(loaded.options))
+                                    .scores;
     save_scores(folder, trained.scores, trained.run_id);
     save_trained(model_of(folder), trained);
     for (const auto& [name, reason] : trained.scores.unavailable())

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 
 #include "apps/ood/commands.h"
 #include "ood/errors.h"
@@ -14,14 +15,14 @@ namespace {
 
 struct Margins {
   std::string run;
-  std::int64_t threads = 0;
+  std::optional<std::int64_t> threads;
 
   // Energies are -logsumexp of the logits (Liu et al. 2020). Their hinges are max(0, E - m_in)^2 on
   // ID data and max(0, m_out - E)^2 on outliers: margins inside both distributions leave about half
   // of each to be pushed apart.
   void measure() const {
     const auto loaded = load_run(run, [&](RunOptions& o) {
-      if (threads > 0) o.threads = threads;
+      o.threads = threads.value_or(o.threads);
       set_threads(o.threads);
     });
     const Task& task = loaded.task;

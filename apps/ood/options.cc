@@ -1,6 +1,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 #include <sstream>
 
@@ -108,14 +109,16 @@ std::vector<std::string> split(const std::string& text) {
   return items;
 }
 
-void add_threads(CLI::App& command, std::int64_t& threads) {
-  command.add_option("--threads", threads, "threads; 0: one a processor")->type_name("N");
-}
-
 void add_device(CLI::App& command, std::string& device) {
   command.add_option("--device", device, "that the network computes on: cpu, cuda or cuda:N")
       ->type_name("TEXT")
       ->capture_default_str();
+}
+
+void check_output(const std::string& out, const std::string& data) {
+  std::error_code none;
+  if (std::filesystem::equivalent(out, data, none))
+    throw UsageError("--out: expected another place than that of the data, got " + out);
 }
 
 void set_threads(std::int64_t threads) {

@@ -39,11 +39,24 @@ Progress::Progress(std::string label, std::int64_t total)
       start_(Clock::now()),
       last_(start_ - std::chrono::hours(1)) {}
 
-Progress::~Progress() {
+Progress::~Progress() { break_line(); }
+
+void Progress::break_line() {
   if (terminal_ && drawn_) std::fputc('\n', stderr);
+  drawn_ = false;
+}
+
+// By the pace since the first word of it, which may come late in a job that goes on.
+std::string Progress::left(std::int64_t done) {
+  const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
+  if (done >= total_) return duration_text(elapsed);
+  const auto fresh = std::max<std::int64_t>(done - first_, 1);
+  return duration_text(elapsed / static_cast<double>(fresh) * static_cast<double>(total_ - done)) +
+         " left";
 }
 
 void Progress::update(std::int64_t done, const std::string& note) {
+  if (first_ < 0) first_ = std::max<std::int64_t>(done - 1, 0);
   if (terminal_) {
     const auto now = Clock::now();
     if (done < total_ && now - last_ < std::chrono::milliseconds(100)) return;
@@ -51,21 +64,14 @@ void Progress::update(std::int64_t done, const std::string& note) {
     draw(done, note);
   } else if (done * kPlainLines / total_ > lines_) {
     lines_ = static_cast<int>(done * kPlainLines / total_);
-    const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
-    std::fprintf(
-        stderr, "%s: %ld/%ld, %s, %s left\n", label_.c_str(), static_cast<long>(done),
-        static_cast<long>(total_), note.c_str(),
-        duration_text(elapsed / static_cast<double>(done) * static_cast<double>(total_ - done))
-            .c_str());
+    std::fprintf(stderr, "%s: %ld/%ld, %s, %s\n", label_.c_str(), static_cast<long>(done),
+                 static_cast<long>(total_), note.c_str(), left(done).c_str());
   }
 }
 
 void Progress::draw(std::int64_t done, const std::string& note) {
-  const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
-  const double left =
-      done > 0 ? elapsed / static_cast<double>(done) * static_cast<double>(total_ - done) : 0;
-  const std::string text = " " + std::to_string(done * 100 / total_) + "% " + note + " " +
-                           (done < total_ ? duration_text(left) + " left" : duration_text(elapsed));
+  const std::string text =
+      " " + std::to_string(done * 100 / total_) + "% " + note + " " + left(done);
   const int width = terminal_width() - 1;
   const int bar = std::min(30, width - static_cast<int>(label_.size() + text.size()) - 3);
   std::string line = label_;

@@ -17,13 +17,16 @@ class Progress {
 
   /// `done` of `total`; `note` is short, e.g. the loss.
   void update(std::int64_t done, const std::string& note);
+  /// Before another line on stderr.
+  void break_line();
 
  private:
   void draw(std::int64_t done, const std::string& note);
+  std::string left(std::int64_t done);
 
   using Clock = std::chrono::steady_clock;
   std::string label_;
-  std::int64_t total_;
+  std::int64_t total_, first_ = -1;  // first_: what was done before
   bool terminal_;
   bool drawn_ = false;
   int lines_ = 0;

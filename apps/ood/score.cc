@@ -57,6 +57,7 @@ struct ScoreCommand {
 
   void run_command() {
     set_threads(threads);
+    check_output(out, data);
     const Detector detector = Detector::load(run, flags.asked(), device);
     std::optional<Csv> csv;  // no file is made for data that cannot be scored
     score_inputs(detector, data, pictures, [&](const ScoredInputs& part) {

@@ -39,6 +39,7 @@ std::string printable(const std::string& text) {
 }
 
 void Terminal::tell(const std::string& line) {
+  if (progress_ != nullptr) progress_->break_line();
   std::fprintf(stderr, "%s\n", printable(with_flags(line)).c_str());
 }
 

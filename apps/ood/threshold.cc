@@ -41,6 +41,7 @@ struct ThresholdCommand {
   std::string run, data, device = "cpu";
   RuleFlags flags;
   std::int64_t threads = 0;
+  bool reset = false;
 
   // Of ID inputs that the training did not see.
   std::vector<double> scores_of_data() const {
@@ -71,8 +72,9 @@ struct ThresholdCommand {
       trained.validation_scores = scores_of_data();
       trained.validated_on = fs::absolute(data).lexically_normal().string();
     }
+    if (reset) trained.rule.reset();
     const ThresholdRule rule =
-        threshold_rule(folder, trained.validation_scores.size(), flags.asked());
+        threshold_rule(trained.rule, trained.validation_scores.size(), flags.asked());
     const Threshold t = threshold_by(rule, trained.validation_scores);
     std::printf("score            %s\n",
                 trained.scores.run_score(*trained.model.objective).c_str());
@@ -94,15 +96,12 @@ struct ThresholdCommand {
           static_cast<long long>(n));
     std::printf(
         "holds for ID inputs drawn as the held-out data were; it is void where they drift\n");
-    if (!data.empty()) {
-      const RunLock lock(folder);
-      save_trained(model, trained);
-      std::printf("their scores are stored in %s; `ood fit` goes back to those of the training\n",
-                  model.c_str());
-    }
-    if (flags.asked().any())
-      std::printf("stored in %s; without that file it is the default again\n",
-                  write_threshold_rule(folder, rule).c_str());
+    if (data.empty() && !flags.asked().any() && !reset) return;
+    if (flags.asked().any()) trained.rule = rule;
+    const RunLock lock(folder);
+    save_trained(model, trained);
+    std::printf("stored in %s%s\n", model.c_str(),
+                data.empty() ? "" : "; `ood fit` goes back to the held-out data of the training");
   }
 };
 
@@ -120,10 +119,11 @@ void add_threshold(CLI::App& app) {
           "that were held out; they need no labels")
       ->type_name("PATH");
   state->flags.add(*command);
+  command->add_flag("--reset", state->reset, "forget a rate that was stored before");
   add_device(*command, state->device);
   add_threads(*command, state->threads);
   command->footer(
-      "A rate that is given is stored beside the model; `ood score`, ood::Detector and "
+      "A rate that is given is stored in the model's file; `ood score`, ood::Detector and "
       "ood.load_run "
       "use it.\nExamples:\n  ood threshold runs/oe --false-alarms 0.01\n"
       "  ood threshold runs/oe --data more_good_parts");

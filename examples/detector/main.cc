@@ -21,6 +21,9 @@ int main(int argc, char** argv) try {
                 answer.accepted[0].item<bool>() ? "accepted" : "rejected");
   }
   return 0;
+} catch (const c10::Error& e) {  // its what() has a backtrace, too
+  std::fprintf(stderr, "detector: %s\n", e.what_without_backtrace());
+  return 1;
 } catch (const std::exception& e) {
   std::fprintf(stderr, "detector: %s\n", e.what());
   return 1;

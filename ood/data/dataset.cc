@@ -176,6 +176,11 @@ void tell_of_size(const std::string& name, const at::Tensor& picture, const Pict
                     ", the size of the training");
 }
 
+std::string name_of(const fs::path& path) {
+  const auto whole = fs::absolute(path).lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+}
+
 Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   const fs::path folder = existing_folder(what);
   if (!fs::is_directory(folder) && !is_data_file(folder))
@@ -184,10 +189,7 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
         ": expected a folder of training and test data, a list (.csv, .jsonl), arrays (.npz) or "
         "an archive (.tar), got another file");
   Dataset d = load_folder(folder, options);
-  d.name =
-      what == "fashion-mnist" ? what : fs::absolute(folder).lexically_normal().filename().string();
-  if (d.name.empty())
-    d.name = fs::absolute(folder).lexically_normal().parent_path().filename().string();
+  d.name = what == "fashion-mnist" ? what : name_of(folder);
   if (d.train.size() == 0 || d.test.size() == 0)
     throw DataError(what + ": expected training and test pictures, got none");
   for (Samples* s : {&d.train, &d.test, &d.validation})

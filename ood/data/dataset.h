@@ -60,6 +60,9 @@ struct PictureOptions : PictureReading {
   }
 };
 
+/// The last part of a path, also of one that ends in "/" or ".".
+std::string name_of(const std::filesystem::path& path);
+
 /// Says that the pictures, [C, H, W], of a set are brought to the size of the training, where they
 /// have another.
 void tell_of_size(const std::string& name, const at::Tensor& picture, const PictureSize& size);

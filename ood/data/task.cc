@@ -65,7 +65,7 @@ Halves held_out(const std::vector<std::int64_t>& positions, double share, std::u
   const auto n = static_cast<std::int64_t>(positions.size());
   const auto order = permutation(n, seed, Purpose::kSplit, part);
   auto wanted = static_cast<std::int64_t>(share * static_cast<double>(n) + 0.5);
-  if (share > 0 && n > 1) wanted = std::clamp<std::int64_t>(wanted, 1, n - 1);
+  wanted = std::clamp<std::int64_t>(wanted, share > 0 && n > 1, std::max<std::int64_t>(n - 1, 0));
   Halves h;
   for (std::int64_t i = 0; i < n; ++i)
     (i < wanted ? h.validation : h.train)
@@ -271,7 +271,7 @@ Task make_task(const TaskOptions& o) {
   if (outlier_path) {
     const Samples outliers = without_labels(load_like(d.train.inputs, o.outliers, o.pictures));
     divide(outliers, all_of(outliers), kOutlier, t.train_outliers, t.validation_outliers);
-    t.outlier_names = {std::filesystem::path(o.outliers).filename().string()};
+    t.outlier_names = {name_of(o.outliers)};
   } else {
     divide_classes(lists.outliers, kOutlier, t.train_outliers, t.validation_outliers);
   }

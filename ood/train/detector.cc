@@ -29,7 +29,7 @@ Detector Detector::load(const std::filesystem::path& run, const AskedRule& rule,
   const auto path = model_of(run);
   Detector d = of(path, device);
   const auto& held_out = d.state_->trained.validation_scores;
-  d.state_->rule = threshold_rule(path.parent_path(), held_out.size(), rule);
+  d.state_->rule = threshold_rule(d.state_->trained.rule, held_out.size(), rule);
   d.state_->threshold = threshold_by(d.state_->rule, held_out);
   d.state_->held_out = torch::tensor(held_out, torch::kDouble);
   return d;

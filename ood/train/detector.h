@@ -13,7 +13,7 @@
 namespace ood {
 
 /// A trained run in use: class, outlier score and decision for a batch. Needs nothing but the run's
-/// model.safetensors, and network.pt2 beside it where the network is machine code.
+/// model.safetensors, which has the threshold's rule, too, and network.pt2 beside it where the network is machine code.
 class Detector {
  public:
   /// `run`: a run folder of `ood train`, or its model.safetensors. DataError where it is missing or

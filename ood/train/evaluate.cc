@@ -53,19 +53,23 @@ Calibration calibration_of(const at::Tensor& logits, const at::Tensor& labels) {
 // Shares per bin over common bins from the 0.1 % to the 99.9 % quantile of both together; what lies
 // outside counts in the outermost bins.
 Histogram histogram(const std::vector<double>& id, const std::vector<double>& ood) {
-  std::vector<double> all(id);
-  all.insert(all.end(), ood.begin(), ood.end());
+  std::vector<double> all;
+  for (const auto* scores : {&id, &ood})
+    std::copy_if(scores->begin(), scores->end(), std::back_inserter(all),
+                 [](double s) { return std::isfinite(s); });
+  if (all.empty()) all.push_back(0);
   double low = threshold_at(all, 0.001), high = threshold_at(all, 0.999);
   if (!(high > low)) {
-    low -= 0.5;
-    high = low + 1;
+    low -= std::max(0.5, 1e-9 * std::abs(low));  // which a large number has room for
+    high = low + 2 * std::max(0.5, 1e-9 * std::abs(low));
   }
   const auto shares = [&](const std::vector<double>& v) {
     std::vector<double> bins(kBins, 0.0);
     for (const double x : v) {
-      const double at = (x - low) / (high - low) * kBins;
-      bins[static_cast<std::size_t>(std::clamp(at, 0.0, kBins - 1.0))] +=
-          1.0 / static_cast<double>(v.size());
+      const double at = x <= low    ? 0
+                        : x >= high ? kBins - 1
+                                    : std::min((x - low) / (high - low) * kBins, kBins - 1.0);
+      bins[static_cast<std::size_t>(at)] += 1.0 / static_cast<double>(v.size());
     }
     return bins;
   };
@@ -95,12 +99,12 @@ std::optional<double> accuracy_of(const Readout& readout, const Samples& samples
 }  // namespace
 
 HeldOut test_held_out(Classifier& network, const Objective& objective, const Task& task,
-                      const FittedScores& scores, std::uint64_t seed) {
+                      const FittedScores& scores, std::uint64_t seed, bool decided) {
   if (task.validation.size() == 0) return {};
   const torch::NoGradGuard no_grad;
   auto output = run_network(network, task, task.validation);
   HeldOut h{accuracy_of(objective.readout(output), task.validation), {}, output};
-  if (scores.learned_of_held_out(objective)) {
+  if (decided || scores.learned_of_held_out(objective)) {
     const auto rows = held_out_halves(task.validation.size(), seed).second;
     output = rows_of(output, rows);
   }

@@ -38,9 +38,10 @@ double accuracy(const at::Tensor& evidence, const at::Tensor& labels);
 std::vector<std::optional<double>> class_accuracy(const at::Tensor& evidence,
                                                   const at::Tensor& labels, std::int64_t classes);
 
-/// What a network says of the held-out ID data; `seed` is the run's.
+/// What a network says of the held-out ID data; `decided`: of the training the first half decided
+/// something (see held_out_decides), so that the second alone sets the threshold. `seed` is the run's.
 HeldOut test_held_out(Classifier& network, const Objective& objective, const Task& task,
-                      const FittedScores& scores, std::uint64_t seed);
+                      const FittedScores& scores, std::uint64_t seed, bool decided);
 
 /// The run's score of every test sample, for comparisons on the same samples.
 struct TestScores {

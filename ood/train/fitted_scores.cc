@@ -82,6 +82,13 @@ std::pair<at::Tensor, at::Tensor> held_out_halves(std::int64_t samples, std::uin
   return {order.slice(0, 0, samples / 2), order.slice(0, samples / 2, samples)};
 }
 
+Samples deciding_half(const Task& task, std::uint64_t seed) {
+  if (task.validation.size() < 2) return task.validation;
+  const auto rows = held_out_halves(task.validation.size(), seed).first;
+  return task.validation.select(
+      {rows.const_data_ptr<std::int64_t>(), rows.const_data_ptr<std::int64_t>() + rows.numel()});
+}
+
 FittedScores FittedScores::fit(Classifier& network, const Objective& objective, const Task& task,
                                std::uint64_t seed, std::int64_t bank,
                                const ScoreParameters& parameters, std::int64_t most_bytes) {

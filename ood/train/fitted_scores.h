@@ -102,7 +102,11 @@ class FittedScores {
 /// Some rows of an output.
 NetworkOutput rows_of(const NetworkOutput& output, const at::Tensor& rows);
 
-/// The two halves of held-out data, as indices; a function of seed and size.
+/// The two halves of held-out data, as indices; a function of seed and size. What is decided by
+/// held-out data is decided by the first: the promise of a threshold does not survive a choice by
+/// the data that set it.
 std::pair<at::Tensor, at::Tensor> held_out_halves(std::int64_t samples, std::uint64_t seed);
+/// The samples of the first; of a single one, that.
+Samples deciding_half(const Task& task, std::uint64_t seed);
 
 }  // namespace ood

@@ -15,6 +15,7 @@ std::string comparable(RunOptions o) {
   o.data = o.known = o.unknown = o.outliers = o.launch = "";
   for (auto& item : o.ood_data) item = item.substr(0, item.find('='));
   o.threads = o.cache = o.decoders = 0;
+  o.max_pixels = kMaxPixels;
   o.split_seed = division_seed(o);
   return to_toml(o);
 }

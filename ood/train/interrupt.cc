@@ -8,7 +8,7 @@ namespace ood {
 namespace {
 
 // A lost terminal is a wish to stop, too.
-constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
+constexpr int kSignalsHeard[] = {SIGINT, SIGTERM, SIGHUP};
 
 volatile std::sig_atomic_t received = 0;
 
@@ -24,12 +24,18 @@ void remember_each(int) { received = 1; }
 
 InterruptGuard::InterruptGuard() {
   received = 0;
-  for (const int signal : kSignals) std::signal(signal, ranks().alone() ? remember : remember_each);
+  auto* before = before_;
+  for (const int signal : kSignalsHeard) {
+    *before = std::signal(signal, ranks().alone() ? remember : remember_each);
+    if (*before == SIG_IGN) std::signal(signal, SIG_IGN);
+    ++before;
+  }
 }
 
 InterruptGuard::~InterruptGuard() {
+  const auto* before = before_;
   // A rank that is about to end is not to be ended by the launcher's repetition.
-  for (const int signal : kSignals) std::signal(signal, ranks().alone() ? SIG_DFL : SIG_IGN);
+  for (const int signal : kSignalsHeard) std::signal(signal, ranks().alone() ? *before++ : SIG_IGN);
 }
 
 bool InterruptGuard::interrupted() const { return received != 0; }

@@ -2,7 +2,7 @@
 
 namespace ood {
 
-/// While one of these lives, Ctrl-C and SIGTERM are remembered instead of ending the program; a
+/// While one of these lives, Ctrl-C, SIGTERM and, unless it is ignored as under nohup, SIGHUP are remembered instead of ending the program; a
 /// second one ends it. One of several ranks remembers every one, since a launcher repeats what the
 /// terminal sends; `ood launch` and torchrun end what does not end by itself.
 class InterruptGuard {
@@ -13,6 +13,10 @@ class InterruptGuard {
   InterruptGuard& operator=(const InterruptGuard&) = delete;
 
   bool interrupted() const;
+
+ private:
+  static constexpr int kSignals = 3;
+  void (*before_[kSignals])(int);
 };
 
 }  // namespace ood

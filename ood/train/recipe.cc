@@ -64,7 +64,7 @@ Energies energies_after_warmup(const RunOptions& options, const Task& task) {
     const auto output = run_network(network, task, held_out.size() > 0 ? held_out : trained);
     return threshold_at(score_numbers(energy_score(output.logits), "the warm-up"), 0.5);
   };
-  const double id = median(task.validation, task.train);
+  const double id = median(deciding_half(task, static_cast<std::uint64_t>(o.seed)), task.train);
   if (task.train_outliers.size() == 0) return {id, id};
   return {id, median(task.validation_outliers, task.train_outliers)};
 }
@@ -107,7 +107,8 @@ void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) 
     listener().warn("`batch-size` " + std::to_string(options.batch_size) + " is more than the " +
                     std::to_string(n) + " training samples; a step takes all of them");
   if (options.epochs == 0) {
-    const auto steps = std::max<std::int64_t>(n / std::min(options.batch_size, n), 1);
+    const auto steps =
+        std::max<std::int64_t>(Batches::steps_per_epoch(task, options.batch_size), 1);
     options.epochs = std::clamp<std::int64_t>((500 + steps - 1) / steps, 3, 100);
   }
   if (options.model == "auto") options.model = describe(options, task).model;
@@ -219,6 +220,9 @@ RunOptions completed(const RunOptions& given, const Task& task, const RunOptions
   check_objective(options, task);
   if (options.patience > 0 && task.validation.size() == 0)
     throw UsageError("`patience`: expected held-out data to stop by, got none; set `validation`");
+  if (options.patience > 0 && !get_objective(options.objective).classifies && measured == nullptr)
+    listener().warn("`patience`: " + options.objective +
+                    " classifies nothing whose accuracy could stop growing; it trains all epochs");
   fill_in(options, task, measured);
   // A projection has nothing to lose but what tells others from its samples.
   if (given.lr == 0 && options.optimizer == "sgd" && options.model == "linear" &&

@@ -82,7 +82,7 @@ void RunOptions::resolve() {
     check_range("batch-size", static_cast<double>(batch_size), 2, 1e6, "0 or at least 2");
   check_range("outlier-ratio", outlier_ratio, 0, 1000, "0 to 1000");
   check_range("lr", lr, 0, 1e38, "at least 0");
-  check_range("momentum", momentum, 0, 0.9999, "0 to below 1");
+  check_range("momentum", momentum, 0, 0.9999, "0 to 0.9999");
   check_range("weight-decay", weight_decay, 0, 1e38, "at least 0");
   check_range("mixup", mixup, 0, 1e6, "at least 0");
   check_range("cutmix", cutmix, 0, 1e6, "at least 0");

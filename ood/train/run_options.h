@@ -170,6 +170,10 @@ inline std::int64_t division_seed(const RunOptions& o) {
   return o.split_seed < 0 ? o.seed : o.split_seed;
 }
 
+/// Whether the training takes something, its best epoch or measured parameters, from a half of the
+/// held-out data.
+inline bool held_out_decides(const RunOptions& o) { return o.patience > 0 || !o.measured.empty(); }
+
 /// A name of the training that the options determine: of everything but where its data and the
 /// weights it starts from are now, what it is tested on, and what changes time and memory alone.
 std::string run_id(const RunOptions& options);

@@ -8,30 +8,8 @@
 #include "ood/registry/text.h"
 
 namespace ood {
-namespace {
-
-std::filesystem::path rule_file(const std::filesystem::path& folder) {
-  return folder / "threshold.json";
-}
-
-std::optional<ThresholdRule> stored_rule(const std::filesystem::path& folder) {
-  if (!std::filesystem::exists(rule_file(folder))) return std::nullopt;
-  constexpr std::uint64_t kLargest = 1 << 16;
-  const auto j = parse_json(read_text(rule_file(folder), kLargest));
-  try {
-    return ThresholdRule{j.at("false_alarms").get<double>(), j.at("confidence").get<double>()};
-  } catch (const nlohmann::json::exception&) {
-    throw DataError(rule_file(folder).string() +
-                    ": expected false_alarms and confidence, found other contents; set them again "
-                    "with `ood threshold`");
-  }
-}
-
-}  // namespace
-
-ThresholdRule threshold_rule(const std::filesystem::path& folder, std::size_t held_out,
+ThresholdRule threshold_rule(const std::optional<ThresholdRule>& stored, std::size_t held_out,
                              const AskedRule& asked) {
-  const auto stored = stored_rule(folder);
   ThresholdRule rule = stored.value_or(ThresholdRule{});
   if (asked.confidence) rule.confidence = *asked.confidence;
   if (asked.false_alarms)
@@ -43,12 +21,21 @@ ThresholdRule threshold_rule(const std::filesystem::path& folder, std::size_t he
   return rule;
 }
 
-std::filesystem::path write_threshold_rule(const std::filesystem::path& folder,
-                                           const ThresholdRule& rule) {
-  const nlohmann::ordered_json j = {{"false_alarms", rule.false_alarms},
-                                    {"confidence", rule.confidence}};
-  write_file(rule_file(folder), j.dump(1) + "\n");
-  return rule_file(folder);
+std::string to_text(const ThresholdRule& rule) {
+  return nlohmann::ordered_json{{"false_alarms", rule.false_alarms},
+                                {"confidence", rule.confidence}}
+      .dump();
+}
+
+ThresholdRule rule_of_text(const std::string& text, const std::filesystem::path& where) {
+  try {
+    const auto j = parse_json(text);
+    return {j.at("false_alarms").get<double>(), j.at("confidence").get<double>()};
+  } catch (const nlohmann::json::exception&) {
+    throw DataError(where.string() +
+                    ": expected false_alarms and confidence, found other contents; set them again "
+                    "with `ood threshold`");
+  }
 }
 
 Threshold threshold_by(const ThresholdRule& rule, const std::vector<double>& held_out) {

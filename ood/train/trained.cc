@@ -17,10 +17,21 @@ namespace {
 
 constexpr const char* kScores = "validation_scores";
 constexpr const char* kValidatedOn = "validated_on";
+constexpr const char* kRule = "threshold";
 constexpr const char* kArchive = "network.pt";
 // Of the file; raised when an older program could not use a newer file. Of the one before, every
 // score is that of the rule.
 constexpr int kRunFormat = 8, kOldestFormat = 7;
+
+// Older programs wrote it beside the model, where it may still be.
+std::optional<ThresholdRule> stored_rule(const TensorFile& file,
+                                         const std::filesystem::path& path) {
+  constexpr std::uint64_t kLargest = 1 << 16;
+  const auto beside = path.parent_path() / kOldRuleFile;
+  if (std::filesystem::exists(beside)) return rule_of_text(read_text(beside, kLargest), beside);
+  const std::string text = file.text(kRule);
+  return text.empty() ? std::nullopt : std::optional(rule_of_text(text, path));
+}
 
 }  // namespace
 
@@ -39,9 +50,12 @@ void save_trained(const std::filesystem::path& path, const Trained& trained) {
                    {"version", kVersion},
                    {"run", trained.run_id},
                    {"description", to_json(trained.description).dump()}};
+  if (trained.rule) file.metadata[kRule] = to_text(*trained.rule);
   if (!trained.validated_on.empty()) file.metadata[kValidatedOn] = trained.validated_on;
   trained.scores.write(file, /*all=*/false);
   write_safetensors(path, file);
+  std::error_code none;
+  std::filesystem::remove(path.parent_path() / kOldRuleFile, none);
 }
 
 Trained load_trained(const std::filesystem::path& path) {
@@ -56,6 +70,7 @@ Trained load_trained(const std::filesystem::path& path) {
   Trained t;
   t.run_id = file.text("run");
   t.validated_on = file.text(kValidatedOn);
+  t.rule = stored_rule(file, path);
   const auto json = parse_json(file.text("description"));
   if (!json.is_object()) throw DataError(path.string() + ": its description is damaged");
   t.description = description_of(json);

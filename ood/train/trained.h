@@ -2,6 +2,7 @@
 
 #include "ood/train/description.h"
 #include "ood/train/fitted_scores.h"
+#include "ood/train/threshold_rule.h"
 
 namespace ood {
 
@@ -16,6 +17,7 @@ struct Trained {
   std::string run_id{};  ///< see run_id() of run_options.h
   /// Where they come from: a path; "": the data that the training held out.
   std::string validated_on{};
+  std::optional<ThresholdRule> rule{};  ///< that `ood threshold` has set
 };
 
 void save_trained(const std::filesystem::path& path, const Trained& trained);

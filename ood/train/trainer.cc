@@ -75,16 +75,6 @@ class Precision {
   bool before_;
 };
 
-// Where the best epoch is chosen by held-out data, by the half that sets no threshold: the promise
-// of a threshold does not survive a choice by the same data.
-Samples selection_of(const RunOptions& o, const Task& task) {
-  if (o.patience == 0 || task.validation.size() < 2) return task.validation;
-  const auto rows =
-      held_out_halves(task.validation.size(), static_cast<std::uint64_t>(o.seed)).first;
-  return task.validation.select(
-      {rows.const_data_ptr<std::int64_t>(), rows.const_data_ptr<std::int64_t>() + rows.numel()});
-}
-
 // Loss and terms of a step, in double, which a device may still be computing.
 struct StepNumbers {
   json line;
@@ -120,7 +110,7 @@ class Training {
         gradients_(ranks_, trained_),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
-        selection_(selection_of(options, task)),
+        selection_(options.patience > 0 ? deciding_half(task, seed()) : task.validation),
         started_(std::chrono::steady_clock::now()) {
     if (start == Start::kResume && ranks_.first()) {
       if (const auto position = checkpoints_.restore_newest(model_, optimizer_, total_)) {
@@ -304,8 +294,8 @@ class Training {
         throw DivergedError(o_.objective + ": the loss is " +
                             (std::isnan(loss) ? "NaN" : "infinite") + " at step " +
                             line["step"].dump() + " of " + std::to_string(total_) +
-                            "; expected a number; try a smaller `lr` (now " +
-                            std::to_string(o_.lr) + "). The run so far is in " + out_.string());
+                            "; expected a number; try a smaller `lr` (now " + short_number(o_.lr) +
+                            "). The run so far is in " + out_.string());
       at_.epoch_loss += loss;
       ++at_.epoch_steps;
     }
@@ -359,15 +349,6 @@ class Training {
     });
   }
 
-  // The folder's, which is the first rank's.
-  ThresholdRule rule(std::size_t held_out) const {
-    ThresholdRule r;
-    if (ranks_.first()) r = threshold_rule(out_, held_out);
-    const auto numbers = torch::tensor({r.false_alarms, r.confidence}, torch::kDouble);
-    ranks_.share(numbers);
-    return {numbers[0].item<double>(), numbers[1].item<double>()};
-  }
-
   ObjectiveResults finish() {
     read_numbers();
     const std::int64_t steps = at_.step;
@@ -388,7 +369,8 @@ class Training {
       listener().warn(std::string(e.what()) + "; the run's score is " +
                       scores.run_score(*model_.objective));
     }
-    HeldOut held_out = test_held_out(*model_.network, *model_.objective, task_, scores, seed());
+    HeldOut held_out = test_held_out(*model_.network, *model_.objective, task_, scores, seed(),
+                                     held_out_decides(o_));
     on_first(ranks_, [&] {
       save_scores(out_, scores, id_);
       save_trained(out_ / kModelFile, {description_, model_, scores, held_out.scores, id_});
@@ -397,7 +379,7 @@ class Training {
     const auto signs = failure_signs(*model_.network, *model_.objective, task_, scores, held_out);
     held_out.output = {};
     auto result = evaluate(*model_.network, *model_.objective, task_, scores, held_out,
-                           rule(held_out.scores.size()), seed(), &test_scores);
+                           threshold_rule({}, held_out.scores.size()), seed(), &test_scores);
     result.parameters = o_.parameters.at(o_.objective);
     result.seconds = seconds;
     result.steps = steps;

@@ -1,6 +1,7 @@
 """Runs of the program `ood` in Python."""
 import json
 import math
+import os
 import pathlib
 import struct
 import zlib
@@ -11,6 +12,7 @@ import torch
 from ood import metrics, pictures, scores
 from ood._library import ops
 from ood.networks import PackageNetwork, ScriptNetwork, forward, make_network
+from ood.nn._methods import evaluating
 from ood.registry import objectives
 
 _TYPES = {"F64": torch.double, "F32": torch.float, "BF16": torch.bfloat16, "F16": torch.half, "I64": torch.long,
@@ -68,15 +70,22 @@ def write_safetensors(path: Union[str, pathlib.Path], tensors: Dict[str, torch.T
         offset += len(raw)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
+    whole = pathlib.Path(f"{path}.tmp")  # what is there stays until all is written
+    whole.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
+    os.replace(whole, path)
 
 
-def _threshold_rule(path: pathlib.Path) -> dict:
+def _threshold_rule(path: pathlib.Path, metadata: Dict[str, str]) -> dict:
+    """That `ood threshold` has set; older programs wrote it beside the model."""
+    beside = path.with_name("threshold.json")
+    if not beside.exists() and "threshold" not in metadata:
+        return {}
     try:
-        rule = json.loads(path.read_text())
+        rule = json.loads(beside.read_text() if beside.exists() else metadata["threshold"])
         return {"false_alarms": float(rule["false_alarms"]), "confidence": float(rule["confidence"])}
     except (ValueError, KeyError, TypeError) as e:
-        raise ValueError(f"{path}: expected false_alarms and confidence, found other contents") from e
+        where = beside if beside.exists() else path
+        raise ValueError(f"{where}: expected false_alarms and confidence, found other contents") from e
 
 
 def _package_beside(path: pathlib.Path, checksum: str) -> pathlib.Path:
@@ -118,8 +127,7 @@ class Run(torch.nn.Module):
         self._scores = {name: (values, [tensors[f"scores.{name}.{part}"] for part in scores.scores()[name].state_names])
                         for name, values in about["parameters"].items()}
         self._references = [tensors[f"joint.{m}"] for m in self.members]
-        rule = path.with_name("threshold.json")
-        self._rule = _threshold_rule(rule) if rule.exists() else {}
+        self._rule = _threshold_rule(path, metadata)
         outputs, width = tensors["fc.weight"].shape
         if "network.pt" in tensors:
             self.network = ScriptNetwork(tensors["network.pt"].numpy().tobytes(), outputs, width, "fc.bias" in tensors)
@@ -143,7 +151,8 @@ class Run(torch.nn.Module):
         d = self.description
         inputs = torch.as_tensor(inputs)
         shape = (d["channels"],) if d["embeddings"] else (d["channels"], d["height"], d["width"])
-        if tuple(inputs.shape[1:]) != shape or inputs.is_floating_point() != d["embeddings"]:
+        fits = inputs.is_floating_point() if d["embeddings"] else inputs.dtype == torch.uint8
+        if tuple(inputs.shape[1:]) != shape or not fits:
             raise ValueError(f"load_run: expected {'floating' if d['embeddings'] else 'uint8'} inputs of shape "
                              f"[N, {', '.join(map(str, shape))}], got {tuple(inputs.shape)} of {inputs.dtype}")
         if not inputs.is_floating_point():
@@ -213,7 +222,8 @@ class Run(torch.nn.Module):
     def detect(self, inputs, tpr: Optional[float] = None, **rule):
         """Classes (-1 where the objective knows one class only), scores and decisions, [N] each; see threshold(). An input
         for which the network's numbers are not finite has class -1 and score NaN, and is not accepted."""
-        logits, features = self(inputs)
+        with evaluating(self):
+            logits, features = self(inputs)
         strange = ~(logits.isfinite().all(1) & features.isfinite().all(1))
         logits, features = (t.masked_fill(strange[:, None], 1) for t in (logits, features))
         evidence, score = self.readout(logits, features)[0], self.score(logits, features)

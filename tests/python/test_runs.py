@@ -258,9 +258,104 @@ def test_a_threshold_by_other_data(data, tmp_path):
     assert run("threshold", out, "--data", tmp_path / "bad.npy").returncode == 3
     line = one_line(run("threshold", out, "--data", tmp_path / "more.npy", "--false-alarms", 1e-6), 3)
     assert "held-out scores" in line and (out / "model.safetensors").read_bytes() == model
-    (out / "threshold.json").unlink()
-    assert "at most" in run("threshold", out / "model.safetensors").stdout
+    # The rule is in the file, wherever that goes.
+    alone = tmp_path / "product.safetensors"
+    alone.write_bytes(model)
+    assert "at most 10 %" in run("threshold", alone).stdout and ood.load_run(alone).threshold() == pytest.approx(value, rel=1e-9)
+    assert "at most 10 %" in run("score", alone, tmp_path / "more.npy").stderr
+    assert run("threshold", out, "--reset").returncode == 0 and "at most 10 %" not in run("threshold", out).stdout
     assert run("fit", out).returncode == 0 and "of " + str(tmp_path) not in run("threshold", out).stdout
+
+
+def test_a_run_is_not_changed_by_its_use(data, tmp_path):
+    import ood
+    import torch
+    out = tmp_path / "run"
+    assert run("train", "--data", data / "folder", *TASK, "--epochs", 1, "--out", out).returncode == 0
+    loaded, x = ood.load_run(out), torch.from_numpy(pictures(16)[0])
+    before = loaded.detect(x)[1]
+    loaded.train()
+    assert loaded.detect(x)[1].equal(before) and loaded.training
+    for wrong in (x > 127, x.to(torch.int8), x.int()):
+        with pytest.raises(ValueError, match="expected uint8 inputs of shape"):
+            loaded.detect(wrong)
+
+
+def test_a_single_sample_is_trained_with_not_held_out(tmp_path):
+    x = np.random.default_rng(0).integers(0, 255, (6, 8, 8)).astype(np.uint8)
+    for part, rows in (("train", x[:1]), ("test", x[1:])):
+        np.save(tmp_path / f"{part}.npy", rows)
+        np.save(tmp_path / f"{part}_labels.npy", np.zeros(len(rows), np.int64))
+    r = run("train", "--data", tmp_path, "--objective", "deep_svdd", "--known", "0", "--validation", .6, "--epochs", 1,
+            "--out", tmp_path / "run")
+    assert r.returncode in (0, 3), r.stderr
+    assert "Traceback" not in r.stderr and r.stderr.splitlines()
+
+
+def test_names_of_paths_that_end_in_a_slash(data, tmp_path):
+    outliers = tmp_path / "stones"
+    write_png(outliers, *pictures(12, seed=5))
+    r = run("train", "--data", f"{data / 'folder'}/", *TASK, "--objective", "outlier_exposure", "--outliers", f"{outliers}/",
+            "--epochs", 1, "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["outliers"] == ["stones"]
+
+
+def test_patience_without_an_accuracy_is_said(data, tmp_path):
+    r = run("train", "--data", data / "folder", "--known", "0", "--unknown", "3", "--objective", "deep_svdd", "--patience", 1,
+            "--epochs", 2, "--out", tmp_path / "run")
+    assert r.returncode == 0 and "warning: --patience: deep_svdd classifies nothing" in r.stderr, r.stderr
+
+
+def test_what_chose_the_epoch_sets_no_threshold(data, tmp_path):
+    def held_out(*flags):
+        assert run("train", "--data", data / "npy", *TASK, "--epochs", 2, "--validation", .3, "--score", "own", *flags, "--overwrite",
+                   "--out", tmp_path / "run").returncode == 0
+        return int(value_of("held-out ID data", run("threshold", tmp_path / "run").stdout).split()[2].rstrip(","))
+    whole, half = held_out(), held_out("--patience", 2)
+    assert half == whole - whole // 2
+    assert run("fit", tmp_path / "run").returncode == 0
+    assert f"held-out ID data {half}," in run("threshold", tmp_path / "run").stdout
+
+
+def test_the_data_are_no_output(data, tmp_path):
+    assert run("train", "--data", data / "npy", *TASK, "--epochs", 1, "--out", tmp_path / "run").returncode == 0
+    mine = tmp_path / "mine.npy"
+    mine.write_bytes((data / "npy" / "test.npy").read_bytes())
+    assert "another place than that of the data" in one_line(run("score", tmp_path / "run", mine, "--out", mine), 2)
+    assert mine.read_bytes() == (data / "npy" / "test.npy").read_bytes()
+
+
+@pytest.mark.parametrize("command", [["eval", "--limit-test", -5], ["eval", "--threads", -3], ["fit", "--bank", -7], ["fit", "--threads", 5000]])
+def test_numbers_out_of_range_are_no_default(data, tmp_path, command):
+    assert run("train", "--data", data / "npy", *TASK, "--epochs", 1, "--out", tmp_path / "run").returncode == 0
+    assert f"{command[1]}: expected" in one_line(run(command[0], tmp_path / "run", *command[1:]), 2)
+
+
+def test_scores_without_a_bound_lie_in_the_last_bin(tmp_path):
+    g = np.random.default_rng(0)
+    for part, n in (("train", 200), ("test", 50)):
+        np.save(tmp_path / f"{part}.npy", g.normal(size=(n, 6)).astype(np.float32))
+        np.save(tmp_path / f"{part}_labels.npy", np.zeros(n, np.int64))
+    np.save(tmp_path / "far.npy", np.full((20, 6), 1e25, np.float32))
+    r = run("train", "--data", tmp_path, "--objective", "deep_svdd", "--known", "0", "--ood-data", f"far={tmp_path}/far.npy",
+            "--epochs", 1, "--validation", .1, "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    o = json.loads((tmp_path / "run" / "results.json").read_text())["objectives"][0]
+    h = o["curves"]["far"]["histogram"] if "histogram" in o["curves"]["far"] else o["histograms"]["far"]
+    assert h["high"] is not None and h["ood"][-1] == pytest.approx(1)
+
+
+def test_a_training_under_nohup_outlives_its_terminal(data, tmp_path):
+    out = tmp_path / "run"
+    command = [PROGRAM, *map(str, ["train", "--data", data / "npy", *TASK, "--epochs", 3000, "--validation", .3, "--checkpoint", 20, "--out", out])]
+    p = subprocess.Popen(["nohup", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_until(lambda: checkpoints(out), p)
+    p.send_signal(signal.SIGHUP)
+    time.sleep(.5)
+    assert p.poll() is None
+    p.send_signal(signal.SIGINT)
+    assert p.wait(60) == 130
 
 
 def test_numbers_that_are_not_finite_are_no_input(data, tmp_path):
