@@ -45,6 +45,15 @@ def test_names_and_order_of_arguments(name):
 
 
 @pytest.mark.parametrize("name", ours.__all__)
+def test_names_of_the_arguments_of_every_method(name):
+    for method in ("fit", "predict", *(f"{verb}_{of}" for verb in ("fit", "predict") for of in ("features", "logits", "feature_maps"))):
+        peer = getattr(getattr(theirs, name), method, None)
+        if peer is not None:
+            own = inspect.signature(getattr(getattr(ours, name), method))
+            assert list(own.parameters) == list(inspect.signature(peer).parameters), method
+
+
+@pytest.mark.parametrize("name", ours.__all__)
 def test_numbers_through_a_data_loader(name, task):
     x, y, q = task[3:]
     with_ood = torch.cat([y, torch.full((20,), -1)]) if name not in ("fDBD", "Mahalanobis", "RMD", "NCI") else y

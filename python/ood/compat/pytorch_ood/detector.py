@@ -77,7 +77,7 @@ class _OfLogits(_Detector):
     def fit(self, data_loader):
         return self.fit_logits(*self._outputs(data_loader)) if self.requires_fit else self
 
-    def fit_logits(self, logits: Tensor, labels: Optional[Tensor] = None):
+    def fit_logits(self, logits: Tensor, y: Optional[Tensor] = None):
         return self
 
     def fit_features(self, *args, **kwargs):
@@ -209,7 +209,10 @@ class _OfFeatures(_Detector):
     def fit(self, data_loader):
         return self.fit_features(*self._outputs(data_loader))
 
-    def fit_features(self, z: Tensor, labels: Optional[Tensor] = None, *args, **kwargs):
+    def fit_features(self, z: Tensor, labels: Optional[Tensor] = None):
+        return self._fit(z, labels)
+
+    def _fit(self, z: Tensor, labels: Optional[Tensor]):
         z, labels = _known(z.detach(), labels)
         given = {"features": z.flatten(1).cpu().float(), "labels": None if labels is None else labels.cpu().long()}
         if self.head is not None:
@@ -223,14 +226,14 @@ class _OfFeatures(_Detector):
         self._rows = len(z)
         return self
 
+    def predict_features(self, z: Tensor) -> Tensor:
+        return self._predict(z)
+
     @torch.no_grad()
-    def predict_features(self, z: Tensor, *args, **kwargs) -> Tensor:
+    def _predict(self, z: Tensor) -> Tensor:
         if self._fitted is None:
             raise RequiresFittingException()
         return (self._factor * self._fitted(features=z.detach().flatten(1).cpu().float())).float().to(z.device)
-
-    def _predict(self, z: Tensor) -> Tensor:
-        return self.predict_features(z)
 
 
 class KNN(_OfFeatures):
@@ -251,6 +254,9 @@ class Mahalanobis(_OfFeatures):
 
     def __init__(self, encoder: Optional[Callable[[Tensor], Tensor]]):
         super().__init__(encoder)
+
+    def fit_features(self, z: Tensor, y: Tensor):
+        return self._fit(z, y)
 
     def _score(self):
         return _scores.MDS()
@@ -281,6 +287,9 @@ class ViM(_OfFeatures):
     def _score(self):
         return _scores.ViM(dimension=self.d)
 
+    def predict_features(self, x: Tensor) -> Tensor:
+        return self._predict(x)
+
     def fit_features(self, features: Tensor, labels: Optional[Tensor] = None):
         z, y = _known(features.detach(), labels)
         if z.shape[1] < self.d:
@@ -295,6 +304,9 @@ class fDBD(_OfFeatures):
     def __init__(self, encoder: nn.Module, head: nn.Linear):
         super().__init__(encoder, head)
 
+    def fit_features(self, z: Tensor, *args, **kwargs):
+        return self._fit(z, args[0] if args else None)
+
     def _score(self):
         return _scores.FDBD()
 
@@ -306,6 +318,12 @@ class NCI(_OfFeatures):
         super().__init__(encoder, head)
         self.alpha = alpha
 
+    def fit_features(self, z: Tensor, *args, **kwargs):
+        return self._fit(z, args[0] if args else None)
+
+    def predict_features(self, features: Tensor) -> Tensor:
+        return self._predict(features)
+
     def _score(self):
         return _scores.NCI(alpha=max(self.alpha, 0.0))
 
@@ -315,6 +333,9 @@ class SHE(_OfFeatures):
 
     def __init__(self, encoder: Callable[[Tensor], Tensor], head: Callable[[Tensor], Tensor]):
         super().__init__(encoder, head)
+
+    def fit_features(self, z: Tensor, y: Tensor, batch_size: int = 1024):
+        return self._fit(z, y)
 
     def _score(self):
         return _scores.SHE()
@@ -326,6 +347,17 @@ class NNGuide(_OfFeatures):
     def __init__(self, encoder: Callable[[Tensor], Tensor], head: Callable[[Tensor], Tensor], k: int = 10):
         super().__init__(encoder, head)
         self.k = k
+
+    def fit(self, data_loader, device=None):
+        if device is not None:
+            self.to(device)
+        return super().fit(data_loader)
+
+    def fit_features(self, z: Tensor, labels: Optional[Tensor] = None, batch_size: int = 4096):
+        return self._fit(z, labels)
+
+    def predict_features(self, z: Tensor, batch_size: int = 65536) -> Tensor:
+        return self._predict(z)
 
     def _score(self):
         return _scores.NNGuide(k=self.k)
@@ -342,6 +374,9 @@ class _OfMaps(_Detector):
         self.detector = detector or EnergyBased.score
 
     def fit(self, data_loader):
+        return self
+
+    def fit_feature_maps(self, feature_maps: Tensor, y: Tensor):
         return self
 
     @torch.no_grad()
