@@ -102,8 +102,8 @@ struct Compare {
   }
 
   void write_tables(const Results& results) const {
-    write_results(out + "/results.json", results);
-    write_file(out + "/report.html", report::html(results));
+    write_results(out + "/" + kResultsFile, results);
+    write_file(out + "/" + kReportFile, report::html(results));
   }
 
   std::vector<std::string> objectives_to_run() const {
@@ -150,7 +150,7 @@ struct Compare {
                        ": holds a training, not a comparison; choose another folder with --out");
     if (overwrite) return;
     const std::string drop = "; choose another folder with --out, or drop it with --overwrite";
-    if (!std::filesystem::exists(out + "/results.json")) return;
+    if (!std::filesystem::exists(out + "/" + kResultsFile)) return;
     for (const auto& o : read_results(out).objectives) {
       if (std::find(wanted.begin(), wanted.end(), o.objective) == wanted.end())
         throw UsageError(out + ": holds a comparison that has " + o.objective + ", too" + drop);
@@ -174,7 +174,7 @@ struct Compare {
           held.emplace_back(std::piecewise_construct, std::forward_as_tuple(run),
                             std::forward_as_tuple(run));
       }
-    for (const char* name : {"results.json", "report.html"})
+    for (const char* name : {kResultsFile, kReportFile})
       std::filesystem::remove(std::filesystem::path(out) / name);
     for (const auto& [run, lock] : held) remove_training(run, options);
   }
@@ -186,7 +186,7 @@ struct Compare {
       return read_results(run).objectives.front();
     }
     if (held == HeldRun::kUnfinished)
-      return train_run(read_config(run + "/config.toml"), task, run, Start::kResume);
+      return train_run(read_config(run + "/" + kConfigFile), task, run, Start::kResume);
     return train_run(o, task, run, Start::kAnew);
   }
 
@@ -241,7 +241,7 @@ struct Compare {
     }
     if (overwrite) drop_all(wanted);
     shared.seed = options.seed;
-    write_file(out + "/config.toml", to_toml(shared));
+    write_file(out + "/" + kConfigFile, to_toml(shared));
     for (std::int64_t i = 0; i < seeds; ++i) {
       const Task task = only ? std::move(*only) : task_of(i);
       const std::string folder = folder_of(shared.seed);
@@ -270,7 +270,7 @@ struct Compare {
       for (const auto& [name, of_seeds] : runs) {
         if (of_seeds.empty()) continue;  // diverged
         const std::string run = folder_of(options.seed) + "/" + name;
-        scores[name] = load_test_scores(run, run_id(read_config(run + "/config.toml")));
+        scores[name] = load_test_scores(run, run_id(read_config(run + "/" + kConfigFile)));
       }
       add_differences(
           results, scores,

@@ -8,6 +8,7 @@
 #include "ood/train/evaluate.h"
 #include "ood/train/failure_signs.h"
 #include "ood/train/run_files.h"
+#include "ood/train/run_folder.h"
 #include "ood/train/trainer.h"
 
 namespace ood::app {
@@ -48,9 +49,10 @@ struct Eval {
     auto results = results_header(loaded.options, loaded.task);
     results.objectives = {result};
     std::cout << report::table(results) << std::flush;  // also where the folder cannot be written
-    write_results(folder + "/eval.json", results);
-    write_file(folder + "/eval.html", report::html(results));
-    std::cout << "report: " << folder << "/eval.html\n";
+    const RunLock lock(folder);
+    write_results(folder + "/" + kEvalResultsFile, results);
+    write_file(folder + "/" + kEvalReportFile, report::html(results));
+    std::cout << "report: " << folder << "/" << kEvalReportFile << "\n";
   }
 };
 

@@ -32,8 +32,8 @@ std::int64_t samples_for_a_tenth(const ThresholdRule& rule) {
 // What the run was trained with, as far as its folder says so.
 bool is_training_data(const fs::path& folder, const fs::path& data) {
   std::error_code error;
-  if (!fs::exists(folder / "config.toml", error)) return false;
-  const fs::path trained = read_config(folder / "config.toml").data;
+  if (!fs::exists(folder / kConfigFile, error)) return false;
+  const fs::path trained = read_config(folder / kConfigFile).data;
   return fs::equivalent(data, trained, error) || fs::equivalent(data, trained / "train", error);
 }
 

@@ -12,6 +12,7 @@
 #include "ood/train/device.h"
 #include "ood/train/held_run.h"
 #include "ood/train/recipe.h"
+#include "ood/train/run_files.h"
 #include "ood/train/trainer.h"
 
 namespace ood::app {
@@ -54,7 +55,7 @@ struct Train {
     if (!finished_before(task, start)) train_run(options, task, out, start);
     if (!ranks().first()) return;
     const auto results = read_results(out);
-    write_file(out + "/report.html", report::html(results));
+    write_file(out + "/" + kReportFile, report::html(results));
     std::cout << report::table(results) << "report: " << out << "/report.html\n";
   }
 
@@ -76,9 +77,9 @@ struct Train {
     std::string text;
     on_first(ranks(), [&] {
       check_resume(command, restarted);
-      text = to_toml(read_config(resume + "/config.toml"));
+      text = to_toml(read_config(resume + "/" + kConfigFile));
     });
-    options = parse_config(ranks().share(text), resume + "/config.toml");
+    options = parse_config(ranks().share(text), resume + "/" + kConfigFile);
   }
 
   std::string comparable_between_hosts() const {
@@ -95,7 +96,7 @@ struct Train {
     options.launch = environment().launch;
     std::string state, text;
     on_first(ranks(), [&] {
-      const auto config = out + "/config.toml";
+      const auto config = out + "/" + kConfigFile;
       if (options.launch.empty() || !std::filesystem::exists(config)) return;
       const RunOptions there = read_config(config);
       if (there.launch == options.launch) {
@@ -105,7 +106,7 @@ struct Train {
                 : held == HeldRun::kNothing    ? "begun"
                                                : "";
         text = to_toml(there);
-      } else if (!resume.empty() && std::filesystem::exists(resume + "/results.json")) {
+      } else if (!resume.empty() && std::filesystem::exists(resume + "/" + kResultsFile)) {
         state = "finished";
       }
     });
@@ -113,7 +114,7 @@ struct Train {
     if (state == "begun") start = Start::kAnew;
     if (state == "unfinished") {
       start = Start::kResume;
-      options = parse_config(ranks().share(text), out + "/config.toml");
+      options = parse_config(ranks().share(text), out + "/" + kConfigFile);
     }
     return state == "finished";
   }
@@ -124,9 +125,9 @@ struct Train {
         throw UsageError(o->get_name() +
                          ": expected no other flag beside --resume, which goes on exactly as the "
                          "run began");
-    if (!std::filesystem::exists(resume + "/config.toml"))
+    if (!std::filesystem::exists(resume + "/" + kConfigFile))
       throw DataError(resume + ": expected a run folder with config.toml, found none");
-    if (!restarted && std::filesystem::exists(resume + "/results.json"))
+    if (!restarted && std::filesystem::exists(resume + "/" + kResultsFile))
       throw UsageError(resume + ": is finished, there is nothing to resume");
   }
 };

@@ -87,11 +87,4 @@ at::Tensor read_idx(const std::filesystem::path& path) {
   return data;
 }
 
-bool is_idx(const std::filesystem::path& path, int dimensions) {
-  const File file(gzopen(path.string().c_str(), "rb"));
-  std::array<unsigned char, 4> magic{};
-  return file && read_bytes(file.get(), magic.data(), 4) == 4 && good_magic(magic) &&
-         magic[3] == dimensions;
-}
-
 }  // namespace ood

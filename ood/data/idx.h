@@ -11,7 +11,4 @@ namespace ood {
 /// foreign or short.
 at::Tensor read_idx(const std::filesystem::path& path);
 
-/// Whether the file starts like an idx file of unsigned bytes with that many dimensions.
-bool is_idx(const std::filesystem::path& path, int dimensions);
-
 }  // namespace ood

@@ -5,6 +5,7 @@
 #include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
 
+#include <cmath>
 #include <functional>
 #include <ostream>
 
@@ -80,6 +81,8 @@ Options options_of(std::initializer_list<double> values) {
   for (const double value : values) {
     const std::size_t at = i++;
     if (at < sizes) {
+      TORCH_CHECK_VALUE(value == std::floor(value), Slice::kCard.name,
+                        ": expected a whole number as a size, got ", value);
       options.sizes[at] = static_cast<std::int64_t>(value);
       continue;
     }
@@ -179,7 +182,10 @@ class CriterionImpl : public torch::nn::Cloneable<CriterionImpl<Options>> {
   at::Tensor distance(const at::Tensor& embedding) const { return core_.distance(embedding); }
   /// Class probabilities [N, K]: softmin of the distances.
   at::Tensor predict(const at::Tensor& embedding) const {
-    return distance(embedding).neg().softmax(1);
+    const auto d = distance(embedding);
+    TORCH_CHECK_VALUE(d.dim() == 2, Slice::kCard.name,
+                      ": has no classes to predict, but one center; see distance");
+    return d.neg().softmax(1);
   }
   /// Evidence for classes, logits and own score of a network's output.
   Readout readout(const NetworkOutput& output) const { return core_.readout(output); }

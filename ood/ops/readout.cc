@@ -12,6 +12,8 @@ at::Tensor class_logits(const ObjectiveEntry& entry, const at::Tensor& outputs, 
 
 Readout read_out(const ObjectiveEntry& entry, Numbers parameters, const NetworkOutput& output,
                  Tensors state) {
+  TORCH_CHECK_VALUE(output.logits.defined(), entry.name,
+                    ": expected what a network says, got no logits");
   Readout r;
   r.logits = class_logits(entry, output.logits, /*background=*/false);
   if (entry.slice.readout != nullptr) entry.slice.readout(parameters, output, state, r);

@@ -261,7 +261,11 @@ void dots_and_roc(std::ostream& out, const Results& r) {
   for (const auto& set : r.sets()) {
     out << "<h2>OOD set: " << escape(set) << "</h2><div class=\"grid\">";
     std::vector<DotRow> rows;
-    LineChart roc{"ROC", {"ID inputs rejected"}, {"OOD inputs rejected"}, {}, true};
+    LineChart roc{"ROC: OOD against ID inputs rejected",
+                  {"ID inputs rejected"},
+                  {"OOD inputs rejected"},
+                  {},
+                  true};
     for (std::size_t i = 0; i < names.size(); ++i) {
       const auto& o = r.objectives[i];
       const auto& found = o.ood.at(set);
@@ -270,7 +274,6 @@ void dots_and_roc(std::ostream& out, const Results& r) {
       roc.series.push_back(
           {names[i].name, names[i].color, o.curves.at(set).roc, false, names[i].dash});
     }
-    roc.title = "ROC: OOD against ID inputs rejected";
     out << "<div class=\"card\">" << svg_dots("AUROC with 95 % interval", rows) << "</div>";
     out << "<div class=\"card\">" << svg(roc) << legend(names) << "</div></div>";
   }

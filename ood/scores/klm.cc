@@ -33,6 +33,8 @@ struct Klm {
         means.index_select(0, predicted).log().clamp_min(std::numeric_limits<double>::lowest())};
   }
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {
+    TORCH_CHECK_VALUE(o.logits.size(1) == state[0].size(1), "klm: expected logits [N, ",
+                      state[0].size(1), "], as it was fitted to, got ", o.logits.sizes());
     const auto log_p = o.logits.to(at::kDouble).log_softmax(1), p = log_p.exp();
     return ((p * log_p).sum(1, true) - p.mm(state[0].t())).amin(1);
   }

@@ -36,7 +36,7 @@ std::vector<std::string_view> names_of(unsigned needs) {
 
 void check_matrix(std::string_view score, std::string_view what, const at::Tensor& t) {
   TORCH_CHECK_VALUE(t.defined() && t.dim() == 2 && t.size(1) > 0 && t.is_floating_point(), score,
-                    ": expected ", what, " of two dimensions, got ",
+                    ": expected ", what, " of two dimensions and a floating type, got ",
                     t.defined() ? c10::str(t.sizes(), " of ", t.scalar_type()) : "none");
 }
 

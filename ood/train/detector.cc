@@ -85,6 +85,12 @@ PictureReading Detector::reading() const {
 
 at::Tensor Detector::prepared(const at::Tensor& pictures) const {
   const ModelDescription& d = state_->trained.description;
+  TORCH_CHECK_VALUE(!d.embeddings, "Detector: prepares pictures, but the run takes embeddings");
+  TORCH_CHECK_VALUE(
+      pictures.defined() && pictures.dim() == 4 && pictures.scalar_type() == at::kByte &&
+          pictures.size(2) > 0 && pictures.size(3) > 0,
+      "Detector: expected pictures uint8 [N, C, H, W] to prepare, got ",
+      pictures.defined() ? c10::str(pictures.sizes(), " of ", pictures.scalar_type()) : "none");
   return with_channels(brought_to(pictures, reading().size), d.channels);
 }
 

@@ -14,7 +14,6 @@
 namespace ood {
 namespace {
 
-constexpr const char* kTestScoresFile = "test_scores.safetensors";
 constexpr std::int64_t kRows = 500;  // at most, at a time
 constexpr int kBins = 40;
 

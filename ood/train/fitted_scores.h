@@ -13,12 +13,11 @@
 
 namespace ood {
 
-/// The name of the joint score, what names the objective's own, what names none (the rule of
-/// FittedScores), and the file of all scores in a run folder.
+/// The name of the joint score, what names the objective's own, and what names none (the rule of
+/// FittedScores).
 inline constexpr const char* kJoint = "joint";
 inline constexpr const char* kOwnScore = "own";
 inline constexpr const char* kAutoScore = "auto";
-inline constexpr const char* kScoresFile = "scores.safetensors";
 
 /// UsageError where no run of that objective has a score of that name.
 void check_score_name(const std::string& score, const ObjectiveEntry& objective);

@@ -5,6 +5,7 @@
 #include "ood/registry/text.h"
 #include "ood/train/checkpoint.h"
 #include "ood/train/recipe.h"
+#include "ood/train/run_files.h"
 #include "ood/train/run_folder.h"
 
 namespace ood {
@@ -21,12 +22,12 @@ std::string comparable(RunOptions o) {
 }
 
 HeldRun held_run(const fs::path& out, const RunOptions& options, const Task& task) {
-  const bool finished = fs::exists(out / "results.json"), begun = Checkpoints(out).any();
+  const bool finished = fs::exists(out / kResultsFile), begun = Checkpoints(out).any();
   // A training that ended while it was tested leaves a model alone, and is then trained anew.
   if (!finished && !begun && !holds_results(out)) return {};
   RunOptions there;
   try {
-    there = read_config(out / "config.toml");
+    there = read_config(out / kConfigFile);
   } catch (const Error& e) {
     return {HeldRun::kOther, e.what()};
   }

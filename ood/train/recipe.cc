@@ -18,6 +18,7 @@
 #include "ood/train/device.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/optimizer.h"
+#include "ood/train/run_files.h"
 #include "ood/train/schedule.h"
 #include "ood/train/step_inputs.h"
 #include "ood/train/trained.h"
@@ -153,7 +154,7 @@ void check_start(const RunOptions& options, const Task& task) {
 }
 
 std::optional<RunOptions> trained_with(const fs::path& run, const std::string& data) {
-  const auto config = (fs::is_directory(run) ? run : run.parent_path()) / "config.toml";
+  const auto config = (fs::is_directory(run) ? run : run.parent_path()) / kConfigFile;
   if (run.empty() || !fs::exists(config)) return std::nullopt;
   auto options = read_config(config);
   std::error_code none;

@@ -7,6 +7,7 @@
 #include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/registry/text.h"
+#include "ood/train/run_files.h"
 
 namespace ood {
 namespace {
@@ -299,7 +300,7 @@ void write_results(const std::filesystem::path& file, const Results& results) {
 
 Results read_results(const std::filesystem::path& folder) {
   constexpr std::uint64_t kLargest = 1 << 30;
-  const auto path = folder / "results.json";
+  const auto path = folder / kResultsFile;
   const auto file = parse_json(read_text(path, kLargest));
   Results results;
   try {

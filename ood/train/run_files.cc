@@ -12,7 +12,7 @@ fs::path model_of(const fs::path& run) {
   if (!fs::is_directory(run)) return run;
   const auto model = run / kModelFile;
   std::error_code error;
-  if (fs::exists(model) || !fs::exists(run / "results.json", error)) return model;
+  if (fs::exists(model) || !fs::exists(run / kResultsFile, error)) return model;
   std::vector<fs::path> runs;
   for (fs::recursive_directory_iterator it(run, error), end; it != end && !error;
        it.increment(error))

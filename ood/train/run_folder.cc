@@ -32,18 +32,17 @@ void make_run_folder(const fs::path& out) {
 }
 
 bool holds_results(const fs::path& out) {
-  return fs::exists(out / "results.json") || fs::exists(out / kModelFile);
+  return fs::exists(out / kResultsFile) || fs::exists(out / kModelFile);
 }
 
 namespace {
 
 std::vector<const char*> files_of_training(const fs::path& out) {
   // What says that the run is finished goes first.
-  std::vector<const char*> names{
-      "results.json",   kModelFile,    "scores.safetensors", "test_scores.safetensors",
-      "threshold.json", "report.html", "eval.json",          "eval.html"};
+  std::vector<const char*> names{kResultsFile, kModelFile,  kScoresFile,      kTestScoresFile,
+                                 kOldRuleFile, kReportFile, kEvalResultsFile, kEvalReportFile};
   // Elsewhere a file of that name is the user's own.
-  if (fs::exists(out / "config.toml")) names.push_back(kPackageFile);
+  if (fs::exists(out / kConfigFile)) names.push_back(kPackageFile);
   return names;
 }
 
@@ -52,7 +51,7 @@ std::vector<const char*> files_of_training(const fs::path& out) {
 void check_removal(const fs::path& out, const RunOptions& to_come) {
   const auto names = files_of_training(out);
   if (network_file_kind(to_come.model) == kPackageNetwork && fs::exists(out / kPackageFile) &&
-      !fs::exists(out / "config.toml"))
+      !fs::exists(out / kConfigFile))
     throw UsageError((out / kPackageFile).string() +
                      ": is in the place of the copy that a run keeps; choose another folder with "
                      "`out`");

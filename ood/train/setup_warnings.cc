@@ -6,19 +6,9 @@
 
 namespace ood {
 
-std::vector<std::string> setup_warnings(const ObjectiveEntry& entry, const Classifier& network,
-                                        const Objective& objective,
-                                        const std::vector<at::Tensor>& optimized) {
+std::vector<std::string> setup_warnings(const ObjectiveEntry& entry, const Classifier& network) {
   std::vector<std::string> out;
   const std::string name(entry.name);
-  for (const auto& p : objective.named_parameters()) {
-    const bool held = std::any_of(optimized.begin(), optimized.end(),
-                                  [&](const at::Tensor& t) { return t.is_same(p.value()); });
-    if (p.value().requires_grad() && !held)
-      out.push_back(name + ": no optimizer holds its parameter " + p.key() +
-                    ", which then stays as it was drawn; give the objective's parameters() to the "
-                    "optimizer, too");
-  }
   const auto of_network = network.named_parameters();
   const bool only_last_layer = std::all_of(of_network.begin(), of_network.end(), [](const auto& p) {
     return Classifier::is_of_head(p.key()) || !p.value().requires_grad();
@@ -31,8 +21,7 @@ std::vector<std::string> setup_warnings(const ObjectiveEntry& entry, const Class
         "mlp, and no `freeze`");
   if (entry.without_bias)
     for (const auto& p : network.named_parameters())
-      if (p.value().requires_grad() && p.key().size() >= 4 &&
-          p.key().compare(p.key().size() - 4, 4, "bias") == 0) {
+      if (p.value().requires_grad() && p.key().ends_with("bias")) {
         out.push_back(
             name + ": the network has the bias " + p.key() +
             ", with which it may map every input onto the center; build it without biases");

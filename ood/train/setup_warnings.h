@@ -4,17 +4,15 @@
 #include <vector>
 
 #include "ood/models/classifier.h"
-#include "ood/train/objective.h"
+#include "ood/registry/registry.h"
 
 namespace ood {
 
 /// What of a training will not work as meant, each in one line: what is wrong, why it matters, what
 /// to set instead.
 
-/// Before the first step: parameters of the objective that `optimized` lacks, and biases in a
-/// network for a one-class objective, which may then map everything onto the center.
-std::vector<std::string> setup_warnings(const ObjectiveEntry& entry, const Classifier& network,
-                                        const Objective& objective,
-                                        const std::vector<at::Tensor>& optimized);
+/// Before the first step: features that nothing trains, and biases in a network for a one-class
+/// objective, which may then map everything onto the center.
+std::vector<std::string> setup_warnings(const ObjectiveEntry& entry, const Classifier& network);
 
 }  // namespace ood

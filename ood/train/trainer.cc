@@ -22,6 +22,7 @@
 #include "ood/train/failure_signs.h"
 #include "ood/train/interrupt.h"
 #include "ood/train/recipe.h"
+#include "ood/train/run_files.h"
 #include "ood/train/schedule.h"
 #include "ood/train/setup_warnings.h"
 #include "ood/train/shared_state.h"
@@ -131,7 +132,7 @@ class Training {
                [&] { return Inputs(task.train.inputs.slice(0, 1)); });
     if (o_.sync_batchnorm) spread_batch_norms(*model_.network, ranks_);
     if (ranks_.first()) log_ = std::make_unique<MetricsLog>(out, at_.step);
-    warn(setup_warnings(get_objective(o_.objective), *model_.network, *model_.objective, trained_));
+    warn(setup_warnings(get_objective(o_.objective), *model_.network));
     model_.objective->set_epoch(epochs_done());
     if (at_.step == 0) model_.objective->at_event(Event::kBegin, pass());
   }
@@ -392,7 +393,7 @@ class Training {
       result.training = training_curves(read_metrics(out_));
       auto file = results_header(o_, task_);
       file.objectives = {result};
-      write_results(out_ / "results.json", file);
+      write_results(out_ / kResultsFile, file);
       checkpoints_.remove_all();
     });
     return result;
@@ -491,7 +492,7 @@ void check_data(const fs::path& folder, const RunOptions& options, const Task& t
 
 // UsageError where the folder holds a training, finished or not.
 void check_free(const fs::path& out) {
-  if (!fs::exists(out / "results.json") && Checkpoints(out).any())
+  if (!fs::exists(out / kResultsFile) && Checkpoints(out).any())
     throw UsageError(out.string() + ": holds an unfinished training; go on with `resume` " +
                      out.string() + ", or drop it with `overwrite`");
   if (holds_results(out))
@@ -526,7 +527,7 @@ ObjectiveResults train_run(const RunOptions& given, const Task& task, const fs::
       warn_of_learned(options, task);
       // Nothing of a training before may be taken for this one's.
       remove_training(out, options);
-      write_file(out / "config.toml", to_toml(options));
+      write_file(out / kConfigFile, to_toml(options));
     });
     warn_of_imbalance(task, options.class_balance);
   }
@@ -539,11 +540,11 @@ ObjectiveResults train_run(const RunOptions& given, const Task& task, const fs::
 
 LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)>& change,
                    const std::string& device, bool few_of_training) {
-  if (!fs::exists(folder / "config.toml"))
+  if (!fs::exists(folder / kConfigFile))
     throw DataError(folder.string() + ": expected a run folder with config.toml, found none");
   const auto model = model_of(folder);
   LoadedRun run;
-  run.options = read_config(folder / "config.toml");
+  run.options = read_config(folder / kConfigFile);
   const std::string id = run_id(run.options);
   change(run.options);
   const auto there = open_device(device);

@@ -163,10 +163,6 @@ def test_archives_that_cannot_be_read(tmp_path):
     assert "expected a part train, val or test" in one_line(run("train", "--data", tmp_path / "part.tar", "--out", tmp_path / "run"), 3)
 
 
-def names_in(where):
-    (where / "classes.txt").write_text("".join(f"class{c}\n" for c in range(4)))
-
-
 def test_arrays_in_one_file(divided, tmp_path):
     where, parts, run_folder = divided
     for i, (inputs, labels) in enumerate([("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}", "{}_targets")]):
