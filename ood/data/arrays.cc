@@ -118,7 +118,8 @@ Samples labelled(const Array& inputs, const Array& labels) {
   return s;
 }
 
-void divide(Dataset& d, const Samples& all) {
+void divide(Dataset& d, const Samples& all, const std::string& from) {
+  tell_of_test_share(from);
   std::vector<std::int64_t> train_rows, test_rows;
   std::map<std::int64_t, std::int64_t> seen;
   const auto* labels = all.labels.const_data_ptr<std::int64_t>();
@@ -142,11 +143,12 @@ Dataset load(const Arrays& arrays) {
   d.test = part("test");
   d.validation = part("val");
   if (!d.test.inputs.defined() && d.validation.inputs.defined()) {
-    listener().tell("note: " + find(arrays, "val", false)->name +
-                    " is the test data, as there is no other");
+    tell_val_is_test(find(arrays, "val", false)->name);
     std::swap(d.test, d.validation);
   }
-  if (!d.test.inputs.defined()) divide(d, Samples(d.train));
+  if (!d.test.inputs.defined()) {
+    divide(d, Samples(d.train), find(arrays, "train", false)->name);
+  }
   return d;
 }
 
@@ -257,7 +259,7 @@ Dataset load_class_arrays(const fs::path& folder) {
     const std::string prefix = "full_numpy_bitmap_";
     d.class_names.push_back(a.stem.rfind(prefix, 0) == 0 ? a.stem.substr(prefix.size()) : a.stem);
   }
-  divide(d, {torch::cat(inputs), torch::cat(labels)});
+  divide(d, {torch::cat(inputs), torch::cat(labels)}, folder.string());
   return d;
 }
 

@@ -176,6 +176,16 @@ void tell_of_size(const std::string& name, const at::Tensor& picture, const Pict
                     ", the size of the training");
 }
 
+void tell_of_test_share(const std::string& from) {
+  listener().tell("note: " + from + ": has no test data; every " + std::to_string(kTestShare) +
+                  "th sample of a class is that. Where neighbours are nearly the same, divide it "
+                  "into train and test yourself");
+}
+
+void tell_val_is_test(const std::string& from) {
+  listener().tell("note: " + from + ": val is the test data, as there is no other");
+}
+
 std::string name_of(const fs::path& path) {
   const auto whole = fs::absolute(path).lexically_normal();
   return (whole.has_filename() ? whole : whole.parent_path()).filename().string();

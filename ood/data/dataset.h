@@ -38,6 +38,11 @@ inline constexpr std::int64_t kTestShare = 5;
 /// Whether the sample at that place among those of its class, counted from 0, is it.
 inline bool is_test_share(std::int64_t place) { return place % kTestShare == kTestShare - 1; }
 
+/// Says so of the data in `from`.
+void tell_of_test_share(const std::string& from);
+/// Says that what could be held out is the test data.
+void tell_val_is_test(const std::string& from);
+
 /// How pictures are read.
 struct PictureOptions : PictureReading {
   bool strict = false;  ///< a picture that does not decode is an error, not left out

@@ -139,7 +139,7 @@ Dataset load_manifest(const fs::path& path, const PictureOptions& options) {
                       row.split + "\"");
     pictures.push_back({fs::path(row.path), row.label, row.split});
   }
-  return load_parts(divided(std::move(pictures)), path, options);
+  return load_labelled(std::move(pictures), path, options);
 }
 
 std::vector<PictureFile> manifest_pictures(const fs::path& path) {

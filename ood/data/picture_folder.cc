@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "ood/data/picture_files.h"
 #include "ood/data/picture_inputs.h"
@@ -40,84 +41,62 @@ Samples load_pictures(const fs::path& folder, const PictureOptions& options) {
 }
 
 Dataset load_picture_folder(const fs::path& folder, const PictureOptions& options) {
-  const auto parts = folders_in(folder);
-  const fs::path train = part_of(parts, kTrain);
-  const fs::path validation = part_of(parts, kValidation);
-  fs::path test = part_of(parts, kTest);
-  const bool divided = !train.empty();
-  const bool has_validation = divided && !validation.empty() && !test.empty();
-  if (divided && test.empty()) {
-    test = validation;
-    if (test.empty())
-      throw DataError(folder.string() + ": has " + train.filename().string() +
-                      "/ but no test/ or val/; expected both or neither");
-    listener().tell("note: " + folder.string() + ": " + test.filename().string() +
-                    "/ is the test data, as there is no test/; `validation` is held out of " +
-                    train.filename().string() + "/");
-  }
-  std::set<std::string> names;
-  for (const auto& part :
-       divided ? std::vector<fs::path>{train, test} : std::vector<fs::path>{folder})
-    for (const auto& c : folders_in(part)) names.insert(c.filename().string());
-  PictureParts found;
-  const auto number = found.number(names);
-  if (number.empty())
-    throw DataError(folder.string() + ": expected a sub-folder of pictures for each class");
+  const auto inside = folders_in(folder);
+  std::vector<std::pair<fs::path, std::string>> parts;  // and what they are
+  for (const auto* names : {&kTrain, &kTest, &kValidation})
+    if (const auto part = part_of(inside, *names); !part.empty())
+      parts.emplace_back(part, names->front());
+  if (parts.empty() || parts.front().second != kTrain.front()) parts = {{folder, ""}};
+  const auto& [train, name_of_train] = parts.front();
+  if (parts.size() == 1 && !name_of_train.empty())
+    throw DataError(folder.string() + ": has " + train.filename().string() +
+                    "/ but no test/ or val/; expected both or neither");
+  std::vector<LabelledPicture> pictures;
+  std::set<std::string> classes;
   PictureFiles all;
-  // A share of each class goes to `apart`, where that is given.
-  const auto add = [&](const fs::path& part, PictureList& to, PictureList* apart) {
-    for (const auto& c : folders_in(part)) {
-      const auto label = number.find(c.filename().string());
-      if (label == number.end())
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    for (const auto& c : folders_in(parts[i].first)) {
+      const std::string label = c.filename().string();
+      // What is held out beside test data is of classes that are trained or tested.
+      if (i < 2)
+        classes.insert(label);
+      else if (classes.count(label) == 0)
         throw DataError(c.string() + ": a class that " + train.string() + " does not have");
       auto files = pictures_below(c);
       if (files.files.empty() && files.unreadable.empty())
         throw DataError(c.string() + ": a class folder without pictures");
-      for (std::size_t i = 0; i < files.files.size(); ++i) {
-        PictureList& list =
-            apart != nullptr && is_test_share(static_cast<std::int64_t>(i)) ? *apart : to;
-        list.files.push_back(files.files[i]);
-        list.labels.push_back(label->second);
-      }
+      for (const auto& file : files.files) pictures.push_back({file, label, parts[i].second});
       all.add(std::move(files));
     }
-  };
-  if (has_validation)
-    listener().tell("note: " + folder.string() + ": " + validation.filename().string() +
-                    "/ is held out; `validation` plays no part");
-  if (divided) {
-    add(train, found.train, nullptr);
-    add(test, found.test, nullptr);
-    if (has_validation) add(validation, found.validation, nullptr);
-  } else {
-    add(folder, found.train, &found.test);
-    listener().tell("note: " + folder.string() + ": has no folder test/; every " +
-                    std::to_string(kTestShare) +
-                    "th picture of a class by name is test data. Where neighbours are nearly the "
-                    "same picture, divide it into train/ and test/ yourself");
-  }
+  if (classes.empty())
+    throw DataError(folder.string() + ": expected a sub-folder of pictures for each class");
   check_picture_files(all, folder, options.strict);
-  if (found.test.files.empty())
-    throw DataError(
-        folder.string() + ": expected at least " + std::to_string(kTestShare) +
-        " pictures in a class, so that one can be test data, or folders train/ and test/");
-  return load_parts(std::move(found), folder, options);
+  return load_labelled(std::move(pictures), folder, options);
 }
 
-std::map<std::string, std::int64_t> PictureParts::number(const std::set<std::string>& names) {
-  std::map<std::string, std::int64_t> numbers;
-  for (const auto& name : names) {
-    numbers.emplace(name, static_cast<std::int64_t>(class_names.size()));
-    class_names.push_back(name);
+namespace {
+
+struct PictureParts {
+  std::vector<std::string> class_names;
+  PictureList train, test, validation;
+
+  /// nullptr where no part has that name.
+  PictureList* named(const std::string& name) {
+    if (is_one_of(name, kTrain)) return &train;
+    if (is_one_of(name, kValidation)) return &validation;
+    return is_one_of(name, kTest) ? &test : nullptr;
   }
-  return numbers;
-}
+};
 
-PictureParts divided(std::vector<LabelledPicture> pictures) {
-  std::set<std::string> names;
-  for (const auto& p : pictures) names.insert(p.label);
+// In their order: where none has a part, every fifth of a class is test data.
+PictureParts divided(std::vector<LabelledPicture> pictures, const std::string& from) {
   PictureParts parts;
-  const auto number = parts.number(names);
+  std::map<std::string, std::int64_t> number;
+  for (const auto& p : pictures) number[p.label] = 0;
+  for (auto& [name, n] : number) {
+    n = static_cast<std::int64_t>(parts.class_names.size());
+    parts.class_names.push_back(name);
+  }
   const bool any = std::any_of(pictures.begin(), pictures.end(),
                                [](const LabelledPicture& p) { return !p.part.empty(); });
   std::map<std::int64_t, std::int64_t> seen;
@@ -132,26 +111,30 @@ PictureParts divided(std::vector<LabelledPicture> pictures) {
     list->files.push_back(std::move(p.file));
     list->labels.push_back(label);
   }
+  if (!any && parts.test.files.empty())
+    throw DataError(from + ": expected at least " + std::to_string(kTestShare) +
+                    " pictures in a class, so that one can be test data, or parts train and test");
+  if (!any) tell_of_test_share(from);
+  if (any && parts.test.files.empty() && !parts.validation.files.empty()) {
+    tell_val_is_test(from);
+    std::swap(parts.test, parts.validation);
+  } else if (!parts.validation.files.empty()) {
+    listener().tell("note: " + from + ": val is held out; `validation` plays no part");
+  }
   return parts;
 }
 
+}  // namespace
+
 bool is_part_name(const std::string& name) { return PictureParts().named(name) != nullptr; }
 
-PictureList* PictureParts::named(const std::string& name) {
-  if (is_one_of(name, kTrain)) return &train;
-  if (is_one_of(name, kValidation)) return &validation;
-  return is_one_of(name, kTest) ? &test : nullptr;
-}
-
-Dataset load_parts(PictureParts parts, const fs::path& from, const PictureOptions& options) {
-  if (parts.test.files.empty() && !parts.validation.files.empty()) {
-    listener().tell("note: " + from.string() + ": val is the test data, as there is no other");
-    std::swap(parts.test, parts.validation);
-  }
+Dataset load_labelled(std::vector<LabelledPicture> pictures, const fs::path& from,
+                      const PictureOptions& options) {
+  const auto parts = divided(std::move(pictures), from.string());
   if (parts.train.files.empty() || parts.test.files.empty())
     throw DataError(from.string() + ": expected training and test pictures, got none");
   Dataset d;
-  d.class_names = std::move(parts.class_names);
+  d.class_names = parts.class_names;
   d.train = load_picture_list(parts.train, from, options);
   const auto once = options.unindexed();
   d.test = load_picture_list(parts.test, from, once);

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <filesystem>
-#include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -20,17 +18,6 @@ Dataset load_picture_folder(const std::filesystem::path& folder, const PictureOp
 /// Whether such a name of a folder means a part of a data set.
 bool is_part_name(const std::string& name);
 
-/// The pictures of a data set by part.
-struct PictureParts {
-  std::vector<std::string> class_names;
-  PictureList train, validation, test;
-
-  /// Takes these as the classes, in the order of their names; the numbers that they get.
-  std::map<std::string, std::int64_t> number(const std::set<std::string>& names);
-  /// The part that such a name of a folder means; none: nullptr.
-  PictureList* named(const std::string& name);
-};
-
 /// A picture of a data set that says what each is.
 struct LabelledPicture {
   PictureFile file;
@@ -38,13 +25,11 @@ struct LabelledPicture {
   std::string part;   ///< as the names of folders; of none, "": they are not divided
 };
 
-/// Divides them, in their order: where none has a part, every fifth of a class is test data.
-/// DataError names a picture of an unknown part, or of none where others have one.
-PictureParts divided(std::vector<LabelledPicture> pictures);
-
-/// Reads them; without test data those held out are that. `from` is what errors name.
-Dataset load_parts(PictureParts parts, const std::filesystem::path& from,
-                   const PictureOptions& options);
+/// Reads them, in their order: where none has a part, every fifth of a class is test data; without
+/// test data those held out are that. `from` is what errors name. DataError names a picture of an
+/// unknown part, or of none where others have one.
+Dataset load_labelled(std::vector<LabelledPicture> pictures, const std::filesystem::path& from,
+                      const PictureOptions& options);
 
 /// All pictures at and below a folder, without labels.
 Samples load_pictures(const std::filesystem::path& folder, const PictureOptions& options);

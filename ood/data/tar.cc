@@ -316,7 +316,7 @@ Dataset load_tar(const fs::path& path, const PictureOptions& options) {
                    });
   if (pictures.empty())
     throw DataError(path.string() + ": expected pictures in the TAR archive, got none");
-  return load_parts(divided(std::move(pictures)), path, options);
+  return load_labelled(std::move(pictures), path, options);
 }
 
 std::vector<PictureFile> tar_pictures(const fs::path& path) {

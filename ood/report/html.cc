@@ -136,11 +136,6 @@ void comparison(std::ostream& out, const Results& r) {
            "are "
            "detected; name some with <code>--unknown CLASSES</code> or <code>--ood-data "
            "NAME=PATH</code>, also later with <code>ood eval</code>.</p>";
-    for (const auto& o : r.objectives)
-      if (o.test_rejected)
-        out << "<p>" << escape(o.objective)
-            << ": of the known inputs of the test the threshold rejects "
-            << fixed(100 * *o.test_rejected, 1) << " %.</p>";
     return;
   }
   const bool seeds = !r.objectives.front().over_seeds.empty();
@@ -231,6 +226,32 @@ void comparison(std::ostream& out, const Results& r) {
            "the "
            "network is more certain of them than of its own classes. A detector with this score "
            "would accept them first.</p>";
+}
+
+// What each run promises, and what came of it.
+void thresholds(std::ostream& out, const Results& r) {
+  const auto has_one = [](const ObjectiveResults& o) { return o.threshold.has_value(); };
+  if (std::none_of(r.objectives.begin(), r.objectives.end(), has_one)) return;
+  out << "<h2>Thresholds</h2><p class=\"muted\">An input with a score above it is rejected. "
+         "Promised: the share of ID inputs, drawn as the held-out ones were, that is rejected at "
+         "most, with this confidence over the draw of the held-out inputs. It is void where inputs "
+         "drift. <code>ood threshold RUN --false-alarms SHARE</code> sets another.</p>"
+         "<div class=\"card scroll\"><table class=\"stack\"><thead><tr><th "
+         "class=\"l\">objective</th><th "
+         "class=\"l\">score</th><th>threshold</th><th>held out</th><th>promised</th><th>of the "
+         "test's ID inputs</th></tr></thead><tbody>";
+  for (const auto& o : r.objectives) {
+    if (!has_one(o)) continue;
+    out << "<tr><td class=\"l\">" << escape(o.objective) << "</td><td class=\"l\">"
+        << escape(o.score) << "</td><td data-name=\"threshold\">" << number(*o.threshold, 6)
+        << "</td><td data-name=\"held out\">" << o.threshold_samples.value_or(0)
+        << "</td><td data-name=\"promised\">at most " << number(100 * o.false_alarms.value_or(0), 3)
+        << " % <span class=\"muted\">(confidence "
+        << number(100 * o.false_alarms_confidence.value_or(0), 3)
+        << " %)</span></td><td data-name=\"of the test's ID inputs\">"
+        << (o.test_rejected ? fixed(100 * *o.test_rejected, 1) + " %" : "&#8211;") << "</td></tr>";
+  }
+  out << "</tbody></table></div>";
 }
 
 // Of a comparison with several seeds; everything else in the report is of the first.
@@ -437,6 +458,7 @@ std::string html(const Results& r) {
       << escape(r.name) << "</title><style>" << kStyle << "</style></head><body><main>";
   introduction(out, r);
   comparison(out, r);
+  thresholds(out, r);
   over_seeds(out, r);
   dots_and_roc(out, r);
   if (!r.sets().empty()) histograms(out, r);

@@ -259,6 +259,8 @@ ObjectiveResults evaluate(Classifier& network, const Objective& objective, const
   if (!held_out.scores.empty()) {
     result.validation_accuracy = held_out.accuracy;
     result.false_alarms = rule.false_alarms;
+    result.false_alarms_confidence = rule.confidence;
+    result.threshold_samples = static_cast<std::int64_t>(held_out.scores.size());
     result.threshold = threshold_by(rule, held_out.scores).value;
   }
   result.unavailable_scores = scores.unavailable();

@@ -106,6 +106,8 @@ void visit(O& o, F& f) {
   f("test_samples", o.test_samples);
   f.where(o.threshold.has_value(), "validation_accuracy", o.validation_accuracy);
   f.given("false_alarms", o.false_alarms);
+  f.given("false_alarms_confidence", o.false_alarms_confidence);
+  f.given("threshold_samples", o.threshold_samples);
   f.given("threshold", o.threshold);
   f.given("test_rejected", o.test_rejected);
   f("ood", o.ood);

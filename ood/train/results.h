@@ -99,7 +99,9 @@ struct ObjectiveResults {
   std::optional<Calibration> calibration{};             ///< of the logits of classes
   std::int64_t test_samples = 0;
   std::optional<double> validation_accuracy{};
-  std::optional<double> false_alarms{}, threshold{};  ///< none: nothing was held out
+  std::optional<double> false_alarms{}, false_alarms_confidence{};  ///< none: nothing was held out
+  std::optional<std::int64_t> threshold_samples{};                  ///< that set the threshold
+  std::optional<double> threshold{};
   std::optional<double> test_rejected{};  ///< share of the test samples that the threshold rejects
   ByName<SetResults> ood{};               ///< by set, of the run's score
   ByName<ByName<Detection>> scores{};     ///< of each score, by set

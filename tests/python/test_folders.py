@@ -79,7 +79,7 @@ def test_val_is_held_out_where_there_is_a_test(tmp_path):
     assert results["train_samples"] == 20  # nothing of it is held out
     assert results["objectives"][0]["validation_accuracy"] is not None
     results, told = train(divided(tmp_path / "b", "train", "val"), tmp_path)
-    assert results["train_samples"] == 18 and "val/ is the test data" in told
+    assert results["train_samples"] == 18 and "val is the test data, as there is no other" in told
 
 
 def fnv1a(data):
@@ -156,7 +156,7 @@ def test_a_folder_that_may_not_be_read_is_named(folder, tmp_path):
 
 
 def test_a_folder_without_a_division_says_what_is_test_data(folder, tmp_path):
-    assert "every 5th picture of a class by name is test data" in train(folder, tmp_path)[1]
+    assert "every 5th sample of a class is that" in train(folder, tmp_path)[1]
 
 
 def test_test_samples_that_were_trained_with_are_told(tmp_path):

@@ -292,7 +292,7 @@ def test_validation_arrays_are_the_test_where_there_is_no_other(divided, tmp_pat
         np.save(tmp_path / f"{part}.npy", parts[part][0])
         np.save(tmp_path / f"{part}_labels.npy", parts[part][1])
     r = run("train", "--data", tmp_path, "--known", "0-2", "--unknown", "3", "--epochs", 1, "--out", tmp_path / "run")
-    assert r.returncode == 0 and "val.npy is the test data, as there is no other" in r.stderr, r.stderr
+    assert r.returncode == 0 and "val.npy: val is the test data, as there is no other" in r.stderr, r.stderr
 
 
 def test_lists_as_ood_data(whole, tmp_path):
@@ -313,7 +313,7 @@ def test_lists_as_ood_data(whole, tmp_path):
     ("a.csv", "path,label\n,x\n", "a.csv:2: expected a path, got none"),
     ("a.csv", "path,label\n", "a.csv: expected pictures, got an empty list"),
     ("a.csv", "path,label,split\na.png,x,dev\n", 'a.csv:2: expected a split train, val or test, got "dev"'),
-    ("a.csv", "path,label\nnone.png,x\n", "expected training and test pictures, got none"),
+    ("a.csv", "path,label\nnone.png,x\n", "expected at least 5 pictures in a class, so that one can be test data"),
     ("a.jsonl", '{"path": "a.png"\n', "a.jsonl:1: expected a JSON object"),
     ("a.jsonl", '{"path": ["a.png"]}\n', 'a.jsonl:1: path: expected a text, got ["a.png"]'),
     ("a.npz", "no zip", "a.npz: expected arrays (.npz): Not a zip archive"),

@@ -24,7 +24,8 @@ Results example() {
   o.members = {"mds_pp", "own"};
   o.best_step = 7;
   o.validation_accuracy = 0.9;
-  o.false_alarms = 0.05;
+  o.false_alarms = o.false_alarms_confidence = 0.05;
+  o.threshold_samples = 60;
   o.threshold = 1.5;
   o.test_rejected = 0.04;
   o.class_accuracy = {0.5, std::nullopt};
@@ -58,8 +59,9 @@ TEST(Results, RoundTrip) {
   EXPECT_EQ(o.training.at("loss"), example().objectives[0].training.at("loss"));
   EXPECT_FALSE(o.accuracy || o.steps);
   for (const std::string field :
-       {"members", "best_step", "validation_accuracy", "false_alarms", "threshold", "test_rejected",
-        "class_accuracy", "calibration", "rejected", "behind_best", "groups", "over_seeds", "oscr"})
+       {"members", "best_step", "validation_accuracy", "false_alarms", "false_alarms_confidence",
+        "threshold_samples", "threshold", "test_rejected", "class_accuracy", "calibration",
+        "rejected", "behind_best", "groups", "over_seeds", "oscr"})
     EXPECT_NE(first.find("\"" + field + "\""), std::string::npos) << field;
   EXPECT_EQ(o.auroc("near:a"), 0.7);
   EXPECT_EQ(o.group_auroc("near"), 0.7);
