@@ -3,6 +3,8 @@
 /// Everything that a program needs to train with libood's objectives.
 #include "ood/augment/mixing.h"
 #include "ood/metrics/detection.h"
+#include "ood/metrics/open_set.h"
+#include "ood/metrics/threshold.h"
 #include "ood/nn/criterion.h"
 #include "ood/objectives/all.h"
 #include "ood/registry/registry.h"

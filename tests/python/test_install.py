@@ -26,14 +26,26 @@ def test_the_installed_program_runs(installed):
     assert "passed" in sh(installed / "bin" / "ood", "doctor", env={"PATH": os.environ["PATH"]})
 
 
+def build_example(name, installed, tmp_path):
+    build = tmp_path / "build"
+    config = next((installed / "lib").rglob("oodConfig.cmake")).parent
+    sh("cmake", "-S", ROOT / "examples" / name, "-B", build, "-G", "Ninja", f"-Dood_DIR={config}", "-DCMAKE_BUILD_TYPE=Release")
+    sh("cmake", "--build", build)
+    return build / name
+
+
+def test_the_example_of_a_training_detects_what_is_unknown(installed, tmp_path):
+    lines = sh(build_example("training", installed, tmp_path)).splitlines()
+    figures = {l.split(":")[0]: [float(v) for v in re.findall(r"AUROC ([\d.]+), .* rejects ([\d.]+) %", l)[0]] for l in lines}
+    assert set(figures) == {"energy", "knn", "mds_pp"}
+    for auroc, rejected in figures.values():
+        assert auroc > .9 and rejected < 9
+
+
 def test_the_example_consumer_gives_the_answers_of_the_program(installed, data, tmp_path):  # noqa: F811
     out = tmp_path / "run"
     assert run("train", "--data", data / "folder", *TASK, "--epochs", 3, "--out", out).returncode == 0
-    build = tmp_path / "build"
-    sh("cmake", "-S", ROOT / "examples" / "detector", "-B", build, "-G", "Ninja", f"-Dood_DIR={installed}/lib/"
-       + next(p.parent.relative_to(installed / "lib").as_posix() for p in (installed / "lib").rglob("oodConfig.cmake")),
-       "-DCMAKE_BUILD_TYPE=Release")
-    sh("cmake", "--build", build)
+    build = build_example("detector", installed, tmp_path).parent
     pictures = sorted((data / "folder" / "test").rglob("*.png"))[:12]
     lines = sh(build / "detector", out, *pictures).splitlines()
     rows = [l.split(",") for p in pictures for l in run("score", out, p).stdout.splitlines()[1:]]
