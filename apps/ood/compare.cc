@@ -20,6 +20,8 @@
 #include "ood/train/evaluate.h"
 #include "ood/train/held_run.h"
 #include "ood/train/recipe.h"
+#include "ood/train/results_header.h"
+#include "ood/train/run_data.h"
 #include "ood/train/run_files.h"
 #include "ood/train/run_folder.h"
 #include "ood/train/trainer.h"

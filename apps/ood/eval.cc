@@ -7,9 +7,10 @@
 #include "ood/report/report.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/failure_signs.h"
+#include "ood/train/loaded_run.h"
+#include "ood/train/results_header.h"
 #include "ood/train/run_files.h"
 #include "ood/train/run_folder.h"
-#include "ood/train/trainer.h"
 
 namespace ood::app {
 namespace {

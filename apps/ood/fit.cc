@@ -3,9 +3,9 @@
 
 #include "apps/ood/commands.h"
 #include "ood/errors.h"
+#include "ood/train/loaded_run.h"
 #include "ood/train/run_files.h"
 #include "ood/train/run_folder.h"
-#include "ood/train/trainer.h"
 
 namespace ood::app {
 namespace {

@@ -8,7 +8,7 @@
 #include "ood/scores/logits.h"
 #include "ood/torch.h"
 #include "ood/train/evaluate.h"
-#include "ood/train/trainer.h"
+#include "ood/train/loaded_run.h"
 
 namespace ood::app {
 namespace {

@@ -12,6 +12,7 @@
 #include "ood/train/device.h"
 #include "ood/train/held_run.h"
 #include "ood/train/recipe.h"
+#include "ood/train/run_data.h"
 #include "ood/train/run_files.h"
 #include "ood/train/trainer.h"
 

@@ -5,17 +5,11 @@
 
 #include "ood/data/random.h"
 #include "ood/metrics/detection.h"
-#include "ood/registry/listener.h"
 #include "ood/registry/text.h"
 #include "ood/torch.h"
 
 namespace ood {
 namespace {
-
-std::vector<std::int64_t> counts_of(const Samples& s, std::int64_t classes) {
-  const auto n = torch::bincount(s.labels, {}, classes);
-  return {n.const_data_ptr<std::int64_t>(), n.const_data_ptr<std::int64_t>() + n.numel()};
-}
 
 double balanced_accuracy(const at::Tensor& evidence, const at::Tensor& labels,
                          std::int64_t classes) {
@@ -76,27 +70,6 @@ std::vector<std::string> failure_signs(Classifier& network, const Objective& obj
                       short_number(interval.high) + ", where 0.5 is guessing");
   }
   return signs;
-}
-
-std::vector<ClassCount> class_counts(const Task& task) {
-  const auto train = counts_of(task.train, task.classes()),
-             test = counts_of(task.test, task.classes());
-  std::vector<ClassCount> list;
-  for (std::size_t c = 0; c < train.size(); ++c)
-    list.push_back({task.class_names[c], train[c], test[c]});
-  return list;
-}
-
-void warn_of_imbalance(const Task& task, bool balanced) {
-  if (balanced) return;
-  const auto n = counts_of(task.train, task.classes());
-  const auto [least, most] = std::minmax_element(n.begin(), n.end());
-  if (*most >= 10 * *least)
-    listener().warn("the classes are unbalanced: " +
-                    task.class_names[static_cast<std::size_t>(most - n.begin())] + " has " +
-                    std::to_string(*most) + " training samples, " +
-                    task.class_names[static_cast<std::size_t>(least - n.begin())] + " has " +
-                    std::to_string(*least) + "; `class-balance` draws them equally often");
 }
 
 }  // namespace ood

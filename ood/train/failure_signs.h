@@ -15,10 +15,4 @@ std::vector<std::string> failure_signs(Classifier& network, const Objective& obj
                                        const Task& task, const FittedScores& scores,
                                        const HeldOut& held_out);
 
-/// Of each known class its name and how many training and test samples it has.
-std::vector<ClassCount> class_counts(const Task& task);
-
-/// Says that some classes have many times the training samples of others.
-void warn_of_imbalance(const Task& task, bool balanced);
-
 }  // namespace ood

@@ -11,12 +11,11 @@
 namespace ood {
 namespace fs = std::filesystem;
 
-// Where the data is and how its classes were named says nothing once its content is the same.
+// How the classes were named says nothing once the content of the data is the same.
 std::string comparable(RunOptions o) {
-  o.data = o.known = o.unknown = o.outliers = o.launch = "";
+  o = without_circumstances(std::move(o));
+  o.known = o.unknown = o.outliers = "";
   for (auto& item : o.ood_data) item = item.substr(0, item.find('='));
-  o.threads = o.cache = o.decoders = 0;
-  o.max_pixels = kMaxPixels;
   o.split_seed = division_seed(o);
   return to_toml(o);
 }

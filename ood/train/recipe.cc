@@ -18,11 +18,11 @@
 #include "ood/train/device.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/optimizer.h"
+#include "ood/train/run_data.h"
 #include "ood/train/run_files.h"
 #include "ood/train/schedule.h"
 #include "ood/train/step_inputs.h"
 #include "ood/train/trained.h"
-#include "ood/train/trainer.h"
 
 namespace ood {
 namespace fs = std::filesystem;

@@ -247,14 +247,19 @@ std::string to_toml(const RunOptions& options) {
   return out.str();
 }
 
-std::string run_id(const RunOptions& options) {
-  RunOptions o = options;
-  o.data = o.init = o.weights = o.test_fingerprint = o.launch = "";
-  o.ood_data.clear();
-  o.limit_test = o.threads = 0;
-  o.device = "cpu";
+RunOptions without_circumstances(RunOptions o) {
+  o.data = o.launch = "";
+  o.threads = o.cache = o.decoders = 0;
   o.max_pixels = kMaxPixels;
-  o.cache = o.decoders = 0;
+  return o;
+}
+
+std::string run_id(const RunOptions& options) {
+  RunOptions o = without_circumstances(options);
+  o.init = o.weights = o.test_fingerprint = "";
+  o.ood_data.clear();
+  o.limit_test = 0;
+  o.device = "cpu";
   if (is_network_file(o.model)) o.model = network_file_kind(o.model);
   std::string text = to_toml(o);
   // Off, they are no part of the name: older runs keep theirs.

@@ -174,6 +174,9 @@ inline std::int64_t division_seed(const RunOptions& o) {
 /// held-out data.
 inline bool held_out_decides(const RunOptions& o) { return o.patience > 0 || !o.measured.empty(); }
 
+/// The options without where the data is now and what changes time and memory alone.
+RunOptions without_circumstances(RunOptions options);
+
 /// A name of the training that the options determine: of everything but where its data and the
 /// weights it starts from are now, what it is tested on, and what changes time and memory alone.
 std::string run_id(const RunOptions& options);

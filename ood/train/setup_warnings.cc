@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "ood/registry/listener.h"
 #include "ood/torch.h"
+#include "ood/train/results_header.h"
 
 namespace ood {
 
@@ -28,6 +30,17 @@ std::vector<std::string> setup_warnings(const ObjectiveEntry& entry, const Class
         break;
       }
   return out;
+}
+
+void warn_of_imbalance(const Task& task, bool balanced) {
+  if (balanced) return;
+  const auto classes = class_counts(task);
+  const auto [least, most] = std::minmax_element(
+      classes.begin(), classes.end(), [](auto& a, auto& b) { return a.train < b.train; });
+  if (most->train >= 10 * least->train)
+    listener().warn("the classes are unbalanced: " + most->name + " has " +
+                    std::to_string(most->train) + " training samples, " + least->name + " has " +
+                    std::to_string(least->train) + "; `class-balance` draws them equally often");
 }
 
 }  // namespace ood

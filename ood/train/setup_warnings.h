@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "ood/data/task.h"
 #include "ood/models/classifier.h"
 #include "ood/registry/registry.h"
 
@@ -14,5 +15,8 @@ namespace ood {
 /// Before the first step: features that nothing trains, and biases in a network for a one-class
 /// objective, which may then map everything onto the center.
 std::vector<std::string> setup_warnings(const ObjectiveEntry& entry, const Classifier& network);
+
+/// Says that some classes have many times the training samples of others.
+void warn_of_imbalance(const Task& task, bool balanced);
 
 }  // namespace ood

@@ -22,13 +22,14 @@
 #include "ood/train/failure_signs.h"
 #include "ood/train/interrupt.h"
 #include "ood/train/recipe.h"
+#include "ood/train/results_header.h"
+#include "ood/train/run_data.h"
 #include "ood/train/run_files.h"
 #include "ood/train/schedule.h"
 #include "ood/train/setup_warnings.h"
 #include "ood/train/shared_state.h"
 #include "ood/train/step_inputs.h"
 #include "ood/train/threshold_rule.h"
-#include "ood/version.h"
 
 namespace ood {
 namespace {
@@ -106,9 +107,9 @@ class Training {
         inputs_(o_, task, outliers_per_step(options, task), ranks_),
         id_(run_id(options)),
         checkpoints_(out, id_),
-        trained_(trainable(model_)),
-        optimizer_(o_, trained_, of_backbone(model_)),
-        gradients_(ranks_, trained_),
+        parameters_(trainable(model_)),
+        optimizer_(o_, parameters_, of_backbone(model_)),
+        gradients_(ranks_, parameters_),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
         selection_(options.patience > 0 ? deciding_half(task, seed()) : task.validation),
@@ -410,7 +411,7 @@ class Training {
   StepInputs inputs_;
   std::string id_;
   Checkpoints checkpoints_;
-  std::vector<at::Tensor> trained_;
+  std::vector<at::Tensor> parameters_;
   Optimizer optimizer_;
   GradientAverage gradients_;
   std::int64_t micro_steps_, total_;
@@ -421,74 +422,6 @@ class Training {
   std::unique_ptr<MetricsLog> log_;  // of the first rank
   std::chrono::steady_clock::time_point started_;
 };
-
-}  // namespace
-
-TaskOptions task_options(const RunOptions& o) {
-  TaskOptions t;
-  t.data = o.data;
-  t.known = o.known;
-  t.outliers = o.outliers;
-  t.unknown = o.unknown;
-  for (const auto& item : o.ood_data) {
-    const auto equals = item.find('=');
-    if (equals == 0 || equals == std::string::npos || equals + 1 == item.size())
-      throw UsageError("`ood-data`: expected NAME=PATH, got \"" + item + "\"");
-    t.ood_data.emplace_back(item.substr(0, equals), item.substr(equals + 1));
-  }
-  t.validation = o.validation;
-  t.limit_train = o.limit_train;
-  t.limit_test = o.limit_test;
-  t.seed = static_cast<std::uint64_t>(division_seed(o));
-  std::int64_t channels = 0;  // that its network is made for, if it says so
-  if (is_network_file(o.model)) {
-    const auto constants = notes_of(open_network_file(o.model));
-    if (o.normalise != "auto" && !constants.mean.empty())
-      throw UsageError("`normalise`: expected none with " + o.model +
-                       ", which says it itself, got " + o.normalise);
-    t.mean = constants.mean;
-    t.deviation = constants.deviation;
-    channels = constants.channels;
-  }
-  if (o.normalise == "half") {
-    t.mean = t.deviation = std::vector<double>(channels == 1 ? 1 : 3, 0.5);
-  } else if (o.normalise == "imagenet" ||
-             (o.normalise == "auto" && !o.weights.empty() && o.model.rfind("resnet", 0) == 0)) {
-    t.mean = {0.485, 0.456, 0.406};
-    t.deviation = {0.229, 0.224, 0.225};
-  }
-  t.pictures = picture_options(o);
-  t.pictures.indexed = true;
-  t.synthetic_outliers = o.synthetic_outliers;
-  return t;
-}
-
-Results results_header(const RunOptions& options, const Task& task) {
-  Results r;
-  r.version = kVersion;
-  r.data = options.data;
-  r.name = task.data;
-  r.data_fingerprint = task.fingerprint;
-  r.known = task.class_names;
-  r.outliers = task.outlier_names;
-  r.unknown = task.unknown_names;
-  r.outliers_are_classes = !task.outlier_names.empty() && task.outliers_are_classes;
-  r.classes = class_counts(task);
-  r.train_samples = task.train.size();
-  r.outlier_samples = task.train_outliers.size();
-  r.config = to_toml(options);
-  return r;
-}
-
-namespace {
-
-// The content that a configuration names, where it names one, is that of the task.
-void check_data(const fs::path& folder, const RunOptions& options, const Task& task,
-                const std::string& what) {
-  if (!options.data_fingerprint.empty() && options.data_fingerprint != task.fingerprint)
-    throw DataError(folder.string() + ": the data in " + options.data + " are not those that " +
-                    what + " with");
-}
 
 // UsageError where the folder holds a training, finished or not.
 void check_free(const fs::path& out) {
@@ -536,34 +469,6 @@ ObjectiveResults train_run(const RunOptions& given, const Task& task, const fs::
         "nothing is held out, so that the run will have no threshold: `ood score` and the detector "
         "need one; set `validation` above 0");
   return Training(options, task, out, start).run();
-}
-
-LoadedRun load_run(const fs::path& folder, const std::function<void(RunOptions&)>& change,
-                   const std::string& device, bool few_of_training) {
-  if (!fs::exists(folder / kConfigFile))
-    throw DataError(folder.string() + ": expected a run folder with config.toml, found none");
-  const auto model = model_of(folder);
-  LoadedRun run;
-  run.options = read_config(folder / kConfigFile);
-  const std::string id = run_id(run.options);
-  change(run.options);
-  const auto there = open_device(device);
-  run.options.resolve();
-  run.trained = load_trained(model);
-  if (run.trained.run_id != id)
-    throw DataError(folder.string() +
-                    ": model.safetensors is of another training than config.toml; train again");
-  RunOptions of_data = run.options;
-  of_data.model = "auto";  // the model has what its file said
-  TaskOptions task = task_options(of_data);
-  // Outliers made of all of them are.
-  task.pictures.leave_known = few_of_training && task.synthetic_outliers.empty();
-  task.mean = run.trained.description.mean;
-  task.deviation = run.trained.description.deviation;
-  run.task = make_task(task);
-  check_data(folder, run.options, run.task, "the run was trained");
-  compute_on(there, run.trained);
-  return run;
 }
 
 }  // namespace ood

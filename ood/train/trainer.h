@@ -1,17 +1,12 @@
 #pragma once
 
 #include <filesystem>
-#include <functional>
 
 #include "ood/data/task.h"
 #include "ood/train/results.h"
-#include "ood/train/run_folder.h"
 #include "ood/train/run_options.h"
-#include "ood/train/trained.h"
 
 namespace ood {
-
-TaskOptions task_options(const RunOptions& options);
 
 /// What to do with the training that a run folder already holds.
 enum class Start {
@@ -28,21 +23,5 @@ enum class Start {
 /// folder; DistributedError where one of them is lost.
 ObjectiveResults train_run(const RunOptions& options, const Task& task,
                            const std::filesystem::path& out, Start start = Start::kFresh);
-
-/// Options, data and model of a run folder.
-struct LoadedRun {
-  RunOptions options;
-  Task task;
-  Trained trained;
-};
-/// `change` may alter the options (say, add test sets) before the data is loaded. The network
-/// computes on `device`, see open_device of device.h. Where few training samples will be looked at,
-/// pictures of the training that are known from an earlier reading are not decoded.
-LoadedRun load_run(const std::filesystem::path& folder,
-                   const std::function<void(RunOptions&)>& change,
-                   const std::string& device = "cpu", bool few_of_training = false);
-
-/// Results without objectives.
-Results results_header(const RunOptions& options, const Task& task);
 
 }  // namespace ood

@@ -147,7 +147,7 @@ def test_a_comparison_keeps_what_its_folder_has(data, tmp_path):  # noqa: F811
     assert "a comparison with one seed" in refused(out, *margins, "--seeds", 2)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     # Where the data is and how it is named are no settings.
-    r = run(*compare[:2], f"{data}/idx/", "--known", "0-1", *TASK[2:], *COMPARE, *margins, "--threads", 1, "--out", out)
+    r = run(*compare[:2], f"{data}/idx/", "--known", "0-1", *TASK[2:], *COMPARE, *margins, "--threads", 1, "--max-pixels", 10**6, "--out", out)
     assert r.returncode == 0 and r.stderr.count("finished before") == 2, r.stderr
     assert train(data, tmp_path / "run").returncode == 0
     assert "holds a training" in refused(tmp_path / "run")

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <filesystem>
+
+#include "ood/data/task.h"
+#include "ood/train/run_options.h"
+
+namespace ood {
+
+/// What make_task needs of a run's options. UsageError where they contradict a network's file.
+TaskOptions task_options(const RunOptions& options);
+
+/// DataError where the content of the data is not that which a configuration names; `what` was done
+/// with that, say "the run was trained".
+void check_data(const std::filesystem::path& folder, const RunOptions& options, const Task& task,
+                const std::string& what);
+
+}  // namespace ood
