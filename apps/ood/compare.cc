@@ -280,7 +280,7 @@ struct Compare {
       if (!results.objectives.empty()) write_tables(results);
     }
     if (!results.objectives.empty())
-      std::cout << report::table(results) << "report: " << out << "/report.html\n";
+      std::cout << report::table(results) << "report: " << out << "/" << kReportFile << "\n";
     if (!diverged.empty()) throw DivergedError(diverged);
   }
 };

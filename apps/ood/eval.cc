@@ -35,14 +35,13 @@ struct Eval {
     const auto& objective = *loaded.trained.model.objective;
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
     const FittedScores scores = load_scores(folder, loaded.trained.run_id);
-    const std::string score = scores.run_score(objective);
-    if (score != loaded.trained.scores.run_score(objective))
+    if (!scores.same_fit(loaded.trained.scores) ||
+        scores.run_score(objective) != loaded.trained.scores.run_score(objective))
       throw DataError(folder + ": " + kScoresFile + " and " + kModelFile +
-                      " have other scores as the run's; fit them again with `ood fit`");
-    HeldOut held_out = test_held_out(network, objective, loaded.task, scores, seed,
-                                     held_out_decides(loaded.options));
+                      " were not fitted at once; fit them again with `ood fit`");
     // The threshold is that of `ood score`, whatever it was set by.
-    held_out.scores = loaded.trained.validation_scores;
+    const HeldOut held_out =
+        held_out_with(network, objective, loaded.task, loaded.trained.validation_scores);
     auto result = evaluate(network, objective, loaded.task, scores, held_out,
                            threshold_rule(loaded.trained.rule, held_out.scores.size()), seed);
     result.parameters = loaded.options.parameters.at(loaded.options.objective);

@@ -1,7 +1,9 @@
+#include <filesystem>
 #include <iostream>
 #include <optional>
 
 #include "apps/ood/commands.h"
+#include "apps/ood/terminal.h"
 #include "ood/errors.h"
 #include "ood/train/loaded_run.h"
 #include "ood/train/run_files.h"
@@ -16,37 +18,52 @@ struct Fit {
   std::optional<std::int64_t> threads, bank;
   ScoreParameters parameters;
 
+  // A rule may promise more than the scores at hand can.
+  static void warn_of_rule(const Trained& trained) {
+    try {
+      threshold_by(threshold_rule(trained.rule, trained.validation_scores.size()),
+                   trained.validation_scores);
+    } catch (const Error& e) {
+      std::cerr << "warning: `ood score` will refuse this run: " << with_flags(e.what()) << "\n";
+    }
+  }
+
   void run() const {
+    std::optional<RunLock> lock;
+    if (std::filesystem::exists(model_of(folder))) lock.emplace(folder);
     auto loaded = load_run(
         folder,
         [&](RunOptions& o) {
           if (!data.empty()) o.data = data;
           o.threads = threads.value_or(o.threads);
           o.bank = bank.value_or(o.bank);
-          if (!score.empty()) o.score = score;
           set_threads(o.threads);
         },
         device);
-    const RunLock lock(folder);
     Trained& trained = loaded.trained;
-    const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
+    const auto seed = held_out_seed(loaded.options);
+    const std::string wanted = score.empty() ? trained.scores.chosen() : score;
     auto& network = *trained.model.network;
     const auto& objective = *trained.model.objective;
     trained.scores =
         FittedScores::fit(network, objective, loaded.task, seed, loaded.options.bank, parameters);
-    trained.scores.choose(loaded.options.score, objective);
+    trained.scores.choose(wanted, objective);
+    if (!trained.validated_on.empty())
+      std::cerr << "note: the threshold is by what the training held out, no longer by "
+                << trained.validated_on << "\n";
     trained.validated_on = "";
     trained.validation_scores = test_held_out(network, objective, loaded.task, trained.scores, seed,
                                               held_out_decides(loaded.options))
                                     .scores;
     save_scores(folder, trained.scores, trained.run_id);
     save_trained(model_of(folder), trained);
+    warn_of_rule(trained);
     for (const auto& [name, reason] : trained.scores.unavailable())
       std::cerr << "ood fit: without " << name << ": " << reason << "\n";
     std::cout << "the run's score: " << trained.scores.run_score(objective) << "\nscores:";
     for (const auto& name : trained.scores.names(objective)) std::cout << " " << name;
-    std::cout << "\nwritten: " << folder << "/" << kScoresFile
-              << "; results.json and report.html stay, see ood eval\n";
+    std::cout << "\nwritten: " << folder << "/" << kScoresFile << "; " << kResultsFile << " and "
+              << kReportFile << " stay, see ood eval\n";
   }
 };
 
@@ -66,8 +83,9 @@ void add_fit(CLI::App& app) {
                    "that 192 MB hold")
       ->type_name("N");
   command
-      ->add_option("--score", state->score,
-                   "the run's from now on: one of these, own, joint or auto; default: as trained")
+      ->add_option(
+          "--score", state->score,
+          "the run's from now on: one of these, own, joint or auto; default: the present one")
       ->type_name("NAME");
   for (const ScoreEntry* s : scores())
     for (const ParameterEntry& p : s->parameters)

@@ -58,7 +58,7 @@ struct Launch {
           "-n: this program was built without Gloo's headers and trains in one process");
     const auto [store, port] = listening_socket();
     for (const int s : {SIGINT, SIGTERM, SIGHUP})
-      if (std::signal(s, remember_signal) == SIG_IGN) std::signal(s, SIG_IGN);
+      if (std::signal(s, remember_signal) == SIG_IGN && s == SIGHUP) std::signal(s, SIG_IGN);
     std::signal(SIGCHLD, SIG_DFL);
     std::vector<pid_t> running;
     for (int rank = 0; rank < processes; ++rank)

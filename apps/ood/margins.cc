@@ -35,7 +35,9 @@ struct Margins {
       return score_numbers(energy_score(output.logits), "the training data");
     };
     // Held-out data where there is some: trained data looks better than it is.
-    const auto id = energies(task.validation.size() > 0 ? task.validation : task.train);
+    const auto id =
+        energies(task.validation.size() > 0 ? deciding_half(task, held_out_seed(loaded.options))
+                                            : task.train);
     const auto outliers = energies(task.validation_outliers.size() > 0 ? task.validation_outliers
                                                                        : task.train_outliers);
     std::printf("energy (-logsumexp)   5 %%      50 %%     95 %%\n");

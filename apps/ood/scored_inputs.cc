@@ -30,7 +30,8 @@ PictureFiles picture_files(const std::string& data) {
   PictureFiles files;
   if (fs::is_directory(data)) {
     files = pictures_below(data);
-    if (files.files.empty() && files.unreadable.empty() && files.other.empty()) {
+    if (files.files.empty() && files.unreadable.empty()) {
+      files.other.clear();  // beside arrays it is none of the data
       if (is_tar_folder(data)) files.files = tar_pictures(data);
       return files;
     }
@@ -51,6 +52,7 @@ void name_unscored(ScoredInputs& s) {
   for (auto& error : s.errors)
     if (error.empty() && none[row++].item<bool>())
       error = "the network's numbers for it are not finite";
+  s.not_finite = none.sum().item<std::int64_t>();
   const auto kept = none.logical_not();
   for (at::Tensor* t :
        {&s.answer.classes, &s.answer.scores, &s.answer.p_values, &s.answer.accepted})
@@ -159,7 +161,7 @@ void score_inputs(const Detector& detector, const std::string& data, const Pictu
   reading.max_pixels = pictures.max_pixels;
   if (!files.files.empty())
     score_pictures(detector, reading, files.files, visit);
-  else if (files.unreadable.empty() && files.other.empty())
+  else if (files.unreadable.empty())
     score_rows(detector, inputs_for(detector, data, pictures), visit);
 }
 

@@ -14,6 +14,7 @@ struct ScoredInputs {
   std::vector<std::string> names;   ///< path of a picture, else the index
   std::vector<std::string> errors;  ///< why one was not scored; "": it was
   Detector::Answer answer;          ///< of those that were, a row each
+  std::int64_t not_finite = 0;      ///< how many errors are of the network's numbers
 };
 
 /// Scores what lies in a file or folder, part by part as it is decoded, whether it has labels or

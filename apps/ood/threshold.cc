@@ -1,12 +1,15 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <optional>
 
 #include "apps/ood/commands.h"
 #include "apps/ood/rule_flags.h"
 #include "apps/ood/scored_inputs.h"
+#include "ood/data/dataset.h"
 #include "ood/errors.h"
+#include "ood/registry/text.h"
 #include "ood/train/run_files.h"
 #include "ood/train/run_folder.h"
 #include "ood/train/run_options.h"
@@ -29,12 +32,25 @@ std::int64_t samples_for_a_tenth(const ThresholdRule& rule) {
   return n;
 }
 
-// What the run was trained with, as far as its folder says so.
-bool is_training_data(const fs::path& folder, const fs::path& data) {
+// Whether a run learned some of it or chose by it, as far as its folder says what it was trained
+// with: all of that but its test part.
+bool is_training_data(const fs::path& run_folder, const fs::path& data) {
   std::error_code error;
-  if (!fs::exists(folder / kConfigFile, error)) return false;
-  const fs::path trained = read_config(folder / kConfigFile).data;
-  return fs::equivalent(data, trained, error) || fs::equivalent(data, trained / "train", error);
+  std::string named;
+  try {
+    named = read_config(run_folder / kConfigFile).data;
+  } catch (const Error&) {
+    return false;
+  }
+  const auto trained = fs::weakly_canonical(data_path(named), error),
+             asked = fs::weakly_canonical(data, error);
+  const auto inside = asked.lexically_relative(trained);
+  if (inside.empty() || *inside.begin() == "..") return false;
+  // Of a folder of arrays its test part is taken.
+  if (inside == ".")
+    return !fs::is_directory(asked) || is_picture_folder(asked) || is_tar_folder(asked);
+  const std::string part = lower(inside.begin()->string());
+  return !part.starts_with("test") && !part.starts_with("t10k");
 }
 
 struct ThresholdCommand {
@@ -51,10 +67,14 @@ struct ThresholdCommand {
     score_inputs(detector, data, {}, [&](const ScoredInputs& part) {
       for (std::int64_t i = 0; part.answer.scores.defined() && i < part.answer.scores.size(0); ++i)
         scores.push_back(part.answer.scores.const_data_ptr<double>()[i]);
+      // What has no score is rejected when it comes, too.
+      scores.insert(scores.end(), static_cast<std::size_t>(part.not_finite),
+                    std::numeric_limits<double>::infinity());
       for (const auto& error : part.errors) failed += !error.empty();
+      failed -= part.not_finite;
     });
     if (failed > 0)
-      std::fprintf(stderr, "warning: %s: left out, for they cannot be scored: %lld\n", data.c_str(),
+      std::fprintf(stderr, "warning: %s: left out, for they cannot be read: %lld\n", data.c_str(),
                    static_cast<long long>(failed));
     if (scores.empty()) throw DataError(data + ": expected inputs that can be scored, got none");
     std::sort(scores.begin(), scores.end());
@@ -64,6 +84,9 @@ struct ThresholdCommand {
   void run_command() const {
     set_threads(threads);
     const fs::path model = model_of(run), folder = fs::absolute(model).parent_path();
+    std::optional<RunLock> lock;
+    const bool writes = !data.empty() || flags.asked().any() || reset;
+    if (writes && fs::exists(model)) lock.emplace(folder);
     Trained trained = load_trained(model);
     if (!data.empty()) {
       if (is_training_data(folder, data))
@@ -96,12 +119,11 @@ struct ThresholdCommand {
           static_cast<long long>(n));
     std::printf(
         "holds for ID inputs drawn as the held-out data were; it is void where they drift\n");
-    if (data.empty() && !flags.asked().any() && !reset) return;
+    if (!writes) return;
     if (flags.asked().any()) trained.rule = rule;
-    const RunLock lock(folder);
     save_trained(model, trained);
     std::printf("stored in %s%s\n", model.c_str(),
-                data.empty() ? "" : "; `ood fit` goes back to the held-out data of the training");
+                data.empty() ? "" : "; `ood fit` goes back to what the training held out");
   }
 };
 

@@ -57,7 +57,7 @@ struct Train {
     if (!ranks().first()) return;
     const auto results = read_results(out);
     write_file(out + "/" + kReportFile, report::html(results));
-    std::cout << report::table(results) << "report: " << out << "/report.html\n";
+    std::cout << report::table(results) << "report: " << out << "/" << kReportFile << "\n";
   }
 
  private:

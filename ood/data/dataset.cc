@@ -79,13 +79,11 @@ Samples labelled(const fs::path& images, const fs::path& labels) {
 }
 
 fs::path existing_folder(const std::string& what) {
-  if (what == "fashion-mnist") {
-    if (!fs::is_directory(kFashionFolder))
-      throw DataError("fashion-mnist: not installed; apt-get install dataset-fashion-mnist");
-    return kFashionFolder;
-  }
-  if (!fs::exists(what)) throw DataError(what + ": no such file or folder");
-  return what;
+  const auto path = data_path(what);
+  if (path == kFashionFolder && !fs::is_directory(path))
+    throw DataError("fashion-mnist: not installed; apt-get install dataset-fashion-mnist");
+  if (!fs::exists(path)) throw DataError(what + ": no such file or folder");
+  return path;
 }
 
 enum class Format { kIdx, kCifar, kArrays, kNpz, kClassArrays, kManifest, kTar, kPictures };
@@ -184,6 +182,10 @@ void tell_of_test_share(const std::string& from) {
 
 void tell_val_is_test(const std::string& from) {
   listener().tell("note: " + from + ": val is the test data, as there is no other");
+}
+
+fs::path data_path(const std::string& name) {
+  return name == "fashion-mnist" ? fs::path(kFashionFolder) : fs::path(name);
 }
 
 std::string name_of(const fs::path& path) {

@@ -65,6 +65,9 @@ struct PictureOptions : PictureReading {
   }
 };
 
+/// Where data of that name lie: the path itself, or that of Debian's package.
+std::filesystem::path data_path(const std::string& name);
+
 /// The last part of a path, also of one that ends in "/" or ".".
 std::string name_of(const std::filesystem::path& path);
 

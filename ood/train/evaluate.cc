@@ -97,12 +97,23 @@ std::optional<double> accuracy_of(const Readout& readout, const Samples& samples
 
 }  // namespace
 
+HeldOut held_out_with(Classifier& network, const Objective& objective, const Task& task,
+                      std::vector<double> scores) {
+  HeldOut h;
+  h.scores = std::move(scores);
+  if (task.validation.size() == 0) return h;
+  const torch::NoGradGuard no_grad;
+  h.output = run_network(network, task, task.validation);
+  h.accuracy = accuracy_of(objective.readout(h.output), task.validation);
+  return h;
+}
+
 HeldOut test_held_out(Classifier& network, const Objective& objective, const Task& task,
                       const FittedScores& scores, std::uint64_t seed, bool decided) {
-  if (task.validation.size() == 0) return {};
+  HeldOut h = held_out_with(network, objective, task, {});
+  if (task.validation.size() == 0) return h;
   const torch::NoGradGuard no_grad;
-  auto output = run_network(network, task, task.validation);
-  HeldOut h{accuracy_of(objective.readout(output), task.validation), {}, output};
+  auto output = h.output;
   if (decided || scores.learned_of_held_out(objective)) {
     const auto rows = held_out_halves(task.validation.size(), seed).second;
     output = rows_of(output, rows);

@@ -43,6 +43,10 @@ std::vector<std::optional<double>> class_accuracy(const at::Tensor& evidence,
 HeldOut test_held_out(Classifier& network, const Objective& objective, const Task& task,
                       const FittedScores& scores, std::uint64_t seed, bool decided);
 
+/// The same with scores that are known.
+HeldOut held_out_with(Classifier& network, const Objective& objective, const Task& task,
+                      std::vector<double> scores);
+
 /// The run's score of every test sample, for comparisons on the same samples.
 struct TestScores {
   std::vector<double> id;

@@ -42,8 +42,8 @@ std::vector<std::int64_t> samples_to_fit(const at::Tensor& labels, std::int64_t 
 
 /// The scores of a run with what they learned of its training data. "joint" is Fisher's sum of the
 /// p-values, with tails, of MDS++ and RMDS, and of the objective's own score where it was trained to tell
-/// outliers (it learns from outliers or has a score of its own), else of GEN. The rule is fixed;
-/// nothing in it looks at test data.
+/// outliers (it learns from outliers or has a score of its own), else of GEN. Nothing in
+/// that rule looks at test data.
 class FittedScores {
  public:
   FittedScores() = default;
@@ -78,6 +78,11 @@ class FittedScores {
   std::map<std::string, at::Tensor> compute_all(const Objective& objective,
                                                 const NetworkOutput& output) const;
 
+  /// Whether both were fitted at once: what a model and all scores of its run must have been.
+  bool same_fit(const FittedScores& other) const { return fit_id_ == other.fit_id_; }
+  /// What choose() has taken, or kAutoScore.
+  std::string chosen() const { return chosen_.empty() ? kAutoScore : chosen_; }
+
   /// Into and from tensors and metadata of a file; only what the run's score takes, or all.
   void write(TensorFile& file, bool all) const;
   static FittedScores read(const TensorFile& file, const std::filesystem::path& path);
@@ -90,7 +95,9 @@ class FittedScores {
   at::Tensor single(const std::string& score, const Objective& objective,
                     const NetworkOutput& output, const Readout& readout) const;
   void join(const Objective& objective, const NetworkOutput& held_out);
+  std::string content_id() const;
 
+  std::string fit_id_;
   std::string chosen_;  ///< "": by the rule
   std::map<std::string, Fitted> fitted_;
   std::map<std::string, std::string> unavailable_;

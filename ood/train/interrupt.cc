@@ -8,7 +8,7 @@ namespace ood {
 namespace {
 
 // A lost terminal is a wish to stop, too.
-constexpr int kSignalsHeard[] = {SIGINT, SIGTERM, SIGHUP};
+constexpr int kSignalsHeard[InterruptGuard::kSignals] = {SIGINT, SIGTERM, SIGHUP};
 
 volatile std::sig_atomic_t received = 0;
 
@@ -27,7 +27,8 @@ InterruptGuard::InterruptGuard() {
   auto* before = before_;
   for (const int signal : kSignalsHeard) {
     *before = std::signal(signal, ranks().alone() ? remember : remember_each);
-    if (*before == SIG_IGN) std::signal(signal, SIG_IGN);
+    // nohup's; SIGINT is ignored in a script's background, too, but there it is not meant.
+    if (signal == SIGHUP && *before == SIG_IGN) std::signal(signal, SIG_IGN);
     ++before;
   }
 }

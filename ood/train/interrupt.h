@@ -14,8 +14,9 @@ class InterruptGuard {
 
   bool interrupted() const;
 
- private:
   static constexpr int kSignals = 3;
+
+ private:
   void (*before_[kSignals])(int);
 };
 

@@ -65,7 +65,7 @@ Energies energies_after_warmup(const RunOptions& options, const Task& task) {
     const auto output = run_network(network, task, held_out.size() > 0 ? held_out : trained);
     return threshold_at(score_numbers(energy_score(output.logits), "the warm-up"), 0.5);
   };
-  const double id = median(deciding_half(task, static_cast<std::uint64_t>(o.seed)), task.train);
+  const double id = median(deciding_half(task, held_out_seed(o)), task.train);
   if (task.train_outliers.size() == 0) return {id, id};
   return {id, median(task.validation_outliers, task.train_outliers)};
 }

@@ -207,7 +207,12 @@ void merge(RunOptions& options, const RunOptions& file, const std::set<std::stri
     if (given.count(key) == 0) *static_cast<T*>(fields.at(key)) = v;
   });
   for (const auto& [objective, values] : file.parameters)
-    for (const auto& [name, value] : values) options.parameters[objective].emplace(name, value);
+    for (const auto& [name, value] : values) {
+      const bool taken = options.parameters[objective].emplace(name, value).second;
+      const auto& measured = file.measured;
+      if (taken && std::find(measured.begin(), measured.end(), name) != measured.end())
+        options.measured.push_back(name);
+    }
 }
 
 std::string to_toml(const RunOptions& options) {
@@ -245,6 +250,11 @@ std::string to_toml(const RunOptions& options) {
     for (const auto& [key, value] : values) out << key << " = " << shortest(value) << "\n";
   }
   return out.str();
+}
+
+bool held_out_decides(const RunOptions& o) {
+  const bool of_init = !o.init.empty() && o.split_seed >= 0;
+  return of_init || !o.measured.empty() || (o.patience > 0 && entry_of(o.objective).classifies);
 }
 
 RunOptions without_circumstances(RunOptions o) {

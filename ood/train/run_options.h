@@ -170,9 +170,14 @@ inline std::int64_t division_seed(const RunOptions& o) {
   return o.split_seed < 0 ? o.seed : o.split_seed;
 }
 
-/// Whether the training takes something, its best epoch or measured parameters, from a half of the
-/// held-out data.
-inline bool held_out_decides(const RunOptions& o) { return o.patience > 0 || !o.measured.empty(); }
+/// Of the halves of what is held out: the same for all runs with that division.
+inline std::uint64_t held_out_seed(const RunOptions& o) {
+  return static_cast<std::uint64_t>(division_seed(o));
+}
+
+/// Whether a half of the held-out data has decided something of the training, or may have of the one
+/// that it starts from: the best epoch, or parameters that were measured.
+bool held_out_decides(const RunOptions& options);
 
 /// The options without where the data is now and what changes time and memory alone.
 RunOptions without_circumstances(RunOptions options);

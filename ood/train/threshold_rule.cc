@@ -54,8 +54,8 @@ Threshold threshold_by(const ThresholdRule& rule, const std::vector<double>& hel
     throw DataError("`false-alarms` " + short_number(rule.false_alarms) + ": expected at least " +
                     std::to_string(needed) + " held-out scores to promise it, the run has " +
                     std::to_string(held_out.size()) +
-                    " (of a joint score half of what is held out); train with a larger "
-                    "`validation`, or allow more false alarms");
+                    "; set it by more ID inputs with `ood threshold --data`, train with a larger "
+                    "`validation` (of which a joint score takes half), or allow more false alarms");
   return threshold_for(held_out, rule.false_alarms, rule.confidence);
 }
 

@@ -23,12 +23,13 @@ constexpr const char* kArchive = "network.pt";
 // score is that of the rule.
 constexpr int kRunFormat = 8, kOldestFormat = 7;
 
-// Older programs wrote it beside the model, where it may still be.
 std::optional<ThresholdRule> stored_rule(const TensorFile& file,
                                          const std::filesystem::path& path) {
   constexpr std::uint64_t kLargest = 1 << 16;
   const auto beside = path.parent_path() / kOldRuleFile;
-  if (std::filesystem::exists(beside)) return rule_of_text(read_text(beside, kLargest), beside);
+  if (file.text("format_version") == std::to_string(kOldestFormat) &&
+      path.filename() == kModelFile && std::filesystem::exists(beside))
+    return rule_of_text(read_text(beside, kLargest), beside);
   const std::string text = file.text(kRule);
   return text.empty() ? std::nullopt : std::optional(rule_of_text(text, path));
 }
@@ -54,8 +55,6 @@ void save_trained(const std::filesystem::path& path, const Trained& trained) {
   if (!trained.validated_on.empty()) file.metadata[kValidatedOn] = trained.validated_on;
   trained.scores.write(file, /*all=*/false);
   write_safetensors(path, file);
-  std::error_code none;
-  std::filesystem::remove(path.parent_path() / kOldRuleFile, none);
 }
 
 Trained load_trained(const std::filesystem::path& path) {

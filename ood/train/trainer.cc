@@ -112,7 +112,8 @@ class Training {
         gradients_(ranks_, parameters_),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
-        selection_(options.patience > 0 ? deciding_half(task, seed()) : task.validation),
+        selection_(options.patience > 0 ? deciding_half(task, held_out_seed(options))
+                                        : task.validation),
         started_(std::chrono::steady_clock::now()) {
     if (start == Start::kResume && ranks_.first()) {
       if (const auto position = checkpoints_.restore_newest(model_, optimizer_, total_)) {
@@ -364,15 +365,16 @@ class Training {
     model_.objective->eval();
     move(model_, device_, torch::kFloat);
     const double seconds = elapsed();
-    auto scores = FittedScores::fit(*model_.network, *model_.objective, task_, seed(), o_.bank);
+    auto scores =
+        FittedScores::fit(*model_.network, *model_.objective, task_, held_out_seed(o_), o_.bank);
     try {
       scores.choose(o_.score, *model_.objective);
     } catch (const UsageError& e) {  // what was trained is worth more
       listener().warn(std::string(e.what()) + "; the run's score is " +
                       scores.run_score(*model_.objective));
     }
-    HeldOut held_out = test_held_out(*model_.network, *model_.objective, task_, scores, seed(),
-                                     held_out_decides(o_));
+    HeldOut held_out = test_held_out(*model_.network, *model_.objective, task_, scores,
+                                     held_out_seed(o_), held_out_decides(o_));
     on_first(ranks_, [&] {
       save_scores(out_, scores, id_);
       save_trained(out_ / kModelFile, {description_, model_, scores, held_out.scores, id_});
@@ -467,7 +469,7 @@ ObjectiveResults train_run(const RunOptions& given, const Task& task, const fs::
   if (task.validation.size() == 0)
     listener().warn(
         "nothing is held out, so that the run will have no threshold: `ood score` and the detector "
-        "need one; set `validation` above 0");
+        "need one; set `validation` above 0, or a threshold later with `ood threshold --data`");
   return Training(options, task, out, start).run();
 }
 

@@ -70,21 +70,26 @@ def write_safetensors(path: Union[str, pathlib.Path], tensors: Dict[str, torch.T
         offset += len(raw)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    whole = pathlib.Path(f"{path}.tmp")  # what is there stays until all is written
-    whole.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
-    os.replace(whole, path)
+    # What is there stays until all is written.
+    whole = pathlib.Path(f"{path}.{os.getpid()}.ood-tmp")
+    try:
+        whole.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
+        os.replace(whole, os.path.realpath(path))
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def _threshold_rule(path: pathlib.Path, metadata: Dict[str, str]) -> dict:
-    """That `ood threshold` has set; older programs wrote it beside the model."""
+    """That `ood threshold` has set; format 7 had it beside the model."""
     beside = path.with_name("threshold.json")
-    if not beside.exists() and "threshold" not in metadata:
+    is_beside = metadata["format_version"] == "7" and path.name == "model.safetensors" and beside.exists()
+    if not is_beside and "threshold" not in metadata:
         return {}
     try:
-        rule = json.loads(beside.read_text() if beside.exists() else metadata["threshold"])
+        rule = json.loads(beside.read_text() if is_beside else metadata["threshold"])
         return {"false_alarms": float(rule["false_alarms"]), "confidence": float(rule["confidence"])}
     except (ValueError, KeyError, TypeError) as e:
-        where = beside if beside.exists() else path
+        where = beside if is_beside else path
         raise ValueError(f"{where}: expected false_alarms and confidence, found other contents") from e
 
 

@@ -53,6 +53,17 @@ def test_names_of_the_arguments_of_every_method(name):
             assert list(own.parameters) == list(inspect.signature(peer).parameters), method
 
 
+@pytest.mark.parametrize("name, labels", [("fDBD", "labels"), ("NCI", "y"), ("KNN", "labels"), ("SHE", "y"), ("ViM", "labels")])
+def test_labels_by_keyword_leave_outliers_out(name, labels, task):
+    x, y, q = task[3:]
+    z = task[0](torch.cat([x, 50 + torch.rand(40, 6)])).detach()
+    make = lambda: getattr(ours, name)(*arguments(name, task))
+    marked = {labels: torch.cat([y, torch.full((40,), -1)])}
+    clean, got = make().fit_features(z[:400], **{labels: y}), make().fit_features(z, **marked)
+    features = task[0](q).detach()
+    assert got.predict_features(features).equal(clean.predict_features(features))
+
+
 @pytest.mark.parametrize("name", ours.__all__)
 def test_numbers_through_a_data_loader(name, task):
     x, y, q = task[3:]

@@ -212,7 +212,7 @@ class _OfFeatures(_Detector):
     def fit_features(self, z: Tensor, labels: Optional[Tensor] = None):
         return self._fit(z, labels)
 
-    def _fit(self, z: Tensor, labels: Optional[Tensor]):
+    def _fit(self, z: Tensor, labels: Optional[Tensor] = None):
         z, labels = _known(z.detach(), labels)
         given = {"features": z.flatten(1).cpu().float(), "labels": None if labels is None else labels.cpu().long()}
         if self.head is not None:
@@ -305,7 +305,7 @@ class fDBD(_OfFeatures):
         super().__init__(encoder, head)
 
     def fit_features(self, z: Tensor, *args, **kwargs):
-        return self._fit(z, args[0] if args else None)
+        return self._fit(z, *args, **{"labels": v for k, v in kwargs.items() if k in ("labels", "y")})
 
     def _score(self):
         return _scores.FDBD()
@@ -319,7 +319,7 @@ class NCI(_OfFeatures):
         self.alpha = alpha
 
     def fit_features(self, z: Tensor, *args, **kwargs):
-        return self._fit(z, args[0] if args else None)
+        return self._fit(z, *args, **{"labels": v for k, v in kwargs.items() if k in ("labels", "y")})
 
     def predict_features(self, features: Tensor) -> Tensor:
         return self._predict(features)
