@@ -10,7 +10,6 @@
 #include "ood/train/loaded_run.h"
 #include "ood/train/results_header.h"
 #include "ood/train/run_files.h"
-#include "ood/train/run_folder.h"
 
 namespace ood::app {
 namespace {
@@ -49,7 +48,6 @@ struct Eval {
     auto results = results_header(loaded.options, loaded.task);
     results.objectives = {result};
     std::cout << report::table(results) << std::flush;  // also where the folder cannot be written
-    const RunLock lock(folder);
     write_results(folder + "/" + kEvalResultsFile, results);
     write_file(folder + "/" + kEvalReportFile, report::html(results));
     std::cout << "report: " << folder << "/" << kEvalReportFile << "\n";

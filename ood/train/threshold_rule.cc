@@ -46,7 +46,8 @@ Threshold threshold_by(const ThresholdRule& rule, const std::vector<double>& hel
   };
   if (held_out.empty())
     throw DataError(
-        "the run has no held-out scores to set a threshold by; train with `validation`");
+        "the run has no held-out scores to set a threshold by; train with `validation`, or set it "
+        "with `ood threshold --data`");
   share("false-alarms", rule.false_alarms);
   share("confidence", rule.confidence);
   const auto needed = held_out_needed(rule.false_alarms, rule.confidence);

@@ -256,7 +256,8 @@ def test_closed_standard_streams_do_not_end_up_in_files(data, tmp_path, closed):
 def test_a_lost_terminal_saves(data, tmp_path):  # noqa: F811
     out = tmp_path / "run"
     p = subprocess.Popen([PROGRAM, "train", "--data", str(data / "idx"), *TASK, "--epochs", "3000", "--out", str(out)],
-                         stderr=subprocess.PIPE, text=True)
+                         stderr=subprocess.PIPE, text=True,
+                         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # whatever the tests run under
     wait_until(lambda: (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size, p)
     p.send_signal(signal.SIGHUP)
     _, err = p.communicate(timeout=60)
