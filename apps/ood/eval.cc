@@ -34,8 +34,7 @@ struct Eval {
     const auto& objective = *loaded.trained.model.objective;
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
     const FittedScores scores = load_scores(folder, loaded.trained.run_id);
-    if (!scores.same_fit(loaded.trained.scores) ||
-        scores.run_score(objective) != loaded.trained.scores.run_score(objective))
+    if (!scores.hold(loaded.trained.scores))
       throw DataError(folder + ": " + kScoresFile + " and " + kModelFile +
                       " were not fitted at once; fit them again with `ood fit`");
     // The threshold is that of `ood score`, whatever it was set by.

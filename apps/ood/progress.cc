@@ -47,7 +47,7 @@ void Progress::break_line() {
 }
 
 // By the pace since the first word of it, which may come late in a job that goes on.
-std::string Progress::left(std::int64_t done) {
+std::string Progress::time_text(std::int64_t done) {
   const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
   if (done >= total_) return duration_text(elapsed);
   const auto fresh = std::max<std::int64_t>(done - first_, 1);
@@ -65,13 +65,13 @@ void Progress::update(std::int64_t done, const std::string& note) {
   } else if (done * kPlainLines / total_ > lines_) {
     lines_ = static_cast<int>(done * kPlainLines / total_);
     std::fprintf(stderr, "%s: %ld/%ld, %s, %s\n", label_.c_str(), static_cast<long>(done),
-                 static_cast<long>(total_), note.c_str(), left(done).c_str());
+                 static_cast<long>(total_), note.c_str(), time_text(done).c_str());
   }
 }
 
 void Progress::draw(std::int64_t done, const std::string& note) {
   const std::string text =
-      " " + std::to_string(done * 100 / total_) + "% " + note + " " + left(done);
+      " " + std::to_string(done * 100 / total_) + "% " + note + " " + time_text(done);
   const int width = terminal_width() - 1;
   const int bar = std::min(30, width - static_cast<int>(label_.size() + text.size()) - 3);
   std::string line = label_;

@@ -22,7 +22,7 @@ class Progress {
 
  private:
   void draw(std::int64_t done, const std::string& note);
-  std::string left(std::int64_t done);
+  std::string time_text(std::int64_t done);
 
   using Clock = std::chrono::steady_clock;
   std::string label_;

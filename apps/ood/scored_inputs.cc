@@ -43,9 +43,9 @@ PictureFiles picture_files(const std::string& data) {
   return files;
 }
 
-// An input without a score is an error of its own.
-void name_unscored(ScoredInputs& s) {
-  if (!s.answer.scores.defined()) return;
+// The inputs without an error so far; one without a score is an error of its own.
+void score(const Detector& detector, const at::Tensor& inputs, ScoredInputs& s) {
+  s.answer = detector(inputs);
   const auto none = s.answer.scores.isnan();
   if (!none.any().item<bool>()) return;
   std::int64_t row = 0;
@@ -73,7 +73,7 @@ ScoredInputs decode_and_score(const Detector& detector, const PictureReading& re
       s.errors.back() = what.rfind(prefix, 0) == 0 ? what.substr(prefix.size()) : what;
     }
   }
-  if (!good.empty()) s.answer = detector(torch::cat(good));
+  if (!good.empty()) score(detector, torch::cat(good), s);
   return s;
 }
 
@@ -95,10 +95,7 @@ void score_pictures(const Detector& detector, const PictureReading& reading,
         scored[static_cast<std::size_t>(b)] = decode_and_score(detector, reading, part);
       }
     });
-    for (auto& s : scored) {
-      name_unscored(s);
-      visit(s);
-    }
+    for (const auto& s : scored) visit(s);
   }
 }
 
@@ -110,8 +107,7 @@ void score_rows(const Detector& detector, const Inputs& x,
     for (std::int64_t row = 0; row < rows.size(0); ++row)
       s.names.push_back(std::to_string(i + row));
     s.errors.resize(s.names.size());
-    s.answer = detector(x.embeddings() ? rows.flatten(1) : detector.prepared(rows));
-    name_unscored(s);
+    score(detector, x.embeddings() ? rows.flatten(1) : detector.prepared(rows), s);
     visit(s);
   }
 }

@@ -7,12 +7,10 @@
 #include "apps/ood/commands.h"
 #include "apps/ood/rule_flags.h"
 #include "apps/ood/scored_inputs.h"
-#include "ood/data/dataset.h"
 #include "ood/errors.h"
-#include "ood/registry/text.h"
+#include "ood/train/recipe.h"
 #include "ood/train/run_files.h"
 #include "ood/train/run_folder.h"
-#include "ood/train/run_options.h"
 #include "ood/train/trained.h"
 
 namespace ood::app {
@@ -30,27 +28,6 @@ std::int64_t samples_for_a_tenth(const ThresholdRule& rule) {
   };
   while (share() < 0.9 * rule.false_alarms) n += n / 8 + 1;
   return n;
-}
-
-// Whether a run learned some of it or chose by it, as far as its folder says what it was trained
-// with: all of that but its test part.
-bool is_training_data(const fs::path& run_folder, const fs::path& data) {
-  std::error_code error;
-  std::string named;
-  try {
-    named = read_config(run_folder / kConfigFile).data;
-  } catch (const Error&) {
-    return false;
-  }
-  const auto trained = fs::weakly_canonical(data_path(named), error),
-             asked = fs::weakly_canonical(data, error);
-  const auto inside = asked.lexically_relative(trained);
-  if (inside.empty() || *inside.begin() == "..") return false;
-  // Of a folder of arrays its test part is taken.
-  if (inside == ".")
-    return !fs::is_directory(asked) || is_picture_folder(asked) || is_tar_folder(asked);
-  const std::string part = lower(inside.begin()->string());
-  return !part.starts_with("test") && !part.starts_with("t10k");
 }
 
 struct ThresholdCommand {
@@ -89,7 +66,7 @@ struct ThresholdCommand {
     if (writes && fs::exists(model)) lock.emplace(folder);
     Trained trained = load_trained(model);
     if (!data.empty()) {
-      if (is_training_data(folder, data))
+      if (was_learned(model, data))
         throw UsageError("--data: expected ID inputs that the run was not trained with, got what " +
                          run + " learned: a threshold by it would promise nothing");
       trained.validation_scores = scores_of_data();

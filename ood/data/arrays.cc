@@ -146,9 +146,7 @@ Dataset load(const Arrays& arrays) {
     tell_val_is_test(find(arrays, "val", false)->name);
     std::swap(d.test, d.validation);
   }
-  if (!d.test.inputs.defined()) {
-    divide(d, Samples(d.train), find(arrays, "train", false)->name);
-  }
+  if (!d.test.inputs.defined()) divide(d, Samples(d.train), find(arrays, "train", false)->name);
   return d;
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <boost/math/special_functions/gamma.hpp>
 #include <cmath>
 #include <vector>
@@ -66,6 +67,21 @@ void replace_rows(VosQueues& s, const at::Tensor& features, const std::vector<st
   queue.index_copy_(0, to, fresh.to(queue.scalar_type()));
 }
 
+// On the CPU; for another device nobody waits.
+std::vector<bool> rows_not_finite(const at::Tensor& features) {
+  const auto n = features.size(0), width = features.size(1);
+  std::vector<bool> broken(static_cast<std::size_t>(n), false);
+  if (!features.is_cpu()) return broken;
+  ops::by_type(features, "virtual_outlier_synthesis", [&](auto zero) {
+    using F = decltype(zero);
+    const F* x = features.const_data_ptr<F>();
+    for (std::int64_t i = 0; i < n; ++i, x += width)
+      broken[static_cast<std::size_t>(i)] =
+          std::any_of(x, x + width, [](F v) { return !std::isfinite(v); });
+  });
+  return broken;
+}
+
 }  // namespace
 
 void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor& target_in,
@@ -81,10 +97,9 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   check_state(s);
   // As the queue holds them: what it later gives up must be what was added.
   const auto features = ops::widened(features_in.detach().to(s.queue.scalar_type())).contiguous();
-  auto target = ops::class_labels(target_in, VirtualOutlierSynthesis::kCard.name).cpu();
-  if (features.is_cpu())
-    target = at::where(features.isfinite().all(1), target, at::full_like(target, -1));
-  target = target.contiguous();
+  const auto target =
+      ops::class_labels(target_in, VirtualOutlierSynthesis::kCard.name).cpu().contiguous();
+  const auto left_out = rows_not_finite(features);
   auto counts = s.counts.cpu().contiguous();
   auto* count = counts.mutable_data_ptr<std::int64_t>();
   const auto* label = target.const_data_ptr<std::int64_t>();
@@ -94,13 +109,15 @@ void vos_enqueue_(VosQueues& s, const at::Tensor& features_in, const at::Tensor&
   for (std::int64_t i = 0; i < target.size(0); ++i) {
     TORCH_CHECK_INDEX(label[i] < classes, "virtual_outlier_synthesis: expected labels below ",
                       classes, ", got ", label[i], " in row ", i);
-    if (label[i] >= 0) ++to_come[static_cast<std::size_t>(label[i])];
+    if (label[i] >= 0 && !left_out[static_cast<std::size_t>(i)])
+      ++to_come[static_cast<std::size_t>(label[i])];
   }
   // Of a class with more rows than its queue only the last ones stay, as if taken one by one.
   std::vector<std::int64_t> rows, places;
   for (std::int64_t i = 0; i < target.size(0); ++i) {
     const std::int64_t k = label[i];
-    if (k < 0 || (!all_full && count[k] >= length)) continue;
+    if (k < 0 || left_out[static_cast<std::size_t>(i)] || (!all_full && count[k] >= length))
+      continue;
     const std::int64_t place = k * length + count[k]++ % length;
     if (all_full && to_come[static_cast<std::size_t>(k)]-- > length) continue;
     rows.push_back(i);

@@ -313,9 +313,9 @@ void running_means_update_(const Tensor& means, const Tensor& counts, const Tens
   const auto [given, rows] =
       class_means(embedding.detach().to(means.scalar_type()), target, means.size(0));
   // A step whose numbers overflowed is one that a scaler of losses skips; a mean would keep it.
-  const auto finite = given.isfinite().all(1);
+  const auto finite = given.sum(1).mul_(0).eq(0);
   const auto batch = at::where(finite.unsqueeze(1), given, means);
-  const auto fresh = at::where(finite, rows, at::zeros_like(rows));
+  const auto fresh = rows * finite;
   const auto unknown = counts.lt(0).logical_and(fresh.gt(0));
   const auto total = at::where(unknown, -counts * fresh, counts) + fresh;
   auto step = fresh.to(means.scalar_type()) / total.clamp_min(1).to(means.scalar_type());

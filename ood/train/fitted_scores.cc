@@ -4,7 +4,6 @@
 #include <set>
 
 #include "ood/data/files.h"
-#include "ood/data/hash.h"
 #include "ood/data/random.h"
 #include "ood/errors.h"
 #include "ood/metrics/threshold.h"
@@ -144,7 +143,6 @@ FittedScores FittedScores::fit(Classifier& network, const Objective& objective, 
                     ", for the " + std::to_string(task.validation.size()) +
                     " held-out samples are too few for a joint one, which takes " +
                     std::to_string(2 * kLeastReferences) + "; `validation` holds out more");
-  all.fit_id_ = all.content_id();
   return all;
 }
 
@@ -161,23 +159,20 @@ void FittedScores::join(const Objective& objective, const NetworkOutput& held_ou
     references_.push_back(std::get<0>(single(name, objective, held_out, readout).sort()));
 }
 
-// Of the parameters, what was learned by them, and the references of the joint score.
-std::string FittedScores::content_id() const {
-  std::uint64_t hash = kFnvStart;
-  const auto add = [&](const void* data, std::size_t size) {
-    hash = (hash ^ fnv1a(data, size)) * kFnvPrime;
+bool FittedScores::hold(const FittedScores& of_model) const {
+  const auto same = [](const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](const auto& x, const auto& y) { return x.equal(y); });
   };
-  const auto add_tensor = [&](const at::Tensor& t) {
-    const auto whole = t.contiguous();
-    add(whole.const_data_ptr(), whole.nbytes());
-  };
-  for (const auto& [name, score] : fitted_) {
-    add(name.data(), name.size());
-    add(score.parameters.data(), score.parameters.size() * sizeof(double));
-    for (const auto& t : score.state) add_tensor(t);
-  }
-  for (const auto& t : references_) add_tensor(t);
-  return hexadecimal(hash);
+  const bool joint = !of_model.members_.empty();
+  if (joint && (members_ != of_model.members_ || !same(references_, of_model.references_)))
+    return false;
+  return chosen_ == of_model.chosen_ &&
+         std::all_of(of_model.fitted_.begin(), of_model.fitted_.end(), [&](const auto& theirs) {
+           const auto own = fitted_.find(theirs.first);
+           return own != fitted_.end() && own->second.parameters == theirs.second.parameters &&
+                  same(own->second.state, theirs.second.state);
+         });
 }
 
 std::string FittedScores::run_score(const Objective& objective) const {
@@ -255,8 +250,7 @@ std::map<std::string, at::Tensor> FittedScores::compute_all(const Objective& obj
 void FittedScores::write(TensorFile& file, bool all) const {
   const bool joint = all || chosen_.empty() || chosen_ == kJoint;
   const auto members = joint ? members_ : std::vector<std::string>();
-  json about = {{"fit", fit_id_},
-                {"score", chosen_},
+  json about = {{"score", chosen_},
                 {"members", members},
                 {"parameters", json::object()},
                 {"unavailable", json::object()}};
@@ -286,7 +280,6 @@ FittedScores FittedScores::read(const TensorFile& file, const std::filesystem::p
     return t;
   };
   try {
-    s.fit_id_ = about.value("fit", "");
     s.chosen_ = about.value("score", "");
     about.at("members").get_to(s.members_);
     about.at("unavailable").get_to(s.unavailable_);

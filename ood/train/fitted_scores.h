@@ -78,8 +78,8 @@ class FittedScores {
   std::map<std::string, at::Tensor> compute_all(const Objective& objective,
                                                 const NetworkOutput& output) const;
 
-  /// Whether both were fitted at once: what a model and all scores of its run must have been.
-  bool same_fit(const FittedScores& other) const { return fit_id_ == other.fit_id_; }
+  /// Whether these, all of a run, are of one fit with those that its model has.
+  bool hold(const FittedScores& of_model) const;
   /// What choose() has taken, or kAutoScore.
   std::string chosen() const { return chosen_.empty() ? kAutoScore : chosen_; }
 
@@ -95,9 +95,7 @@ class FittedScores {
   at::Tensor single(const std::string& score, const Objective& objective,
                     const NetworkOutput& output, const Readout& readout) const;
   void join(const Objective& objective, const NetworkOutput& held_out);
-  std::string content_id() const;
 
-  std::string fit_id_;
   std::string chosen_;  ///< "": by the rule
   std::map<std::string, Fitted> fitted_;
   std::map<std::string, std::string> unavailable_;

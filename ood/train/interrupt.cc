@@ -8,7 +8,7 @@ namespace ood {
 namespace {
 
 // A lost terminal is a wish to stop, too.
-constexpr int kSignalsHeard[InterruptGuard::kSignals] = {SIGINT, SIGTERM, SIGHUP};
+constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP};
 
 volatile std::sig_atomic_t received = 0;
 
@@ -24,19 +24,17 @@ void remember_each(int) { received = 1; }
 
 InterruptGuard::InterruptGuard() {
   received = 0;
-  auto* before = before_;
-  for (const int signal : kSignalsHeard) {
-    *before = std::signal(signal, ranks().alone() ? remember : remember_each);
+  for (std::size_t i = 0; i < kSignals.size(); ++i) {
+    before_[i] = std::signal(kSignals[i], ranks().alone() ? remember : remember_each);
     // nohup's; SIGINT is ignored in a script's background, too, but there it is not meant.
-    if (signal == SIGHUP && *before == SIG_IGN) std::signal(signal, SIG_IGN);
-    ++before;
+    if (kSignals[i] == SIGHUP && before_[i] == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
   }
 }
 
 InterruptGuard::~InterruptGuard() {
-  const auto* before = before_;
   // A rank that is about to end is not to be ended by the launcher's repetition.
-  for (const int signal : kSignalsHeard) std::signal(signal, ranks().alone() ? *before++ : SIG_IGN);
+  for (std::size_t i = 0; i < kSignals.size(); ++i)
+    std::signal(kSignals[i], ranks().alone() ? before_[i] : SIG_IGN);
 }
 
 bool InterruptGuard::interrupted() const { return received != 0; }

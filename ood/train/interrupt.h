@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+
 namespace ood {
 
 /// While one of these lives, Ctrl-C, SIGTERM and, unless it is ignored as under nohup, SIGHUP are remembered instead of ending the program; a
@@ -14,10 +16,8 @@ class InterruptGuard {
 
   bool interrupted() const;
 
-  static constexpr int kSignals = 3;
-
  private:
-  void (*before_[kSignals])(int);
+  std::array<void (*)(int), 3> before_;  // how each signal was handled
 };
 
 }  // namespace ood

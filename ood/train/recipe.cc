@@ -153,13 +153,41 @@ void check_start(const RunOptions& options, const Task& task) {
     on_first(ranks(), [&] { initial_model(description, options, /*filled=*/true); });
 }
 
-std::optional<RunOptions> trained_with(const fs::path& run, const std::string& data) {
+namespace {
+
+std::optional<RunOptions> options_of(const fs::path& run) {
   const auto config = (fs::is_directory(run) ? run : run.parent_path()) / kConfigFile;
   if (run.empty() || !fs::exists(config)) return std::nullopt;
-  auto options = read_config(config);
+  return read_config(config);
+}
+
+}  // namespace
+
+std::optional<RunOptions> trained_with(const fs::path& run, const std::string& data) {
+  auto options = options_of(run);
   std::error_code none;
-  if (options.data != data && !fs::equivalent(options.data, data, none)) return std::nullopt;
+  if (options && options->data != data && !fs::equivalent(options->data, data, none))
+    return std::nullopt;
   return options;
+}
+
+bool was_learned(const fs::path& run, const fs::path& place) {
+  std::optional<RunOptions> options;
+  try {
+    options = options_of(run);
+  } catch (const Error&) {  // a file of that name that is another program's
+  }
+  if (!options) return false;
+  std::error_code none;
+  const auto data = fs::weakly_canonical(data_path(options->data), none),
+             asked = fs::weakly_canonical(place, none);
+  const auto inside = asked.lexically_relative(data);
+  if (inside.empty() || *inside.begin() == "..") return false;
+  // Of a folder of arrays its test part is taken.
+  if (inside == ".")
+    return !fs::is_directory(asked) || is_picture_folder(asked) || is_tar_folder(asked);
+  const std::string part = lower(inside.begin()->string());
+  return !part.starts_with("test") && !part.starts_with("t10k");
 }
 
 void take_division(RunOptions& options) {

@@ -28,6 +28,10 @@ RunOptions completed(const RunOptions& options, const Task& task,
 /// place.
 std::optional<RunOptions> trained_with(const std::filesystem::path& run, const std::string& data);
 
+/// Whether a run learned some of what lies at a place, or chose by it: all of its data but their test
+/// part. Of a model without the configuration of a run nothing is known.
+bool was_learned(const std::filesystem::path& run, const std::filesystem::path& place);
+
 /// Of a new training, before its data are divided: one that starts from a run holds out what that run
 /// did, where both have the data of one place, since what the network has learned says nothing of
 /// inputs that it has not.
