@@ -47,6 +47,9 @@ void print_markdown() {
                   : e->balance == Balance::kWholeBatch     ? "over the whole batch"
                                                            : "each term over its own population")
               << "\n";
+    if (e->pretrained)
+      std::cout << "- Pretraining: as an autoencoder, of pictures and where no weights are given "
+                   "(`--pretrain`)\n";
     if (!e->pitfalls.empty()) std::cout << "- Pitfall: " << e->pitfalls << "\n";
     if (!e->id_energy.empty())
       std::cout << "- A training measures " << e->id_energy << " and " << e->outlier_energy

@@ -29,6 +29,7 @@ struct DeepSvdd {
       .without_bias = true,
       // Squared distances in many dimensions: 0.1 kills the units within a few steps.
       .learning_rate = 0.01,
+      .pretrained = true,
       .classifies = false,
   };
   static constexpr auto kTerms = std::array<std::string_view, 1>{"sphere"};

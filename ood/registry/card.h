@@ -26,6 +26,7 @@ struct Card {
   bool without_bias = false;     ///< the network must not have biases
   bool trains_features = false;  ///< a part of the loss is on the features
   double learning_rate = 0.1;    ///< peak for SGD with momentum from random weights
+  bool pretrained = false;       ///< random weights are first made an autoencoder's, see pretrain()
   /// Parameters that a training of the program sets, unless they are given, to the median energies
   /// of held-out ID data and of outliers after a short warm-up with cross-entropy.
   std::string_view id_energy = "", outlier_energy = "";

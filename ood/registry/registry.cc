@@ -151,6 +151,7 @@ std::string objectives_json() {
     o["formula_op"] = e->is_formula();
     o["per_row"] = e->per_row && e->row.combine == nullptr;
     o["learning_rate"] = e->learning_rate;
+    o["pretrained"] = e->pretrained;
     o["balance"] = name(e->balance);
     o["terms"] = e->terms;
     o["extras"] = e->extras;

@@ -24,6 +24,7 @@ constexpr std::size_t kNewest = 2;
 
 json to_json(const Position& p) {
   return {{"step", p.step},
+          {"pretrained", p.pretrained},
           {"seconds", p.seconds},
           {"epoch_loss", p.epoch_loss},
           {"epoch_steps", p.epoch_steps},
@@ -36,6 +37,7 @@ Position position_of(const json& j) {
   const auto whole = [&](const char* key) { return whole_number(j.at(key), key); };
   Position p;
   p.step = whole("step");
+  p.pretrained = j.value("pretrained", false);
   p.seconds = j.at("seconds");
   p.epoch_loss = j.at("epoch_loss");
   p.epoch_steps = whole("epoch_steps");
@@ -87,7 +89,8 @@ void Checkpoints::save(const Position& position, const Model& model,
   auto all = steps();
   while (all.size() > kNewest) {
     std::error_code ignored;
-    if (all.front() != position.best_step) fs::remove(path(all.front()), ignored);
+    const bool best = position.best_step > 0 && all.front() == position.best_step;
+    if (!best) fs::remove(path(all.front()), ignored);
     all.erase(all.begin());
   }
   remove_temporaries(folder_);
@@ -111,7 +114,8 @@ std::optional<Position> Checkpoints::restore_newest(const Model& model, Optimize
     try {
       const TensorFile file = read(*it);
       const Position p = position_of(parse_json(file.text("position")));
-      if (p.step != *it || p.step < 1 || p.step > total || p.best_step < 0 || p.best_step > p.step)
+      const bool begun = p.step > 0 || (p.step == 0 && p.pretrained);
+      if (p.step != *it || !begun || p.step > total || p.best_step < 0 || p.best_step > p.step)
         throw DataError(path(*it).string() + ": expected the position of step " +
                         std::to_string(*it) + " of " + std::to_string(total));
       fill_model(model, file, path(*it));

@@ -14,6 +14,7 @@ namespace ood {
 /// needed to go on exactly.
 struct Position {
   std::int64_t step = 0;         ///< optimizer steps done
+  bool pretrained = false;       ///< what comes before the first is done
   double seconds = 0;            ///< time spent on them
   double epoch_loss = 0;         ///< sum of the losses of the unfinished epoch
   std::int64_t epoch_steps = 0;  ///< steps of it

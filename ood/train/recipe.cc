@@ -99,6 +99,16 @@ void measure(RunOptions& options, const Task& task, const RunOptions* measured) 
                   " by the energies after a warm-up with cross-entropy");
 }
 
+void fill_in_pretraining(RunOptions& options, const Task& task, std::int64_t enough) {
+  if (options.pretrain > 0 && task.embeddings)
+    throw UsageError("`pretrain`: expected pictures to give back, got embeddings");
+  if (options.pretrain >= 0) return;
+  const bool drawn =
+      options.init.empty() && options.weights.empty() && !is_network_file(options.model);
+  const bool wanted = get_objective(options.objective).pretrained && drawn && !task.embeddings;
+  options.pretrain = wanted ? enough : 0;
+}
+
 void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) {
   const auto n = task.train.size();
   if (options.batch_size == 0)
@@ -107,12 +117,11 @@ void fill_in(RunOptions& options, const Task& task, const RunOptions* measured) 
   else if (options.batch_size > n && measured == nullptr)
     listener().warn("`batch-size` " + std::to_string(options.batch_size) + " is more than the " +
                     std::to_string(n) + " training samples; a step takes all of them");
-  if (options.epochs == 0) {
-    const auto steps =
-        std::max<std::int64_t>(Batches::steps_per_epoch(task, options.batch_size), 1);
-    options.epochs = std::clamp<std::int64_t>((500 + steps - 1) / steps, 3, 100);
-  }
+  const auto steps = std::max<std::int64_t>(Batches::steps_per_epoch(task, options.batch_size), 1);
+  const auto enough = std::clamp<std::int64_t>((500 + steps - 1) / steps, 3, 100);
+  if (options.epochs == 0) options.epochs = enough;
   if (options.model == "auto") options.model = describe(options, task).model;
+  fill_in_pretraining(options, task, enough);
   if (task.embeddings && !is_network_file(options.model) && !takes_all_inputs(options.model))
     throw UsageError("`model`: expected mlp, linear or a file of your own for embeddings, got " +
                      options.model);
@@ -253,10 +262,13 @@ RunOptions completed(const RunOptions& given, const Task& task, const RunOptions
     listener().warn("`patience`: " + options.objective +
                     " classifies nothing whose accuracy could stop growing; it trains all epochs");
   fill_in(options, task, measured);
-  // A projection has nothing to lose but what tells others from its samples.
-  if (given.lr == 0 && options.optimizer == "sgd" && options.model == "linear" &&
-      learns_one_kind(get_objective(options.objective)))
-    options.lr /= 10;
+  if (given.lr == 0 && options.optimizer == "sgd") {
+    const ObjectiveEntry& entry = get_objective(options.objective);
+    // A projection has nothing to lose but what tells others from its samples.
+    if (options.model == "linear" && learns_one_kind(entry)) options.lr /= 10;
+    // Units that have learned to give pictures back are not killed so soon.
+    if (options.pretrain > 0 && entry.pretrained) options.lr *= 3;
+  }
   const auto batches = Batches::steps_per_epoch(task, options.batch_size) * options.epochs;
   if (batches < options.accumulate)
     throw UsageError("`accumulate`: expected at most the " + std::to_string(batches) +

@@ -17,8 +17,10 @@ namespace ood {
 ///   margins      on energies: their medians after a warm-up with cross-entropy, see
 ///                Card::id_energy; where an earlier training has measured them, from its `measured`
 ///   weights      of sums over classes: the default divided by their number
+///   pretraining  3 epochs, more as above, of random weights for pictures where the objective's
+///                card has it
 ///   rate         of SGD the objective's; a tenth of it where a linear network learns one kind of
-///                sample
+///                sample, three times it after a pretraining that the card has
 /// The bound of the gradient has a fixed default. UsageError where options and
 /// task do not fit.
 RunOptions completed(const RunOptions& options, const Task& task,

@@ -119,11 +119,16 @@ void RunOptions::resolve() {
   if ((mixup > 0 || cutmix > 0) && !entry.classifies)
     throw UsageError("`mixup`, `cutmix`: expected an objective that uses labels, got " + objective);
   if (mixup > 0 && cutmix > 0) throw UsageError("expected `mixup` or `cutmix`, got both");
+  if (pretrain > 0 && freeze)
+    throw UsageError(
+        "`pretrain`: expected a network that learns, got one that stays as it is, by `freeze` or "
+        "as a FILE.pt2");
   check_range("warmup", warmup, 0, 1, "0 to 1");
   check_range("validation", validation, 0, 0.9, "0 to 0.9");
   check_range("limit-train", static_cast<double>(limit_train), 0, 1e15, "at least 0");
   check_range("limit-test", static_cast<double>(limit_test), 0, 1e15, "at least 0");
   check_range("threads", static_cast<double>(threads), 0, 4096, "0 to 4096");
+  check_range("pretrain", static_cast<double>(pretrain), -1, 1e15, "at least -1");
   check_range("bank", static_cast<double>(bank), 0, 1e12, "at least 0");
   check_score_name(score, entry);
   check_range("seed", static_cast<double>(seed), 0, 1e15, "at least 0");
@@ -277,7 +282,7 @@ std::string run_id(const RunOptions& options) {
        {"resize = 'squash'\n", "sync-batchnorm = false\n", "freeze = false\n",
         "backbone-lr = 0.0\n", "cache = 0\n", "decoders = 0\n", "weights = ''\n",
         "normalise = 'auto'\n", "class-balance = false\n", "device = 'cpu'\n", "alpha = 'black'\n",
-        "split-seed = -1\n", "score = 'auto'\n"})
+        "split-seed = -1\n", "score = 'auto'\n", "pretrain = -1\n", "pretrain = 0\n"})
     if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
   return hexadecimal(fnv1a(text.data(), text.size()));
 }

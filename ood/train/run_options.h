@@ -38,6 +38,7 @@ struct RunOptions {
   std::string normalise = "auto";
   bool freeze = false;
   std::string objective = "cross_entropy";
+  std::int64_t pretrain = -1;
   std::int64_t epochs = 0;
   std::int64_t batch_size = 0;
   double outlier_ratio = 0.5;
@@ -128,6 +129,10 @@ void visit_options(RunOptions& o, Visitor&& v) {
   v("freeze", o.freeze,
     "train the last layer alone, on the features of --init, --weights or a file");
   v("objective", o.objective, "training objective, see `ood objectives`");
+  v("pretrain", o.pretrain,
+    "epochs in which the network learns to give pictures back, as an autoencoder, before it is "
+    "trained; -1: 3, more where the data are few, for random weights of an objective that `ood "
+    "objectives` says so of, else 0");
   v("epochs", o.epochs, "passes over the training data; 0: 3, more where the data are few");
   v("batch-size", o.batch_size, "ID samples a step; 0: 128, less where the data are few");
   v("outlier-ratio", o.outlier_ratio, "outliers a step for each ID sample");

@@ -21,6 +21,7 @@
 #include "ood/train/evaluate.h"
 #include "ood/train/failure_signs.h"
 #include "ood/train/interrupt.h"
+#include "ood/train/pretraining.h"
 #include "ood/train/recipe.h"
 #include "ood/train/results_header.h"
 #include "ood/train/run_data.h"
@@ -136,14 +137,14 @@ class Training {
     if (ranks_.first()) log_ = std::make_unique<MetricsLog>(out, at_.step);
     warn(setup_warnings(get_objective(o_.objective), *model_.network));
     model_.objective->set_epoch(epochs_done());
-    if (at_.step == 0) model_.objective->at_event(Event::kBegin, pass());
   }
 
   ObjectiveResults run() {
     const InterruptGuard interrupt;
-    model_.network->train();
-    model_.objective->train();
     try {
+      begin(interrupt);
+      model_.network->train();
+      model_.objective->train();
       const Tf32 tf32(o_.precision == "tf32");
       work(interrupt);
     } catch (...) {
@@ -161,6 +162,19 @@ class Training {
   }
 
  private:
+  void begin(const InterruptGuard& interrupt) {
+    if (at_.step > 0) return;
+    if (o_.pretrain > 0 && !at_.pretrained) {
+      if (!pretrain(*model_.network, o_, task_, device_, type_, ranks_, interrupt))
+        throw Interrupted(
+            "interrupted in the pretraining; begin it anew with: ood train --resume " +
+            out_.string());
+      at_.pretrained = true;
+      save();
+    }
+    model_.objective->at_event(Event::kBegin, pass());
+  }
+
   void work(const InterruptGuard& interrupt) {
     bool stop = false;
     while (at_.step < total_ && !stop) {
@@ -447,7 +461,10 @@ ObjectiveResults train_run(const RunOptions& given, const Task& task, const fs::
     if (start == Start::kFresh) check_free(out);
   });
   if (start == Start::kResume) check_data(out, given, task, "the training was begun");
-  RunOptions options = completed(given, task);
+  RunOptions asked = given;
+  // Begun when there was none.
+  if (start == Start::kResume && asked.pretrain < 0) asked.pretrain = 0;
+  RunOptions options = completed(asked, task);
   // What was measured has the same value on all ranks.
   if (!ranks().alone()) {
     ranks().agree("the network's file", options.network_fingerprint);

@@ -1,5 +1,8 @@
 """Defaults that train on little data of any kind, and runs that did not learn."""
 import json
+import re
+import signal
+import subprocess
 import sys
 import tomllib
 
@@ -8,7 +11,7 @@ import pytest
 
 import ood
 from conftest import ROOT
-from test_runs import run
+from test_runs import PROGRAM, checkpoints, run, wait_until, weights
 
 sys.path.insert(0, str(ROOT / "tests"))
 from shapes import shapes  # noqa: E402
@@ -198,3 +201,76 @@ def test_a_score_that_is_not_joint_is_said(clusters, tmp_path):
     common = ["train", "--data", clusters, "--known", "0-2", "--unknown", 3, "--epochs", 1, "--out", tmp_path / "run", "--overwrite"]
     assert "the run's score is msp, for the 36 held-out samples are too few for a joint one, which takes 118" in run(*common).stderr
     assert "too few for a joint one" not in run(*common, "--validation", .4).stderr
+
+
+ONE_KIND = ["--known", 0, "--unknown", 1, "--objective", "deep_svdd", "--epochs", 2]
+
+
+def config(out):
+    return tomllib.loads((out / "config.toml").read_text())
+
+
+def autoencoder_errors(stderr):
+    return [float(e) for e in re.findall(r"deep_svdd, autoencoder: \d+/\d+, error ([\d.e+-]+)", stderr)]
+
+
+def test_one_class_begins_as_an_autoencoder_of_pictures(folder, clusters, tmp_path):
+    out = tmp_path / "run"
+    r = run("train", "--data", folder, *ONE_KIND, "--out", out)
+    errors = autoencoder_errors(r.stderr)
+    assert r.returncode == 0 and len(errors) == 10 and errors[-1] < .7 * errors[0], r.stderr
+    steps = [json.loads(l)["step"] for l in (out / "metrics.jsonl").read_text().splitlines() if '"step"' in l]
+    assert config(out)["pretrain"] > 2 and len(steps) == results_of(out)["steps"] == steps[-1]
+    for name, more in {"told not to": ["--pretrain", 0], "embeddings": ["--data", clusters], "weights": ["--init", out],
+                       "outliers": ["--objective", "deep_sad", "--outliers", 3]}.items():
+        flags = {f: v for f, v in zip(ONE_KIND[::2], ONE_KIND[1::2])} | {"--data": folder} | dict(zip(more[::2], more[1::2]))
+        r = run("train", *(a for pair in flags.items() for a in pair), "--out", tmp_path / name)
+        assert r.returncode == 0 and "autoencoder" not in r.stderr and config(tmp_path / name)["pretrain"] == 0, (name, r.stderr)
+    r = run("train", "--data", folder, *TASK, "--epochs", 1, "--pretrain", 2, "--model", "mlp", "--out", tmp_path / "ce")
+    assert r.returncode == 0 and "cross_entropy, autoencoder" in r.stderr, r.stderr
+
+
+def results_of(out):
+    return json.loads((out / "results.json").read_text())["objectives"][0]
+
+
+@pytest.mark.parametrize("flags, error", [
+    (["--pretrain", -2], "--pretrain: expected at least -1, got -2"),
+    (["--pretrain", 1, "--freeze", "--init", "run"], "--pretrain: expected a network that learns, got one that stays as it is"),
+    (["--pretrain", 1, "--data", "clusters"], "--pretrain: expected pictures to give back, got embeddings")])
+def test_what_cannot_be_an_autoencoder(folder, clusters, tmp_path, flags, error):
+    flags = [{"clusters": clusters, "run": clusters / "run"}.get(f, f) for f in flags]
+    data = [] if "--data" in flags else ["--data", folder]
+    r = run("train", *data, *ONE_KIND, *flags, "--out", tmp_path / "run")
+    assert r.returncode == 2 and error in r.stderr.splitlines()[-1], r.stderr
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_an_interrupted_pretraining_begins_anew_and_a_finished_one_does_not(folder, tmp_path):
+    def start(out):
+        return subprocess.Popen([PROGRAM, "train", "--data", str(folder), *map(str, ONE_KIND), "--out", str(out)],
+                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    whole = start(tmp_path / "whole")
+    assert whole.wait() == 0
+
+    def resumed(out):
+        r = run("train", "--resume", out)
+        assert r.returncode == 0, r.stderr
+        assert weights(out) == weights(tmp_path / "whole")
+        return r.stderr
+
+    process = start(tmp_path / "early")
+    while "autoencoder" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    last = process.communicate()[1].splitlines()[-1]
+    assert process.returncode == 130 and last.endswith(f"begin it anew with: ood train --resume {tmp_path / 'early'}"), last
+    assert len(autoencoder_errors(resumed(tmp_path / "early"))) == 10
+
+    out = tmp_path / "late"
+    process = start(out)
+    wait_until(lambda: checkpoints(out), process)
+    process.kill()
+    process.wait()
+    if not (out / "results.json").exists():
+        assert not autoencoder_errors(resumed(out))
