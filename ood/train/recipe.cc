@@ -105,7 +105,8 @@ void fill_in_pretraining(RunOptions& options, const Task& task, std::int64_t eno
   if (options.pretrain >= 0) return;
   const bool drawn =
       options.init.empty() && options.weights.empty() && !is_network_file(options.model);
-  const bool wanted = get_objective(options.objective).pretrained && drawn && !task.embeddings;
+  const bool wanted = get_objective(options.objective).pretrained && drawn && !task.embeddings &&
+                      task.train.size() > 1;  // which a batch normalisation needs
   options.pretrain = wanted ? enough : 0;
 }
 
@@ -265,9 +266,11 @@ RunOptions completed(const RunOptions& given, const Task& task, const RunOptions
   if (given.lr == 0 && options.optimizer == "sgd") {
     const ObjectiveEntry& entry = get_objective(options.objective);
     // A projection has nothing to lose but what tells others from its samples.
+    const double suited = options.lr;
     if (options.model == "linear" && learns_one_kind(entry)) options.lr /= 10;
     // Units that have learned to give pictures back are not killed so soon.
     if (options.pretrain > 0 && entry.pretrained) options.lr *= 3;
+    if (given.backbone_lr == 0) options.backbone_lr *= options.lr / suited;
   }
   const auto batches = Batches::steps_per_epoch(task, options.batch_size) * options.epochs;
   if (batches < options.accumulate)

@@ -17,10 +17,10 @@ namespace ood {
 ///   margins      on energies: their medians after a warm-up with cross-entropy, see
 ///                Card::id_energy; where an earlier training has measured them, from its `measured`
 ///   weights      of sums over classes: the default divided by their number
-///   pretraining  3 epochs, more as above, of random weights for pictures where the objective's
-///                card has it
+///   pretraining  as many epochs as `epochs` would have, where the card says `pretrained`, the
+///                weights are random and the inputs pictures
 ///   rate         of SGD the objective's; a tenth of it where a linear network learns one kind of
-///                sample, three times it after a pretraining that the card has
+///                sample, three times it after a pretraining for a card that says so
 /// The bound of the gradient has a fixed default. UsageError where options and
 /// task do not fit.
 RunOptions completed(const RunOptions& options, const Task& task,

@@ -128,7 +128,7 @@ void RunOptions::resolve() {
   check_range("limit-train", static_cast<double>(limit_train), 0, 1e15, "at least 0");
   check_range("limit-test", static_cast<double>(limit_test), 0, 1e15, "at least 0");
   check_range("threads", static_cast<double>(threads), 0, 4096, "0 to 4096");
-  check_range("pretrain", static_cast<double>(pretrain), -1, 1e15, "at least -1");
+  check_range("pretrain", static_cast<double>(pretrain), -1, 1e6, "-1 to 1e6");
   check_range("bank", static_cast<double>(bank), 0, 1e12, "at least 0");
   check_score_name(score, entry);
   check_range("seed", static_cast<double>(seed), 0, 1e15, "at least 0");

@@ -130,9 +130,9 @@ void visit_options(RunOptions& o, Visitor&& v) {
     "train the last layer alone, on the features of --init, --weights or a file");
   v("objective", o.objective, "training objective, see `ood objectives`");
   v("pretrain", o.pretrain,
-    "epochs in which the network learns to give pictures back, as an autoencoder, before it is "
-    "trained; -1: 3, more where the data are few, for random weights of an objective that `ood "
-    "objectives` says so of, else 0");
+    "epochs in which the network first learns to give pictures back, as an autoencoder; -1: of "
+    "random weights, where the objective is better for it (`ood objectives --markdown`), 3, more "
+    "where the data are few");
   v("epochs", o.epochs, "passes over the training data; 0: 3, more where the data are few");
   v("batch-size", o.batch_size, "ID samples a step; 0: 128, less where the data are few");
   v("outlier-ratio", o.outlier_ratio, "outliers a step for each ID sample");

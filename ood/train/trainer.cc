@@ -110,7 +110,6 @@ class Training {
         checkpoints_(out, id_),
         parameters_(trainable(model_)),
         optimizer_(o_, parameters_, of_backbone(model_)),
-        gradients_(ranks_, parameters_),
         micro_steps_(inputs_.steps_per_epoch() * o_.epochs),
         total_(micro_steps_ / o_.accumulate),
         selection_(options.patience > 0 ? deciding_half(task, held_out_seed(options))
@@ -143,6 +142,7 @@ class Training {
     const InterruptGuard interrupt;
     try {
       begin(interrupt);
+      gradients_.emplace(ranks_, parameters_);
       model_.network->train();
       model_.objective->train();
       const Tf32 tf32(o_.precision == "tf32");
@@ -165,7 +165,9 @@ class Training {
   void begin(const InterruptGuard& interrupt) {
     if (at_.step > 0) return;
     if (o_.pretrain > 0 && !at_.pretrained) {
-      if (!pretrain(*model_.network, o_, task_, device_, type_, ranks_, interrupt))
+      const Tf32 tf32(o_.precision == "tf32");
+      const auto own_rows = [&](const at::Tensor& x) { return output_of(x); };
+      if (!pretrain(model_, own_rows, o_, task_, device_, type_, ranks_, interrupt))
         throw Interrupted(
             "interrupted in the pretraining; begin it anew with: ood train --resume " +
             out_.string());
@@ -232,12 +234,17 @@ class Training {
     for (const auto& line : lines) listener().warn(line);
   }
 
-  NetworkOutput forward(const at::Tensor& x) const {
-    // ID samples and outliers in one forward: batch normalisation must see the mixture.
+  NetworkOutput output_of(const at::Tensor& x) const {
     const Precision precision(o_.precision == "bf16", device_.type());
     auto out = model_.network->forward(x);
     out.logits = out.logits.to(type_);
     out.features = out.features.to(type_);
+    return out;
+  }
+
+  NetworkOutput forward(const at::Tensor& x) const {
+    // ID samples and outliers in one forward: batch normalisation must see the mixture.
+    auto out = output_of(x);
     // Every rank computes the loss of the whole batch.
     return ranks_.alone() ? out : inputs_.gathered(out, model_.objective->uses_features());
   }
@@ -270,7 +277,7 @@ class Training {
       if (i == 0)
         for (const auto& [name, unused] : losses.terms) numbers.terms.push_back(name);
       if (!reads_late() && !std::isfinite(numbers.values[0].item<double>())) break;
-      if (i + 1 == o_.accumulate) gradients_.begin(wish);
+      if (i + 1 == o_.accumulate) gradients_->begin(wish);
       (o_.accumulate > 1 ? losses.total * share : losses.total).backward();
     }
     numbers.line["loss"] = nullptr;
@@ -278,7 +285,7 @@ class Training {
     numbers.line["lr"] = lr;
     unread_.push_back(std::move(numbers));
     if (!reads_late() || unread_.size() >= kMostUnread) read_numbers();
-    const bool asked = gradients_.finish();
+    const bool asked = gradients_->finish();
     if (o_.clip > 0) optimizer_.clip(o_.clip);
     optimizer_.step(lr);
     ++at_.step;
@@ -429,7 +436,7 @@ class Training {
   Checkpoints checkpoints_;
   std::vector<at::Tensor> parameters_;
   Optimizer optimizer_;
-  GradientAverage gradients_;
+  std::optional<GradientAverage> gradients_{};  // after a pretraining, which has its own
   std::int64_t micro_steps_, total_;
   Position at_;
   std::vector<StepNumbers> unread_;

@@ -1,6 +1,7 @@
 """Defaults that train on little data of any kind, and runs that did not learn."""
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import tomllib
 
 import numpy as np
 import pytest
+import torch
 
 import ood
 from conftest import ROOT
@@ -222,6 +224,9 @@ def test_one_class_begins_as_an_autoencoder_of_pictures(folder, clusters, tmp_pa
         flags = {f: v for f, v in zip(ONE_KIND[::2], ONE_KIND[1::2])} | {"--data": folder} | dict(zip(more[::2], more[1::2]))
         r = run("train", *(a for pair in flags.items() for a in pair), "--out", tmp_path / name)
         assert r.returncode == 0 and "autoencoder" not in r.stderr and config(tmp_path / name)["pretrain"] == "0", (name, r.stderr)
+    torch.jit.script(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 8))).save(str(tmp_path / "net.pt"))
+    r = run("train", "--data", folder, *ONE_KIND, "--pretrain", 2, "--model", tmp_path / "net.pt", "--out", tmp_path / "own")
+    assert r.returncode == 0 and [float(config(tmp_path / "own")[f]) for f in ("lr", "backbone-lr")] == pytest.approx([.03, .003]), r.stderr
     r = run("train", "--data", folder, *TASK, "--epochs", 1, "--pretrain", 2, "--model", "mlp", "--out", tmp_path / "ce")
     assert r.returncode == 0 and "cross_entropy, autoencoder" in r.stderr, r.stderr
 
@@ -230,14 +235,50 @@ def results_of(out):
     return json.loads((out / "results.json").read_text())["objectives"][0]
 
 
+def test_a_comparison_of_before_there_was_pretraining_goes_on(folder, tmp_path):
+    compare = ["compare", "--data", folder, *TASK, "--objectives", "cross_entropy,deep_sad", "--epochs", 1, "--out", tmp_path / "runs"]
+    assert run(*compare).returncode == 0
+    for path in (tmp_path / "runs").rglob("config.toml"):
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(l for l in lines if not l.startswith("pretrain")))
+    shutil.rmtree(tmp_path / "runs" / "deep_sad")
+    r = run(*compare)
+    assert r.returncode == 0 and "deep_sad: " in r.stderr and "cross_entropy: 1/" not in r.stderr, r.stderr
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_autoencoder_that_diverges_is_named_by_every_process(folder, tmp_path, processes):
+    class Poisoned(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.l = torch.nn.Linear(3 * 32 * 32, 8)
+
+        def forward(self, x):
+            features = self.l(x.flatten(1))
+            return torch.log(features - features.max()) if self.training else features
+
+    torch.jit.script(Poisoned()).save(str(tmp_path / "net.pt"))
+    launch = ["launch", "-n", processes] if processes > 1 else []
+    r = run(*launch, "train", "--data", folder, *ONE_KIND, "--model", tmp_path / "net.pt", "--pretrain", 1, "--out", tmp_path / "run")
+    assert r.returncode == 4 and r.stderr.count("the autoencoder's loss is NaN") == processes and "no sign of life" not in r.stderr, r.stderr
+    assert not checkpoints(tmp_path / "run")
+
+
+def pairs_of(flags):
+    """Flags with their values; None where one has none."""
+    values = [*flags[1:], "--"]
+    return [(f, None if str(v).startswith("--") else v) for f, v in zip(flags, values) if str(f).startswith("--")]
+
+
 @pytest.mark.parametrize("flags, error", [
-    (["--pretrain", -2], "--pretrain: expected at least -1, got -2"),
+    (["--pretrain", -2], "--pretrain: expected -1 to 1e6, got -2"),
+    (["--pretrain", 1, "--objective", "cross_entropy", "--known", "0,2", "--model", "linear"], "--pretrain: expected a network whose features are learned, got linear"),
     (["--pretrain", 1, "--freeze", "--init", "run"], "--pretrain: expected a network that learns, got one that stays as it is"),
     (["--pretrain", 1, "--data", "clusters"], "--pretrain: expected pictures to give back, got embeddings")])
 def test_what_cannot_be_an_autoencoder(folder, clusters, tmp_path, flags, error):
     flags = [{"clusters": clusters, "run": clusters / "run"}.get(f, f) for f in flags]
-    data = [] if "--data" in flags else ["--data", folder]
-    r = run("train", *data, *ONE_KIND, *flags, "--out", tmp_path / "run")
+    flags = {"--data": folder} | dict(zip(ONE_KIND[::2], ONE_KIND[1::2])) | dict(pairs_of(flags))
+    r = run("train", *(a for flag, value in flags.items() for a in (flag, *([] if value is None else [value]))), "--out", tmp_path / "run")
     assert r.returncode == 2 and error in r.stderr.splitlines()[-1], r.stderr
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
