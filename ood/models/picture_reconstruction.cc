@@ -12,8 +12,8 @@ constexpr std::array<std::int64_t, 3> kChannels{64, 32, 16};
 
 }  // namespace
 
-PictureReconstruction::PictureReconstruction(std::int64_t width, std::int64_t channels, std::int64_t height,
-                               std::int64_t picture_width) {
+PictureReconstruction::PictureReconstruction(std::int64_t width, std::int64_t channels,
+                                             std::int64_t height, std::int64_t picture_width) {
   const auto h = std::min(height, kLargest), w = std::min(picture_width, kLargest);
   for (std::size_t i = 0; i < kSteps; ++i) {
     const std::int64_t part = std::int64_t{4} >> i;

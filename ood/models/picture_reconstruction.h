@@ -10,7 +10,7 @@ class PictureReconstruction : public torch::nn::Module {
  public:
   /// For encodings [N, width] of pictures [N, channels, height, picture_width].
   PictureReconstruction(std::int64_t width, std::int64_t channels, std::int64_t height,
-                 std::int64_t picture_width);
+                        std::int64_t picture_width);
 
   /// encoding [N, width] -> pictures [N, channels, h, w].
   at::Tensor forward(const at::Tensor& encoding);
