@@ -1,7 +1,5 @@
 #include "ood/train/held_run.h"
 
-#include <algorithm>
-
 #include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/registry/text.h"
@@ -19,7 +17,6 @@ std::string comparable(RunOptions o) {
   o.known = o.unknown = o.outliers = "";
   for (auto& item : o.ood_data) item = item.substr(0, item.find('='));
   o.split_seed = division_seed(o);
-  o.pretrain = std::max<std::int64_t>(o.pretrain, 0);  // begun when there was none
   return to_toml(o);
 }
 

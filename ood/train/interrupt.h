@@ -4,9 +4,10 @@
 
 namespace ood {
 
-/// While one of these lives, Ctrl-C, SIGTERM and, unless it is ignored as under nohup, SIGHUP are remembered instead of ending the program; a
-/// second one ends it. One of several ranks remembers every one, since a launcher repeats what the
-/// terminal sends; `ood launch` and torchrun end what does not end by itself.
+/// While one of these lives, Ctrl-C, SIGTERM and, unless it is ignored as under nohup, SIGHUP are
+/// remembered instead of ending the program; a second one ends it. One of several ranks remembers
+/// every one, since a launcher repeats what the terminal sends; `ood launch` and torchrun end what
+/// does not end by itself.
 class InterruptGuard {
  public:
   InterruptGuard();

@@ -282,7 +282,7 @@ std::string run_id(const RunOptions& options) {
        {"resize = 'squash'\n", "sync-batchnorm = false\n", "freeze = false\n",
         "backbone-lr = 0.0\n", "cache = 0\n", "decoders = 0\n", "weights = ''\n",
         "normalise = 'auto'\n", "class-balance = false\n", "device = 'cpu'\n", "alpha = 'black'\n",
-        "split-seed = -1\n", "score = 'auto'\n", "pretrain = -1\n", "pretrain = 0\n"})
+        "split-seed = -1\n", "score = 'auto'\n", "pretrain = 0\n"})
     if (const auto at = text.find(off); at != std::string::npos) text.erase(at, off.size());
   return hexadecimal(fnv1a(text.data(), text.size()));
 }
@@ -390,6 +390,8 @@ RunOptions parse_config(const std::string& text, const std::filesystem::path& pa
       o.parameters[name][std::string(parameter.str())] = *number;
     }
   }
+  // A run's own, of before there was such a choice.
+  if (!o.data_fingerprint.empty()) o.pretrain = std::max<std::int64_t>(o.pretrain, 0);
   return o;
 }
 

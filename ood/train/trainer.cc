@@ -468,10 +468,7 @@ ObjectiveResults train_run(const RunOptions& given, const Task& task, const fs::
     if (start == Start::kFresh) check_free(out);
   });
   if (start == Start::kResume) check_data(out, given, task, "the training was begun");
-  RunOptions asked = given;
-  // Begun when there was none.
-  if (start == Start::kResume && asked.pretrain < 0) asked.pretrain = 0;
-  RunOptions options = completed(asked, task);
+  RunOptions options = completed(given, task);
   // What was measured has the same value on all ranks.
   if (!ranks().alone()) {
     ranks().agree("the network's file", options.network_fingerprint);

@@ -205,7 +205,10 @@ def test_a_score_that_is_not_joint_is_said(clusters, tmp_path):
     assert "too few for a joint one" not in run(*common, "--validation", .4).stderr
 
 
-ONE_KIND = ["--known", 0, "--unknown", 1, "--objective", "deep_svdd", "--epochs", 2]
+def one_kind(data, more={}):
+    """A training of one class; None is the value of a flag that has none."""
+    flags = {"--data": data, "--known": 0, "--unknown": 1, "--objective": "deep_svdd", "--epochs": 2} | more
+    return ["train", *(a for flag, value in flags.items() for a in ([flag] if value is None else [flag, value]))]
 
 
 def autoencoder_errors(stderr):
@@ -214,18 +217,17 @@ def autoencoder_errors(stderr):
 
 def test_one_class_begins_as_an_autoencoder_of_pictures(folder, clusters, tmp_path):
     out = tmp_path / "run"
-    r = run("train", "--data", folder, *ONE_KIND, "--out", out)
+    r = run(*one_kind(folder), "--out", out)
     errors = autoencoder_errors(r.stderr)
     assert r.returncode == 0 and len(errors) == 10 and errors[-1] < .7 * errors[0], r.stderr
     steps = [json.loads(l)["step"] for l in (out / "metrics.jsonl").read_text().splitlines() if '"step"' in l]
     assert int(config(out)["pretrain"]) > 2 and len(steps) == results_of(out)["steps"] == steps[-1]
-    for name, more in {"told not to": ["--pretrain", 0], "embeddings": ["--data", clusters], "weights": ["--init", out],
-                       "outliers": ["--objective", "deep_sad", "--outliers", 3]}.items():
-        flags = {f: v for f, v in zip(ONE_KIND[::2], ONE_KIND[1::2])} | {"--data": folder} | dict(zip(more[::2], more[1::2]))
-        r = run("train", *(a for pair in flags.items() for a in pair), "--out", tmp_path / name)
+    for name, more in {"told not to": {"--pretrain": 0}, "embeddings": {"--data": clusters}, "weights": {"--init": out},
+                       "outliers": {"--objective": "deep_sad", "--outliers": 3}}.items():
+        r = run(*one_kind(folder, more), "--out", tmp_path / name)
         assert r.returncode == 0 and "autoencoder" not in r.stderr and config(tmp_path / name)["pretrain"] == "0", (name, r.stderr)
     torch.jit.script(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 8))).save(str(tmp_path / "net.pt"))
-    r = run("train", "--data", folder, *ONE_KIND, "--pretrain", 2, "--model", tmp_path / "net.pt", "--out", tmp_path / "own")
+    r = run(*one_kind(folder), "--pretrain", 2, "--model", tmp_path / "net.pt", "--out", tmp_path / "own")
     assert r.returncode == 0 and [float(config(tmp_path / "own")[f]) for f in ("lr", "backbone-lr")] == pytest.approx([.03, .003]), r.stderr
     r = run("train", "--data", folder, *TASK, "--epochs", 1, "--pretrain", 2, "--model", "mlp", "--out", tmp_path / "ce")
     assert r.returncode == 0 and "cross_entropy, autoencoder" in r.stderr, r.stderr
@@ -259,33 +261,27 @@ def test_an_autoencoder_that_diverges_is_named_by_every_process(folder, tmp_path
 
     torch.jit.script(Poisoned()).save(str(tmp_path / "net.pt"))
     launch = ["launch", "-n", processes] if processes > 1 else []
-    r = run(*launch, "train", "--data", folder, *ONE_KIND, "--model", tmp_path / "net.pt", "--pretrain", 1, "--out", tmp_path / "run")
+    r = run(*launch, *one_kind(folder), "--model", tmp_path / "net.pt", "--pretrain", 1, "--out", tmp_path / "run")
     assert r.returncode == 4 and r.stderr.count("the autoencoder's loss is NaN") == processes and "no sign of life" not in r.stderr, r.stderr
     assert not checkpoints(tmp_path / "run")
 
 
-def pairs_of(flags):
-    """Flags with their values; None where one has none."""
-    values = [*flags[1:], "--"]
-    return [(f, None if str(v).startswith("--") else v) for f, v in zip(flags, values) if str(f).startswith("--")]
-
-
 @pytest.mark.parametrize("flags, error", [
-    (["--pretrain", -2], "--pretrain: expected -1 to 1e6, got -2"),
-    (["--pretrain", 1, "--objective", "cross_entropy", "--known", "0,2", "--model", "linear"], "--pretrain: expected a network whose features are learned, got linear"),
-    (["--pretrain", 1, "--freeze", "--init", "run"], "--pretrain: expected a network that learns, got one that stays as it is"),
-    (["--pretrain", 1, "--data", "clusters"], "--pretrain: expected pictures to give back, got embeddings")])
+    ({"--pretrain": -2}, "--pretrain: expected -1 to 1e6, got -2"),
+    ({"--pretrain": 1, "--objective": "cross_entropy", "--known": "0,2", "--model": "linear"},
+     "--pretrain: expected a network whose features are learned, got linear"),
+    ({"--pretrain": 1, "--freeze": None, "--init": "run"}, "--pretrain: expected a network that learns, got one that stays as it is"),
+    ({"--pretrain": 1, "--data": "clusters"}, "--pretrain: expected pictures to give back, got embeddings")])
 def test_what_cannot_be_an_autoencoder(folder, clusters, tmp_path, flags, error):
-    flags = [{"clusters": clusters, "run": clusters / "run"}.get(f, f) for f in flags]
-    flags = {"--data": folder} | dict(zip(ONE_KIND[::2], ONE_KIND[1::2])) | dict(pairs_of(flags))
-    r = run("train", *(a for flag, value in flags.items() for a in (flag, *([] if value is None else [value]))), "--out", tmp_path / "run")
+    more = {f: {"clusters": clusters, "run": clusters / "run"}.get(v, v) for f, v in flags.items()}
+    r = run(*one_kind(folder, more), "--out", tmp_path / "run")
     assert r.returncode == 2 and error in r.stderr.splitlines()[-1], r.stderr
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_an_interrupted_pretraining_begins_anew_and_a_finished_one_does_not(folder, tmp_path):
     def start(out):
-        return subprocess.Popen([PROGRAM, "train", "--data", str(folder), *map(str, ONE_KIND), "--out", str(out)],
+        return subprocess.Popen([PROGRAM, *map(str, one_kind(folder)), "--out", str(out)],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     whole = start(tmp_path / "whole")
     assert whole.wait() == 0
