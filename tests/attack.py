@@ -5,6 +5,7 @@ runs a few of each.
     python tests/attack.py PROGRAM [--each N] [--seed S] [--kinds LIST]
 """
 import argparse
+import functools
 import gzip
 import io
 import json
@@ -18,6 +19,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from multiprocessing.pool import ThreadPool
 
 import numpy as np
 from PIL import Image
@@ -66,6 +68,7 @@ class Arena:
 
     def __init__(self, program, folder):
         self.program, self.at = str(program), pathlib.Path(folder)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # of all that it starts
         x, y = pictures(80, 0)
         tx, ty = pictures(40, 1)
         for name, pack in (("idx", bytes), ("idx.gz", lambda b: gzip.compress(b, mtime=0))):
@@ -109,7 +112,7 @@ class Arena:
         #: of each kind: the file, and the command whose answer must not change
         resume = ["train", "--resume", "{folder}"]
         newest = sorted((self.paused / "checkpoints").iterdir())[-1]
-        fresh = ["train", "--data", "{folder}", *self.task, "--out", self.at / "out", "--overwrite"]
+        fresh = ["train", "--data", "{folder}", *self.task, "--out", "{scratch}/out"]
 
         def listed(name):
             return [a if a != "{folder}" else "{folder}/" + name for a in fresh]
@@ -142,11 +145,8 @@ class Arena:
         p.wait()
 
     def call(self, arguments):
-        def limit():
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         start = time.time()
-        p = subprocess.Popen([self.program, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             preexec_fn=limit)
+        p = subprocess.Popen([self.program, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             out, err = p.communicate(timeout=6 * SECONDS)
         except subprocess.TimeoutExpired:
@@ -167,9 +167,9 @@ class Arena:
             shutil.copytree(folder, copy)
             if file is not None:
                 (copy / original.relative_to(folder)).write_bytes(file)
-            status, out, err, seconds = self.call([str(a).replace("{folder}", str(copy)) for a in command])
+            status, out, err, seconds = self.call([str(a).format(folder=copy, scratch=scratch) for a in command])
             if command[0] == "train" and status == 0:
-                made = copy if command[1] == "--resume" else self.at / "out"
+                made = copy if command[1] == "--resume" else pathlib.Path(scratch) / "out"
                 out = (made / "model.safetensors").read_bytes().hex()
             elif status == 0:
                 out = out.replace(str(copy), "RUN")
@@ -187,9 +187,10 @@ def attack(arena, kind, n, seed):
     status, expected, err, _ = arena.answer(kind, None)
     assert status == 0, err
     counts, findings = {}, []
-    for i in range(n):
-        file = mutated(original, r)
-        status, got, err, seconds = arena.answer(kind, file)
+    files = [mutated(original, r) for _ in range(n)]
+    with ThreadPool() as pool:
+        answers = pool.map(functools.partial(arena.answer, kind), files)
+    for i, (file, (status, got, err, seconds)) in enumerate(zip(files, answers)):
         counts[status] = counts.get(status, 0) + 1
         last = err.strip().splitlines()[-1] if err.strip() else ""
         bad = None

@@ -153,7 +153,7 @@ def test_tf32_is_of_a_gpu(program, pictures, device, tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_killed_training_goes_on_exactly(optimizer, program, embeddings, device, tmp_path):
-    flags = ["--objective", "center", "--epochs", 60, "--batch-size", 15, "--checkpoint", 20, "--optimizer", optimizer]
+    flags = ["--objective", "center", "--epochs", 12, "--batch-size", 15, "--checkpoint", 5, "--optimizer", optimizer]
     whole = trained(program, embeddings, tmp_path / "whole", *flags, device=device)
     out = tmp_path / "killed"
     p = subprocess.Popen([str(a) for a in (BUILD / "bin" / "ood", "train", "--data", embeddings, *TASK, *flags,

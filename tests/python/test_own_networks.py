@@ -378,9 +378,8 @@ def test_names_of_classes_that_do_not_fit_are_refused(folder, tmp_path):  # noqa
     (["mine:make", "--channels", 3], "does not take pictures [N, 3, 8, 8]"), (["mine:make", "--weights", "none.pth"], "--weights none.pth"),
     (["mine:make", "--argument", "depth=3"], "unexpected keyword argument 'depth'"),
     (["mine:make", "--argument", "channels=1", "--channels", 1, "--normalise", "imagenet"], "a mean and a deviation above 0 for each of 1 channels"),
-    (["mine:make", "--normalise", "x"], "--normalise: expected data"), (["mine:Map", "--as-is"], "expected features [N, D]")])
+    (["mine:make", "--normalise", "x"], "--normalise: expected data"), (["mine:make", "--out", "x.txt"], "expected a name that ends with .pt"), (["mine:Map", "--as-is"], "expected features [N, D]")])
 def test_modules_that_will_not_do_are_refused(tmp_path, arguments, part):
-    r = to_program(tmp_path, *arguments, "--size", 8, "--out", "x.pt")
+    r = to_program(tmp_path, "--size", 8, "--out", "x.pt", *arguments)
     refused(r, 2, part)
     assert not (tmp_path / "x.pt").exists()
-    refused(to_program(tmp_path, "mine:make", "--out", "x.txt"), 2, "expected a name that ends with .pt")

@@ -159,7 +159,8 @@ def test_python_knows_the_networks_of_the_program(folder, tmp_path):
 @pytest.mark.parametrize("objective", ["cross_entropy", "deep_svdd"], ids=["bias", "without-bias"])
 def test_a_network_is_the_same_in_both_languages(model, objective, folder, tmp_path):
     task = [m if m != "mlp" else model for m in TASK]
-    r = run("train", "--data", folder, *task, "--limit-train", 32, "--epochs", 1, "--objective", objective, "--out", tmp_path / "run")
+    r = run("train", "--data", folder, *task, "--limit-train", 32, "--epochs", 1, "--pretrain", 0, "--objective", objective,
+            "--out", tmp_path / "run")
     assert r.returncode == 0, r.stderr
     tensors, _ = ood.runs.read_safetensors(tmp_path / "run" / "model.safetensors")
     loaded = ood.load_run(tmp_path / "run")
