@@ -25,7 +25,8 @@ double RandomStream::uniform() {
 }
 
 double RandomStream::normal() {
-  return std::sqrt(-2 * std::log(uniform())) * std::cos(6.283185307179586 * uniform());
+  const double radius = std::sqrt(-2 * std::log(uniform()));
+  return radius * std::cos(6.283185307179586 * uniform());
 }
 
 std::int64_t RandomStream::below(std::int64_t n) {
@@ -112,8 +113,8 @@ Mixed cutmix(const at::Tensor& inputs, const at::Tensor& target, double alpha, d
   const bool apply = random.uniform() < probability;
   const double lambda = alpha > 0 ? random.beta(alpha) : 1;
   const auto order = random.permutation(inputs.size(0)).to(inputs.device());
-  const auto box = cut_box(inputs.size(2), inputs.size(3), lambda, random.below(inputs.size(3)),
-                           random.below(inputs.size(2)));
+  const auto y = random.below(inputs.size(2)), x = random.below(inputs.size(3));
+  const auto box = cut_box(inputs.size(2), inputs.size(3), lambda, x, y);
   if (!apply) return {inputs, target, target, 1};
   auto mixed = inputs.clone();
   const auto part = [&](const at::Tensor& t) {

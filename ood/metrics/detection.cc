@@ -185,11 +185,28 @@ double variance_of_mean(const std::vector<double>& v) {
   return v.size() < 2 ? 0 : sum / (n - 1) / n;
 }
 
+constexpr double kNormal95 = 1.959963984540054;  // 97.5 % of a normal distribution lie below
+
 Interval normal_interval(const Placements& p) {
   const double middle = mean_of(p.id);
-  const double half =
-      1.959963984540054 * std::sqrt(variance_of_mean(p.id) + variance_of_mean(p.ood));
+  const double half = kNormal95 * std::sqrt(variance_of_mean(p.id) + variance_of_mean(p.ood));
   return {middle - half, middle + half};
+}
+
+// The lowest AUROC from which that of 1 over m and n samples is no further than chance brings it, in
+// 95 % of cases: 1 - a = z sqrt(V(a)), with the variance of Hanley and McNeil (1982) as Newcombe (2006)
+// takes it, N = (m + n) / 2 - 1:
+//
+//   V(a) = a (1 - a) (1 + N (1 - a) / (2 - a) + N a / (1 + a)) / (m n)
+double low_of_perfect(double m, double n) {
+  const double others = (m + n) / 2 - 1;
+  double low = 0, high = 1;
+  for (int i = 0; i < 60; ++i) {
+    const double a = (low + high) / 2;
+    const double v = a * (1 + others * ((1 - a) / (2 - a) + a / (1 + a))) / (m * n);
+    (1 - a > kNormal95 * kNormal95 * v ? low : high) = a;
+  }
+  return low;
 }
 
 template <class Value>
@@ -210,6 +227,12 @@ Interval percentiles(int replicates, const Value& value) {
 
 Interval auroc_interval(std::span<const double> id, std::span<const double> ood, std::uint64_t seed,
                         int replicates) {
+  // Where no pair is out of order, none is in any bootstrap sample.
+  const double found = auroc_of(groups(id, ood));
+  const double furthest =
+      1 - low_of_perfect(static_cast<double>(id.size()), static_cast<double>(ood.size()));
+  if (found == 1) return {1 - furthest, 1};
+  if (found == 0) return {0, furthest};
   if (id.size() + ood.size() >= kManySamples) {
     const auto i = normal_interval(placements(id, ood));
     return {std::max(i.low, 0.0), std::min(i.high, 1.0)};

@@ -24,7 +24,8 @@ Detection detection(std::span<const double> id, std::span<const double> ood);
 struct Interval {
   double low, high;
 };
-/// 95 % percentile interval of the AUROC over `replicates` stratified bootstrap samples; a function
+/// 95 % percentile interval of the AUROC over `replicates` stratified bootstrap samples, of an AUROC of
+/// 1 or 0, whose samples are all alike, that of Newcombe (Statistics in Medicine 25, 2006); a function
 /// of its arguments alone. From kManySamples on by the variance of DeLong, DeLong and
 /// Clarke-Pearson (1988) and a normal distribution, which takes no longer than sorting.
 inline constexpr std::size_t kManySamples = 200000;

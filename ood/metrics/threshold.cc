@@ -1,6 +1,7 @@
 #include "ood/metrics/threshold.h"
 
 #include <algorithm>
+#include <boost/math/special_functions/beta.hpp>
 #include <cmath>
 #include <sstream>
 #include <stdexcept>
@@ -19,44 +20,24 @@ void check_share(const char* what, double v) {
   throw std::invalid_argument(text.str());
 }
 
-// The largest m for which P(Bin(n, p) <= m), added up term by term, is not above what `exceeds` says.
-template <class Exceeds>
-std::int64_t last_before(std::int64_t n, double p, const Exceeds& exceeds) {
-  double log_term = static_cast<double>(n) * std::log1p(-p), sum = 0;
-  for (std::int64_t m = 0; m <= n; ++m) {
-    sum += std::exp(log_term);
-    if (exceeds(m, sum)) return m - 1;
-    log_term += std::log(static_cast<double>(n - m) / static_cast<double>(m + 1)) + std::log(p) -
-                std::log1p(-p);
-  }
-  return n;
-}
-
-double binomial_cdf(std::int64_t m, std::int64_t n, double p) {
-  double at_m = 0;
-  last_before(n, p, [&](std::int64_t i, double sum) {
-    if (i <= m) at_m = sum;
-    return i >= m;
-  });
-  return std::min(at_m, 1.0);
-}
-
-// The p at which P(Bin(n, p) <= m), which falls with p, is `level`.
+// The p at which P(Bin(n, p) <= m), which falls with p, is `level`, of m < n.
 double where_cdf_is(double level, std::int64_t m, std::int64_t n) {
-  double low = 0, high = 1;
-  for (int i = 0; i < 60; ++i) {
-    const double p = (low + high) / 2;
-    (binomial_cdf(m, n, p) > level ? low : high) = p;
-  }
-  return (low + high) / 2;
+  return boost::math::ibeta_inv(static_cast<double>(m + 1), static_cast<double>(n - m), 1 - level);
 }
 
 }  // namespace
 
+// P(Bin(n, p) <= m) is added up term by term.
 std::int64_t allowed_above(std::int64_t n, double false_alarms, double confidence) {
-  const double level = (1 - confidence) * (1 + kSlack);
-  return std::min(
-      last_before(n, false_alarms, [&](std::int64_t, double sum) { return sum > level; }), n - 1);
+  const double level = (1 - confidence) * (1 + kSlack), log_not = std::log1p(-false_alarms);
+  double log_term = static_cast<double>(n) * log_not, sum = 0;
+  for (std::int64_t m = 0; m < n; ++m) {
+    sum += std::exp(log_term);
+    if (sum > level) return m - 1;
+    log_term += std::log(static_cast<double>(n - m) / static_cast<double>(m + 1)) +
+                std::log(false_alarms) - log_not;
+  }
+  return n - 1;
 }
 
 double least_false_alarms(std::int64_t n, double confidence) {

@@ -110,7 +110,7 @@ Parts parts_of(double square_radius, Tensors in, bool sum, std::int64_t wanted) 
 
 Parts Center::parts(Tensors in, bool sum, std::int64_t wanted) const {
   check(in);
-  return ops::with_type(in[kEmbedding], "center", [&](auto zero) {
+  return ops::by_type(in[kEmbedding], "center", [&](auto zero) {
     return parts_of<decltype(zero)>(radius * radius, in, sum, wanted);
   });
 }
@@ -137,7 +137,7 @@ std::vector<Term> composite(Numbers n, Tensors in) {
 Parts parts(Numbers numbers, Tensors in, bool sum_only, std::int64_t wanted) {
   check(in);
   const auto distances = in[kDistances].contiguous(), target = in[kLabels].contiguous();
-  return ops::with_type(distances, "center_loss_of_distances", [&](auto zero) {
+  return ops::by_type(distances, "center_loss_of_distances", [&](auto zero) {
     using F = decltype(zero);
     const auto n = distances.size(0), classes = distances.size(1);
     const auto* y = target.const_data_ptr<std::int64_t>();

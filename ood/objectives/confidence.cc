@@ -135,7 +135,7 @@ std::vector<Term> Confidence::composite(Tensors in) const {
 Parts Confidence::parts(Tensors in, bool sum, std::int64_t wanted) const {
   check(in);
   const auto confidence = in[kConfidence].contiguous();
-  return ops::with_type(confidence, "confidence_loss", [&](auto zero) {
+  return ops::by_type(confidence, "confidence_loss", [&](auto zero) {
     using F = decltype(zero);
     const F* u = confidence.const_data_ptr<F>();
     if (looks_like_probability(u, confidence.numel())) {
@@ -186,7 +186,7 @@ std::vector<Term> composite_of_probability(Numbers numbers, Tensors in) {
 Parts parts_of_probability(Numbers numbers, Tensors in, bool sum, std::int64_t wanted) {
   check(in);
   const auto confidence = in[kConfidence].contiguous();
-  return ops::with_type(confidence, "confidence_loss", [&](auto zero) {
+  return ops::by_type(confidence, "confidence_loss", [&](auto zero) {
     using F = decltype(zero);
     const F* given = confidence.const_data_ptr<F>();
     const double eps = numbers[0];

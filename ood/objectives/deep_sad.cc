@@ -40,7 +40,7 @@ std::vector<Term> DeepSad::composite(Tensors in) const {
 
 Parts DeepSad::parts(Tensors in, bool sum, std::int64_t wanted) const {
   sphere::check(kCard.name, in);
-  return ops::with_type(in[kEmbedding], "deep_sad", [&](auto zero) {
+  return ops::by_type(in[kEmbedding], "deep_sad", [&](auto zero) {
     using F = decltype(zero);
     const F h = static_cast<F>(eta), e = static_cast<F>(eps);
     return sphere::parts<F>(in, wanted, ops::mean_factor(sum, in[kLabels].numel()),

@@ -47,7 +47,7 @@ std::vector<Term> DeepSvdd::composite(Tensors in) const {
 Parts DeepSvdd::parts(Tensors in, bool sum, std::int64_t wanted) const {
   sphere::check(kCard.name, in);
   ops::check_one_number(in[kRadius], kCard.name, "radius");
-  return ops::with_type(in[kEmbedding], "deep_svdd", [&](auto zero) {
+  return ops::by_type(in[kEmbedding], "deep_svdd", [&](auto zero) {
     using F = decltype(zero);
     const F r = square_radius(in).template item<F>(), steep = static_cast<F>(nu > 0 ? 1 / nu : 0);
     return sphere::parts<F>(in, wanted, share(in, sum), [&](std::int64_t y, F d) -> Row<F> {
@@ -89,7 +89,7 @@ std::vector<Term> hinge_composite(Numbers, Tensors in) {
 Parts hinge_parts(Numbers, Tensors in, bool sum, std::int64_t wanted) {
   sphere::check("deep_svdd", in);
   ops::check_one_number(in[kRadius], "deep_svdd", "radius");
-  return ops::with_type(in[kEmbedding], "svdd_hinge_loss", [&](auto zero) {
+  return ops::by_type(in[kEmbedding], "svdd_hinge_loss", [&](auto zero) {
     using F = decltype(zero);
     const F r = square_radius(in).template item<F>();
     return sphere::parts<F>(in, wanted, share(in, sum), [&](std::int64_t y, F d) -> Row<F> {

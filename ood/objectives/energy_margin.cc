@@ -230,7 +230,7 @@ Parts parts_of(const EnergyMargin& p, const Layer& layer, Tensors in, std::int64
 Parts EnergyMargin::parts(Tensors in, bool, std::int64_t wanted) const {
   check(in);
   const bool training = in.size() > kBoundary;
-  return ops::with_type(in[kLogits], "energy_margin", [&](auto zero) {
+  return ops::by_type(in[kLogits], "energy_margin", [&](auto zero) {
     using F = decltype(zero);
     Layer layer{.most = -steepness()};
     if (training) layer.slope = steepness(), layer.boundary = *in[kBoundary].const_data_ptr<F>();
@@ -252,7 +252,7 @@ constexpr ops::DirectLoss kOfLayer{
     },
     [](Numbers numbers, Tensors in, bool, std::int64_t wanted) {
       check(in);
-      return ops::with_type(in[kLogits], "energy_margin", [&](auto zero) {
+      return ops::by_type(in[kLogits], "energy_margin", [&](auto zero) {
         return parts_of<decltype(zero)>(with_parameters<EnergyMargin>(numbers.data()), {}, in,
                                         wanted);
       });
@@ -363,14 +363,6 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       {at::Tag::pt2_compliant_tag});
   m.def("augmented_lagrangian(Tensor violation, Tensor multiplier, Tensor penalty) -> Tensor",
         augmented_lagrangian, {at::Tag::pt2_compliant_tag});
-  m.def(
-      "energy_margin_means(Tensor logits, Tensor target, Tensor phi_weight, Tensor phi_bias, "
-      "float margin=10) -> (Tensor inside, Tensor outside, Tensor cross_entropy)",
-      [](const at::Tensor& logits, const at::Tensor& target, const at::Tensor& phi_weight,
-         const at::Tensor& phi_bias, double margin) {
-        const auto m = means_of(std::vector{logits, target, phi_weight, phi_bias}, margin);
-        return std::make_tuple(m.inside, m.outside, m.cross_entropy);
-      });
   m.def(
       "energy_margin_update_(Tensor(a!) state, float inside_violation, float ce_violation, "
       "float rate=1, float growth=1.5, float tolerance=0, bool shared_multiplier=False) -> ()",

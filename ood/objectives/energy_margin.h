@@ -80,7 +80,7 @@ struct EnergyMargin {
                       "both constraints share a multiplier, for reproduction",
                       "separate, as the algorithm is written; the authors' code shares it"},
       Parameter<Self>{"warmup", &Self::warmup, 0, 1,
-                      "share of the training that is cross-entropy alone; 0 with --init",
+                      "share of the training that is cross-entropy alone; 0 with `init`",
                       "for runs from random weights", true},
       Parameter<Self>{"updates", &Self::updates, 1, 1e9, "updates of the multipliers in a training",
                       "the authors' 100 epochs with one update each", true},

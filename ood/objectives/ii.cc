@@ -166,7 +166,7 @@ Parts parts_of(const Ii& p, Tensors in, std::int64_t classes, bool sum, bool wan
 
 Parts Ii::parts(Tensors in, bool sum, std::int64_t wanted) const {
   check(in);
-  return ops::with_type(in[kEmbedding], "ii", [&](auto zero) {
+  return ops::by_type(in[kEmbedding], "ii", [&](auto zero) {
     return parts_of<decltype(zero)>(*this, in, in[kClasses].size(0), sum,
                                     ops::wants(wanted, kEmbedding));
   });

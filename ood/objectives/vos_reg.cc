@@ -187,9 +187,8 @@ Parts parts_of(const VosReg& p, Tensors in, bool sum, std::int64_t wanted) {
 Parts VosReg::parts(Tensors in, bool sum, std::int64_t wanted) const {
   check_weights(in[kLogits], in[kWeights]);
   check_layer(in[kPhiWeight], in[kPhiBias]);
-  return ops::with_type(in[kLogits], "vos_reg", [&](auto zero) {
-    return parts_of<decltype(zero)>(*this, in, sum, wanted);
-  });
+  return ops::by_type(in[kLogits], "vos_reg",
+                      [&](auto zero) { return parts_of<decltype(zero)>(*this, in, sum, wanted); });
 }
 
 void VosReg::update(Tensors, Tensors state, const Event& event) const {

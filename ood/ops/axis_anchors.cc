@@ -38,10 +38,9 @@ F find_anchors(const Tensor& centers) {
 
 double axis_anchors(const Tensor& centers) {
   if (centers.size(0) != centers.size(1)) return 0;
-  double m = 0;
-  by_type(centers, "center_distances",
-          [&](auto zero) { m = static_cast<double>(find_anchors<decltype(zero)>(centers)); });
-  return m;
+  return by_type(centers, "center_distances", [&](auto zero) {
+    return static_cast<double>(find_anchors<decltype(zero)>(centers));
+  });
 }
 
 }  // namespace ood::ops

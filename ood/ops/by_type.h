@@ -10,21 +10,13 @@ inline at::Tensor widened(const at::Tensor& t) {
   return at::isReducedFloatingType(t.scalar_type()) ? t.to(at::kFloat) : t;
 }
 
-/// Calls body(F{}) with the number type F of a float32 or float64 tensor; another type is an error
+/// What body(F{}) gives with the number type F of a float32 or float64 tensor; another type is an error
 /// that names the op.
 template <class Body>
-void by_type(const at::Tensor& t, const char* op, const Body& body) {
+auto by_type(const at::Tensor& t, const char* op, const Body& body) {
   TORCH_CHECK_TYPE(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble, op,
                    ": expected float32 or float64, got ", t.scalar_type());
-  t.scalar_type() == at::kDouble ? body(double{}) : body(float{});
-}
-
-/// The same for a body that returns something.
-template <class Body>
-auto with_type(const at::Tensor& t, const char* op, const Body& body) {
-  decltype(body(float{})) out;
-  by_type(t, op, [&](auto zero) { out = body(zero); });
-  return out;
+  return t.scalar_type() == at::kDouble ? body(double{}) : body(float{});
 }
 
 }  // namespace ood::ops

@@ -82,10 +82,9 @@ Tensor reduced(const RowTermsArguments& a, const Tensor& terms, const Tensor& co
   if (const auto combine = get_objective(a.objective).row.combine; combine != nullptr)
     return combine(a.parameters.data(), terms, counts);
   if (sum) return terms.sum(0);
-  return terms
-      .mul(
-          mean_weights(counts, terms.size(1), balance == Balance::kWholeBatch, terms.scalar_type()))
-      .sum(0);
+  // Sums become means; without rows they are 0.
+  const auto rows = balance == Balance::kWholeBatch ? counts.sum().expand({2}) : counts;
+  return terms.mul(rows.clamp_min(1).to(terms.scalar_type()).reciprocal().unsqueeze(1)).sum(0);
 }
 
 // Of anything that has terms.

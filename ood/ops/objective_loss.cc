@@ -74,7 +74,8 @@ Losses objective_loss(const ObjectiveEntry& entry, Numbers parameters, Tensors g
                       const ReductionOptions& o) {
   const SliceEntry& slice = entry.slice;
   const std::size_t of_loss = entry.loss_state();
-  check_counts(entry, parameters, given.size(), entry.state(false).size());
+  check_parameters(entry.name, entry.parameters, parameters);
+  check_inputs(entry, given.size());
   TORCH_CHECK_VALUE(given.size() > slice.inputs.size() + of_loss, entry.name, ": expected ",
                     slice.inputs.size(), " inputs, a target and ", of_loss,
                     " tensors of its state, got ", given.size());
@@ -189,6 +190,7 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "str balance='default', int? ignore_index=None, Tensor? weight=None) -> (Tensor loss, Tensor "
       "terms)",
       loss_op, {at::Tag::pt2_compliant_tag});
+  m.def("objectives_json() -> str", [] { return objectives_json(); });
   m.def("objective_draw(str objective, float[] parameters, Tensor[] inputs) -> Tensor", draw_op,
         {at::Tag::nondeterministic_seeded});
   // For an event with a pass `inputs` holds the inputs and the target of one batch after another.

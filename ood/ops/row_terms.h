@@ -34,10 +34,6 @@ struct RowTermsArguments {
 ///   counts    [2] int64: rows that are ID and OOD, without ignored ones
 std::tuple<at::Tensor, at::Tensor> row_terms(const RowTermsArguments& a);
 
-/// [2, T]: what each sum is multiplied with to give the mean: 1 / max(count, 1), 0 rows give 0.
-at::Tensor mean_weights(const at::Tensor& counts, std::int64_t terms, bool whole_batch,
-                        at::ScalarType dtype);
-
 /// The loss: terms reduced as "none", "mean" or "sum" with balance "default", "per_population" or
 /// "whole_batch", and the reduced terms.
 Losses loss_and_terms(const RowTermsArguments& a, Reduction reduction, Balance balance);

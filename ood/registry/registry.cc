@@ -2,27 +2,20 @@
 
 #include <c10/util/Exception.h>
 
-#include <algorithm>
 #include <cmath>
-#include <memory>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "ood/registry/entries.h"
 #include "ood/registry/parameters_json.h"
 #include "ood/registry/text.h"
 
 namespace ood {
 namespace {
 
-struct Registry {
-  std::mutex mutex;
-  std::vector<std::unique_ptr<ObjectiveEntry>> entries;
-};
-
-Registry& registry() {
-  static Registry r;
-  return r;
+Entries<ObjectiveEntry>& registry() {
+  static Entries<ObjectiveEntry> entries;
+  return entries;
 }
 
 // JSON knows no infinity; a missing bound is null.
@@ -35,19 +28,19 @@ constexpr std::string_view kKinds[] = {"real", "whole", "flag"};
 
 }  // namespace
 
-std::vector<double> ObjectiveEntry::defaults() const {
+std::vector<double> values_of(const std::vector<ParameterEntry>& table,
+                              const std::map<std::string, double>& given) {
   std::vector<double> values;
-  for (const auto& p : parameters) values.push_back(p.default_value);
+  for (const auto& p : table) {
+    const auto it = given.find(std::string(p.name));
+    values.push_back(it == given.end() ? p.default_value : it->second);
+  }
   return values;
 }
 
-std::vector<const ObjectiveEntry*> objectives() {
-  const std::lock_guard lock(registry().mutex);
-  std::vector<const ObjectiveEntry*> all;
-  for (const auto& e : registry().entries) all.push_back(e.get());
-  std::sort(all.begin(), all.end(), [](auto* a, auto* b) { return a->name < b->name; });
-  return all;
-}
+std::vector<double> ObjectiveEntry::defaults() const { return values_of(parameters, {}); }
+
+std::vector<const ObjectiveEntry*> objectives() { return registry().all(); }
 
 std::vector<const ObjectiveEntry*> formulas() {
   auto all = objectives();
@@ -55,12 +48,7 @@ std::vector<const ObjectiveEntry*> formulas() {
   return all;
 }
 
-const ObjectiveEntry* find_objective(std::string_view name) {
-  const std::lock_guard lock(registry().mutex);
-  for (const auto& e : registry().entries)
-    if (e->name == name) return e.get();
-  return nullptr;
-}
+const ObjectiveEntry* find_objective(std::string_view name) { return registry().find(name); }
 
 const ObjectiveEntry& get_objective(std::string_view name) {
   if (const ObjectiveEntry* e = find_objective(name)) return *e;
@@ -113,10 +101,7 @@ std::size_t ObjectiveEntry::loss_state() const {
 }
 
 bool register_objective(ObjectiveEntry entry) {
-  TORCH_CHECK(find_objective(entry.name) == nullptr, "objective \"", entry.name,
-              "\" is registered twice");
-  const std::lock_guard lock(registry().mutex);
-  registry().entries.push_back(std::make_unique<ObjectiveEntry>(std::move(entry)));
+  registry().add("objective", std::move(entry));
   return true;
 }
 

@@ -124,6 +124,10 @@ const ObjectiveEntry* find_objective(std::string_view name);
 /// The entry, or a c10::ValueError that names the nearest known objective.
 const ObjectiveEntry& get_objective(std::string_view name);
 
+/// In the order of a table what is given by name, else the default; other names play no part.
+std::vector<double> values_of(const std::vector<ParameterEntry>& table,
+                              const std::map<std::string, double>& given);
+
 /// Checks values against the ranges of a table; a c10::ValueError names parameter, range and value.
 void check_parameters(std::string_view who, const std::vector<ParameterEntry>& table,
                       Numbers values);

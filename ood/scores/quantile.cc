@@ -65,7 +65,7 @@ double select(const F* x, std::size_t n, double q) {
 double quantile_of(const at::Tensor& numbers, double q) {
   TORCH_CHECK_VALUE(numbers.numel() > 0, "quantile: expected numbers, got none");
   const auto flat = numbers.contiguous();
-  return ops::with_type(flat, "quantile", [&](auto zero) {
+  return ops::by_type(flat, "quantile", [&](auto zero) {
     using F = decltype(zero);
     return select(flat.const_data_ptr<F>(), static_cast<std::size_t>(flat.numel()), q);
   });

@@ -4,10 +4,9 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
 
-#include <algorithm>
-#include <memory>
 #include <nlohmann/json.hpp>
 
+#include "ood/registry/entries.h"
 #include "ood/registry/parameters_json.h"
 #include "ood/registry/text.h"
 #include "ood/scores/fit_data.h"
@@ -15,9 +14,9 @@
 namespace ood {
 namespace {
 
-std::vector<std::unique_ptr<ScoreEntry>>& list() {
-  static std::vector<std::unique_ptr<ScoreEntry>> all;
-  return all;
+Entries<ScoreEntry>& list() {
+  static Entries<ScoreEntry> entries;
+  return entries;
 }
 
 using Need = ScoreCard::Need;
@@ -91,24 +90,11 @@ void check_fit(const ScoreEntry& s, const FitData& d) {
 
 }  // namespace
 
-std::vector<double> ScoreEntry::defaults() const {
-  std::vector<double> values;
-  for (const auto& p : parameters) values.push_back(p.default_value);
-  return values;
-}
+std::vector<double> ScoreEntry::defaults() const { return values_of(parameters, {}); }
 
-std::vector<const ScoreEntry*> scores() {
-  std::vector<const ScoreEntry*> all;
-  for (const auto& s : list()) all.push_back(s.get());
-  std::sort(all.begin(), all.end(), [](auto* a, auto* b) { return a->name < b->name; });
-  return all;
-}
+std::vector<const ScoreEntry*> scores() { return list().all(); }
 
-const ScoreEntry* find_score(std::string_view name) {
-  for (const auto& s : list())
-    if (s->name == name) return s.get();
-  return nullptr;
-}
+const ScoreEntry* find_score(std::string_view name) { return list().find(name); }
 
 const ScoreEntry& get_score(std::string_view name) {
   if (const ScoreEntry* s = find_score(name)) return *s;
@@ -118,8 +104,7 @@ const ScoreEntry& get_score(std::string_view name) {
 }
 
 bool register_score(ScoreEntry entry) {
-  TORCH_CHECK(find_score(entry.name) == nullptr, "score \"", entry.name, "\" is registered twice");
-  list().push_back(std::make_unique<ScoreEntry>(std::move(entry)));
+  list().add("score", std::move(entry));
   return true;
 }
 

@@ -112,6 +112,29 @@ TEST(AurocInterval, CoversTheTruthAboutAsOftenAsItSays) {
   EXPECT_LE(covered, 199);
 }
 
+TEST(AurocInterval, OfAPerfectSeparationIsNoPoint) {
+  // Two unit normals 2.9 apart, whose AUROC is 0.98: of 12 and 12 samples most are separated. A
+  // bootstrap alone would say [1, 1] of these.
+  std::mt19937_64 random(4);
+  std::normal_distribution<double> normal;
+  int covered = 0, perfect = 0;
+  for (int t = 0; t < 300; ++t) {
+    Scores id(12), ood(12);
+    for (auto& s : id) s = normal(random);
+    for (auto& s : ood) s = normal(random) + 2.9;
+    perfect += detection(id, ood).auroc == 1;
+    const auto i = auroc_interval(id, ood, static_cast<std::uint64_t>(t), 300);
+    covered += i.low <= 0.98 && 0.98 <= i.high;
+  }
+  EXPECT_GT(perfect, 60);
+  EXPECT_GE(covered, 264);
+  const Scores below{1, 2}, above{3, 4, 5};
+  const auto best = auroc_interval(below, above, 0), worst = auroc_interval(above, below, 0);
+  EXPECT_EQ(best.high, 1);
+  EXPECT_EQ(worst.low, 0);
+  EXPECT_NEAR(best.low, 1 - worst.high, 1e-12);
+}
+
 TEST(AurocInterval, DependsOnNothingButItsArguments) {
   const Scores id{1, 2, 3, 4, 5}, ood{3, 4, 5, 6};
   const auto a = auroc_interval(id, ood, 7), b = auroc_interval(id, ood, 7);

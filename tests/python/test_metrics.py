@@ -110,6 +110,18 @@ def test_difference_of_two_scores_of_the_same_samples():
         ood.metrics.auroc_difference(a, b, a[:5], b)
 
 
+@pytest.mark.parametrize("m, n", [(1, 1), (5, 7), (40, 40), (100, 3000), (150000, 100000)])
+def test_the_interval_of_a_perfect_separation(m, n):
+    """Newcombe's method 5: all AUROCs from which 1 is no further than 1.96 standard deviations at them."""
+    low, high = ood.metrics.auroc_interval(torch.arange(m).double(), torch.arange(n).double() + m)
+    others = (m + n) / 2 - 1
+
+    def deviations(a):
+        variance = a * (1 - a) * (1 + others * (1 - a) / (2 - a) + others * a / (1 + a)) / (m * n)
+        return (1 - a) / np.sqrt(variance)
+    assert high == 1 and deviations(low) == pytest.approx(1.959964, rel=1e-5)
+
+
 def test_intervals_of_many_samples_are_those_of_the_bootstrap():
     """From 200,000 samples on by DeLong's variance, at which the bootstrap is a hundredth of a second a replicate."""
     a, b, _ = scores(5, 120000, 100000, ties=True)

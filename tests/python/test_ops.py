@@ -56,7 +56,6 @@ def test_opcheck_of_loss(name, reduction):
 
 
 def test_opcheck_of_the_other_ops():
-    torch.library.opcheck(ops.mean_weights, (torch.tensor([3, 0]), 2, False, 6))
     for score in (ops.msp_score, ops.max_logit_score, ops.energy_score):
         torch.library.opcheck(score, (torch.randn(4, 3),))
 
@@ -218,8 +217,6 @@ def test_a_gradient_of_many_megabytes():
 
 
 RAW = {
-    "mean_weights of no counts": lambda o: o.mean_weights(torch.zeros(0, dtype=torch.long), 1, False, 6),
-    "mean_weights of floats": lambda o: o.mean_weights(torch.zeros(2), 1, False, 6),
     "own distances, labels beyond": lambda o: o._own_center_distances_backward(
         torch.ones(3), torch.ones(3, 2), torch.ones(2, 2), torch.full((3,), 10 ** 6), True),
     "own distances, short gradient": lambda o: o._own_center_distances_backward(

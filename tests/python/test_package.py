@@ -371,6 +371,16 @@ def test_energy_margin_measures_its_start_and_keeps_its_sign():
     assert (g.sum(1) >= 0).all() and g.sum() > 0  # outliers lose log-sum, whatever the weight says
     with pytest.raises(ValueError, match="expected batches with ID rows"):
         criterion.measure(model, [(z, torch.full_like(y, -1))])
+    # The end of an epoch measures where nothing was; then the multipliers follow the violations over all batches.
+    again = ood.nn.EnergyMarginLoss(margin=5., tau=.1)
+    batches = [(z[:90], y[:90]), (z[90:], y[90:])]
+    again.update_hyperparameters(model, batches)
+    torch.testing.assert_close(again.state[4], torch.nn.functional.cross_entropy(z, y))
+    assert again.state[:4].tolist() == [0, 1, 0, 1] and model.training
+    inside = torch.sigmoid(again.phi(z.logsumexp(1, keepdim=True))).mean()
+    again.update_hyperparameters(model, batches)
+    violations = torch.stack([inside - .05, .9 * torch.nn.functional.cross_entropy(z, y)]).detach()
+    torch.testing.assert_close(again.state[[0, 2]].float(), violations.clamp(min=0).float(), atol=1e-5, rtol=1e-5)
 
 
 def test_a_threshold_is_at_a_share():
