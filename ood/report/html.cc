@@ -29,6 +29,7 @@ table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric
 th,td{padding:7px 5px;text-align:right;border-bottom:1px solid #e5e8ec;white-space:nowrap}
 th{font-weight:600;color:#374151;border-bottom:2px solid #b9c0c9}
 td.l,th.l{text-align:left}
+td.l{white-space:normal}
 td.best{font-weight:700}
 .bad{color:#b91c1c;font-weight:600}
 tr:last-child td{border-bottom:0}
@@ -282,18 +283,13 @@ void dots_and_roc(std::ostream& out, const Results& r) {
   for (const auto& set : r.sets()) {
     out << "<h2>OOD set: " << escape(set) << "</h2><div class=\"grid\">";
     std::vector<DotRow> rows;
-    LineChart roc{"ROC: OOD against ID inputs rejected",
-                  {"ID inputs rejected"},
-                  {"OOD inputs rejected"},
-                  {},
-                  true};
+    LineChart roc{"ROC", {"ID inputs rejected"}, {"OOD inputs rejected"}, {}, true};
     for (std::size_t i = 0; i < names.size(); ++i) {
       const auto& o = r.objectives[i];
       const auto& found = o.ood.at(set);
       rows.push_back({names[i].name, names[i].color, found.detection.auroc, found.auroc.low,
                       found.auroc.high});
-      roc.series.push_back(
-          {names[i].name, names[i].color, o.curves.at(set).roc, false, names[i].dash});
+      roc.series.push_back({names[i].color, o.curves.at(set).roc, false, names[i].dash});
     }
     out << "<div class=\"card\">" << svg_dots("AUROC with 95 % interval", rows) << "</div>";
     out << "<div class=\"card\">" << svg(roc) << legend(names) << "</div></div>";
@@ -314,9 +310,8 @@ void histograms(std::ostream& out, const Results& r) {
       chart.title = o.objective + " / " + set;
       chart.x = {"score: " + o.score, h.low, h.high};
       double top = 0;
-      const auto steps = [&](const std::vector<double>& bins, const char* name,
-                             const char* colour) {
-        Series s{name, colour, {}, true};
+      const auto steps = [&](const std::vector<double>& bins, const char* colour) {
+        Series s{colour, {}, true};
         const double width = (h.high - h.low) / static_cast<double>(bins.size());
         double x = h.low;
         for (const double b : bins) {
@@ -326,9 +321,9 @@ void histograms(std::ostream& out, const Results& r) {
         }
         chart.series.push_back(std::move(s));
       };
-      steps(h.id, "ID", kIdColor);
-      steps(h.ood, "OOD", kOodColor);
-      chart.y = {"share", 0, top * 1.05};
+      steps(h.id, kIdColor);
+      steps(h.ood, kOodColor);
+      chart.y = {"share of inputs", 0, top * 1.05};
       out << "<div class=\"card\">" << svg(chart) << "</div>";
     }
   out << "</div>";
@@ -347,7 +342,7 @@ void training(std::ostream& out, const Results& r) {
     std::vector<double> heights;
     for (const auto& [name, points] : o.training) {
       if (name != "loss" && o.training.size() == 2) continue;  // the only term is the loss
-      Series s{name, color(names.size()), {}};
+      Series s{color(names.size()), {}};
       for (const auto& [step, loss] : points) {
         s.points.emplace_back(step, loss);
         low = std::min(low, loss);

@@ -12,7 +12,7 @@ constexpr const char* kColors[] = {"#0060a8", "#c2410c", "#00735c", "#a03070", "
                                    "#3b3b9e", "#4d4d4d", "#8b1a1a", "#2f6f8f", "#5a7d00"};
 
 constexpr double kWidth = 340, kHeight = 230;
-constexpr double kLeft = 48, kRight = 12, kTop = 28, kBottom = 40;
+constexpr double kLeft = 58, kRight = 12, kTop = 28, kBottom = 40;
 
 // Round steps of about the range divided by five.
 std::vector<double> ticks(double low, double high) {
@@ -105,6 +105,9 @@ std::string svg(const LineChart& c) {
   }
   line(out, kLeft, kTop + h, kLeft + w, kTop + h, "axis");
   text(out, kLeft + w / 2, kHeight - 6, "middle", c.x.label);
+  out << "<g transform=\"rotate(-90)\">";
+  text(out, -kTop - h / 2, 13, "middle", c.y.label);
+  out << "</g>";
   if (c.diagonal) line(out, px(0), py(0), px(1), py(1), "chance");
   for (const Series& s : c.series) {
     if (s.points.empty()) continue;

@@ -9,7 +9,6 @@
 namespace ood::report {
 
 struct Series {
-  std::string name;
   std::string color;
   std::vector<std::pair<double, double>> points;
   bool filled = false;  ///< area down to the axis
