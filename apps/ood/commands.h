@@ -1,10 +1,12 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "ood/train/loaded_run.h"
 #include "ood/train/run_options.h"
 
 /// The sub-commands of the program, one file each. A command adds itself to `app` and runs in its
@@ -47,6 +49,23 @@ void check_output(const std::string& out, const std::string& data);
 
 /// "a,b,c" as a list.
 std::vector<std::string> split(const std::string& text);
+
+/// A command `name` that lists something: as a table, with --json, or, with --markdown, as the file of
+/// that name in docs/.
+void add_list(CLI::App& app, const std::string& name, const std::string& help,
+              std::string (*json)(), void (*markdown)(), void (*table)());
+
+/// A run that a command works on with its data: the argument RUN, flags that say where the data is and
+/// what computes.
+struct UsedRun {
+  std::string folder, data, device = "cpu";
+  std::optional<std::int64_t> threads;
+
+  void add(CLI::App& command);
+  /// `change`: of its options before they are used.
+  LoadedRun load(const std::function<void(RunOptions&)>& change,
+                 bool few_of_training = false) const;
+};
 
 /// The flag --threads.
 template <class Count>

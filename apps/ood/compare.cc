@@ -56,10 +56,9 @@ ObjectiveResults add_up_seeds(const std::vector<ObjectiveResults>& runs) {
     over.sd = n > 1 ? std::sqrt(squares / (n - 1)) : 0.0;
   }
   all.failure_signs.clear();
-  for (std::size_t i = 0; i < runs.size(); ++i)
-    for (const auto& sign : runs[i].failure_signs)
-      all.failure_signs.push_back("run " + std::to_string(i + 1) + " of " +
-                                  std::to_string(runs.size()) + ": " + sign);
+  for (const auto& run : runs)
+    all.failure_signs.insert(all.failure_signs.end(), run.failure_signs.begin(),
+                             run.failure_signs.end());
   return all;
 }
 
@@ -74,13 +73,12 @@ void add_differences(Results& results, const std::map<std::string, TestScores>& 
     for (const auto& o : results.objectives)
       if (o.learned() && (best == nullptr || auroc(o) > auroc(*best))) best = &o;
     if (best == nullptr) continue;
-    const auto of_best = scores.find(best->objective);
-    if (of_best == scores.end()) continue;
+    const auto& of_best = scores.at(best->objective);
     for (auto& o : results.objectives) {
-      const auto other = scores.find(o.objective);
-      if (other == scores.end() || &o == best) continue;
-      const auto d = auroc_difference(of_best->second.id, of_best->second.ood.at(set),
-                                      other->second.id, other->second.ood.at(set), seed);
+      if (&o == best) continue;
+      const auto& other = scores.at(o.objective);
+      const auto d =
+          auroc_difference(of_best.id, of_best.ood.at(set), other.id, other.ood.at(set), seed);
       o.ood[set].behind_best = {best->objective, d.low, d.high};
     }
   }
@@ -252,8 +250,12 @@ struct Compare {
         RunOptions o = shared;
         o.objective = name;
         try {
-          runs[name].push_back(
-              one_run(o, task, folder + "/" + name, held[static_cast<std::size_t>(i)].at(name)));
+          auto result =
+              one_run(o, task, folder + "/" + name, held[static_cast<std::size_t>(i)].at(name));
+          if (seeds > 1)
+            for (auto& sign : result.failure_signs)
+              sign = "seed " + std::to_string(shared.seed) + ": " + sign;
+          runs[name].push_back(std::move(result));
         } catch (const DivergedError& e) {
           diverged = with_flags(e.what());
           std::cerr << "ood compare: " << diverged << "; going on without it\n";

@@ -10,6 +10,7 @@
 #include "ood/train/embedder.h"
 #include "ood/train/interrupt.h"
 #include "ood/train/recipe.h"
+#include "ood/train/run_folder.h"
 
 namespace ood::app {
 namespace {
@@ -65,9 +66,8 @@ struct Embed {
       std::cerr << "note: " << source << " was trained with " << data
                 << ": what a training with these features holds out of them is not new to the "
                    "network, and the threshold promises too much\n";
+    make_run_folder(folder);
     std::error_code error;
-    fs::create_directories(folder, error);
-    if (error) throw DataError(out + ": cannot be created: " + error.message());
     // So that what an interrupted one leaves is no mixture of two.
     for (const auto& file : files) fs::remove(file, error);
     std::size_t next = 0;

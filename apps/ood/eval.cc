@@ -15,21 +15,18 @@ namespace ood::app {
 namespace {
 
 struct Eval {
-  std::string folder, data, device = "cpu";
+  UsedRun used;
   std::vector<std::string> ood_data;
-  std::optional<std::int64_t> limit_test, threads;
+  std::optional<std::int64_t> limit_test;
 
   void run() {
-    auto loaded = load_run(
-        folder,
+    const auto& folder = used.folder;
+    auto loaded = used.load(
         [&](RunOptions& o) {
-          if (!data.empty()) o.data = data;
           o.ood_data.insert(o.ood_data.end(), ood_data.begin(), ood_data.end());
           o.limit_test = limit_test.value_or(o.limit_test);
-          o.threads = threads.value_or(o.threads);
-          set_threads(o.threads);
         },
-        device, /*few_of_training=*/true);
+        /*few_of_training=*/true);
     auto& network = *loaded.trained.model.network;
     const auto& objective = *loaded.trained.model.objective;
     const auto seed = static_cast<std::uint64_t>(loaded.options.seed);
@@ -58,16 +55,12 @@ struct Eval {
 void add_eval(CLI::App& app) {
   auto* command = app.add_subcommand("eval", "test a trained run, also on further OOD sets");
   auto state = std::make_shared<Eval>();
-  command->add_option("RUN", state->folder, "run folder of `ood train`")->required();
+  state->used.add(*command);
   command->add_option("--ood-data", state->ood_data, "a further OOD test set; may be repeated")
       ->type_name("[near:|far:]NAME=PATH")
       ->allow_extra_args(false);
-  command->add_option("--data", state->data, "where the run's data is now; default: where it was")
-      ->type_name("PATH");
   command->add_option("--limit-test", state->limit_test, "at most N samples a test set; 0: all")
       ->type_name("N");
-  add_device(*command, state->device);
-  add_threads(*command, state->threads);
   command->footer(
       "Writes eval.json and eval.html into the run folder; results.json of the training stays.\n"
       "Example:\n  ood eval runs/oe --ood-data digits=/path/to/mnist");

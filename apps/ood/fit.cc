@@ -13,9 +13,9 @@ namespace ood::app {
 namespace {
 
 struct Fit {
-  std::string folder, data, device = "cpu";
+  UsedRun used;
   std::string score;
-  std::optional<std::int64_t> threads, bank;
+  std::optional<std::int64_t> bank;
   ScoreParameters parameters;
 
   // A rule may promise more than the scores at hand can.
@@ -29,17 +29,10 @@ struct Fit {
   }
 
   void run() const {
+    const auto& folder = used.folder;
     std::optional<RunLock> lock;
     if (std::filesystem::exists(model_of(folder))) lock.emplace(folder);
-    auto loaded = load_run(
-        folder,
-        [&](RunOptions& o) {
-          if (!data.empty()) o.data = data;
-          o.threads = threads.value_or(o.threads);
-          o.bank = bank.value_or(o.bank);
-          set_threads(o.threads);
-        },
-        device);
+    auto loaded = used.load([&](RunOptions& o) { o.bank = bank.value_or(o.bank); });
     Trained& trained = loaded.trained;
     const auto seed = held_out_seed(loaded.options);
     const std::string wanted = score.empty() ? trained.scores.chosen() : score;
@@ -72,11 +65,7 @@ struct Fit {
 void add_fit(CLI::App& app) {
   auto* command = app.add_subcommand("fit", "fit all scores to a run's training data");
   auto state = std::make_shared<Fit>();
-  command->add_option("RUN", state->folder, "run folder of `ood train`")->required();
-  command->add_option("--data", state->data, "where the run's data is now; default: where it was")
-      ->type_name("PATH");
-  add_device(*command, state->device);
-  add_threads(*command, state->threads);
+  state->used.add(*command);
   command
       ->add_option("--bank", state->bank,
                    "of how many training samples knn and nnguide keep the features; 0: all "

@@ -5,7 +5,6 @@
 #include "apps/ood/commands.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
-#include "ood/scores/logits.h"
 #include "ood/torch.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/loaded_run.h"
@@ -14,32 +13,20 @@ namespace ood::app {
 namespace {
 
 struct Margins {
-  std::string run;
-  std::optional<std::int64_t> threads;
+  UsedRun used;
 
   // Energies are -logsumexp of the logits (Liu et al. 2020). Their hinges are max(0, E - m_in)^2 on
   // ID data and max(0, m_out - E)^2 on outliers: margins inside both distributions leave about half
   // of each to be pushed apart.
   void measure() const {
-    const auto loaded = load_run(run, [&](RunOptions& o) {
-      o.threads = threads.value_or(o.threads);
-      set_threads(o.threads);
-    });
+    const auto loaded = used.load([](RunOptions&) {});
     const Task& task = loaded.task;
     if (task.train_outliers.size() == 0)
-      throw UsageError(run +
+      throw UsageError(used.folder +
                        ": was trained without outliers; expected a run with --outliers or "
                        "--synthetic-outliers");
-    const auto energies = [&](const Samples& s) {
-      const auto output = run_network(*loaded.trained.model.network, task, s);
-      return score_numbers(energy_score(output.logits), "the training data");
-    };
-    // Held-out data where there is some: trained data looks better than it is.
-    const auto id =
-        energies(task.validation.size() > 0 ? deciding_half(task, held_out_seed(loaded.options))
-                                            : task.train);
-    const auto outliers = energies(task.validation_outliers.size() > 0 ? task.validation_outliers
-                                                                       : task.train_outliers);
+    const auto [id, outliers] =
+        energies_of(*loaded.trained.model.network, task, held_out_seed(loaded.options));
     std::printf("energy (-logsumexp)   5 %%      50 %%     95 %%\n");
     for (const auto& [name, e] : {std::pair{"ID", &id}, std::pair{"outliers", &outliers}})
       std::printf("%-18s %8.2f %8.2f %8.2f\n", name, threshold_at(*e, 0.05), threshold_at(*e, 0.5),
@@ -64,8 +51,7 @@ void add_margins(CLI::App& app) {
       "margins",
       "measure the energies of a run's ID and outlier data, propose margin_in and margin_out");
   auto state = std::make_shared<Margins>();
-  command->add_option("RUN", state->run, "run folder of `ood train`, with outliers")->required();
-  add_threads(*command, state->threads);
+  state->used.add(*command);
   command->footer(
       "By the held-out part of the training data; test data plays no part.\n"
       "Example:\n  ood margins runs/ce");

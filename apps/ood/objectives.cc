@@ -64,19 +64,8 @@ void print_markdown() {
 }  // namespace
 
 void add_objectives(CLI::App& app) {
-  auto* command = app.add_subcommand("objectives", "list the objectives and their parameters");
-  auto json = std::make_shared<bool>(false), markdown = std::make_shared<bool>(false);
-  command->add_flag("--json", *json, "as JSON");
-  command->add_flag("--markdown", *markdown, "as docs/objectives.md");
-  command->footer("Example:\n  ood objectives --json");
-  command->callback([json, markdown] {
-    if (*markdown)
-      print_markdown();
-    else if (*json)
-      std::cout << objectives_json() << "\n";
-    else
-      print_table();
-  });
+  add_list(app, "objectives", "list the objectives and their parameters", objectives_json,
+           print_markdown, print_table);
 }
 
 }  // namespace ood::app

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iostream>
 #include <set>
 #include <sstream>
 
 #include "apps/ood/commands.h"
+#include "apps/ood/terminal.h"
 #include "ood/errors.h"
 #include "ood/registry/registry.h"
 
@@ -25,10 +27,10 @@ struct FlagMaker {
   const std::vector<std::string>& without;
 
   template <class T>
-  void operator()(const char* name, T& value, const char* help) const {
+  void operator()(const char* name, T& value, const OptionHelp& help) const {
     if (std::find(without.begin(), without.end(), name) != without.end()) return;
     if constexpr (std::is_same_v<T, bool>) {
-      command.add_flag("--" + std::string(name), value, help);
+      command.add_flag("--" + std::string(name), value, with_flags(help.text));
     } else {
       add_value(name, value, help);
     }
@@ -36,8 +38,12 @@ struct FlagMaker {
 
  private:
   template <class T>
-  void add_value(const char* name, T& value, const char* help) const {
-    auto* option = command.add_option("--" + std::string(name), value, help);
+  void add_value(const char* name, T& value, const OptionHelp& help) const {
+    constexpr bool kNumber = std::is_same_v<T, std::int64_t> || std::is_same_v<T, double>;
+    constexpr double kManyMore = 1e6;  // than anybody wants
+    const bool bounded = kNumber && help.high < kManyMore;
+    const auto text = with_flags(help.text) + (bounded ? "; " + help.range() : "");
+    auto* option = command.add_option("--" + std::string(name), value, text);
     if constexpr (std::is_same_v<T, std::vector<std::string>>)
       option->allow_extra_args(false)->type_name("NAME=PATH");
     else if constexpr (std::is_same_v<T, std::string>)
@@ -70,7 +76,7 @@ void add_reading_options(CLI::App& command, RunOptions& options) {
   const std::set<std::string> reading = {"image-size", "resize", "strict",
                                          "max-pixels", "alpha",  "cache"};
   std::vector<std::string> others;
-  visit_options(options, [&](const char* name, auto&, const char*) {
+  visit_options(options, [&](const char* name, auto&, const OptionHelp&) {
     if (reading.count(name) == 0) others.emplace_back(name);
   });
   add_run_options(command, options, others);
@@ -79,7 +85,7 @@ void add_reading_options(CLI::App& command, RunOptions& options) {
 void apply_config(const CLI::App& command, const std::string& path, RunOptions& options) {
   if (path.empty()) return;
   std::set<std::string> given;
-  visit_options(options, [&](const char* key, auto&, const char*) {
+  visit_options(options, [&](const char* key, auto&, const OptionHelp&) {
     const auto* option = command.get_option_no_throw("--" + std::string(key));
     if (option != nullptr && option->count() > 0) given.insert(key);
   });
@@ -113,6 +119,44 @@ void add_device(CLI::App& command, std::string& device) {
   command.add_option("--device", device, "that the network computes on: cpu, cuda or cuda:N")
       ->type_name("TEXT")
       ->capture_default_str();
+}
+
+void add_list(CLI::App& app, const std::string& name, const std::string& help,
+              std::string (*json)(), void (*markdown)(), void (*table)()) {
+  auto* command = app.add_subcommand(name, help);
+  auto as_json = std::make_shared<bool>(false), as_markdown = std::make_shared<bool>(false);
+  command->add_flag("--json", *as_json, "as JSON");
+  command->add_flag("--markdown", *as_markdown, "as docs/" + name + ".md");
+  command->footer("Example:\n  ood " + name + " --json");
+  command->callback([=] {
+    if (*as_markdown)
+      markdown();
+    else if (*as_json)
+      std::cout << json() << "\n";
+    else
+      table();
+  });
+}
+
+void UsedRun::add(CLI::App& command) {
+  command.add_option("RUN", folder, "run folder of `ood train`")->required();
+  command.add_option("--data", data, "where the run's data is now; default: where it was")
+      ->type_name("PATH");
+  add_device(command, device);
+  add_threads(command, threads);
+}
+
+LoadedRun UsedRun::load(const std::function<void(RunOptions&)>& change,
+                        bool few_of_training) const {
+  return load_run(
+      folder,
+      [&](RunOptions& o) {
+        if (!data.empty()) o.data = data;
+        o.threads = threads.value_or(o.threads);
+        set_threads(o.threads);
+        change(o);
+      },
+      device, few_of_training);
 }
 
 void check_output(const std::string& out, const std::string& data) {

@@ -7,10 +7,8 @@
 #include <cmath>
 #include <filesystem>
 
-#include "ood/data/manifest.h"
 #include "ood/data/picture.h"
 #include "ood/data/picture_files.h"
-#include "ood/data/tar.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
 #include "ood/torch.h"
@@ -23,25 +21,6 @@ namespace fs = std::filesystem;
 // Small enough that the work of a thread stays in its cache, large enough for matrix products.
 constexpr std::int64_t kPictures = 32;
 constexpr std::int64_t kRows = 1000;
-
-// Those of a file or folder of another format are none.
-PictureFiles picture_files(const std::string& data) {
-  if (!fs::exists(data)) throw DataError(data + ": no such file or folder");
-  PictureFiles files;
-  if (fs::is_directory(data)) {
-    files = pictures_below(data);
-    if (files.files.empty() && files.unreadable.empty()) {
-      files.other.clear();  // beside arrays it is none of the data
-      if (is_tar_folder(data)) files.files = tar_pictures(data);
-      return files;
-    }
-    return is_picture_folder(data) || files.files.empty() ? files : PictureFiles();
-  }
-  if (is_picture_name(data)) files.files = {fs::path(data)};
-  if (is_manifest_name(data)) files.files = manifest_pictures(data);
-  if (is_tar_name(data)) files.files = tar_pictures(data);
-  return files;
-}
 
 // The inputs without an error so far; one without a score is an error of its own.
 void score(const Detector& detector, const at::Tensor& inputs, ScoredInputs& s) {
@@ -149,7 +128,7 @@ ScoredInputs refused(const PictureFiles& files) {
 
 void score_inputs(const Detector& detector, const std::string& data, const PictureOptions& pictures,
                   const std::function<void(const ScoredInputs&)>& visit) {
-  const auto files = picture_files(data);
+  const auto files = pictures_of(data);
   if (!files.files.empty() && detector.input_shape().size() != 3)
     throw DataError(data + ": the run takes embeddings, got pictures");
   if (const auto s = refused(files); !s.names.empty()) visit(s);

@@ -66,19 +66,8 @@ void print_scores_markdown() {
 }  // namespace
 
 void add_scores(CLI::App& app) {
-  auto* command = app.add_subcommand("scores", "list the scores and their parameters");
-  auto json = std::make_shared<bool>(false), markdown = std::make_shared<bool>(false);
-  command->add_flag("--json", *json, "as JSON");
-  command->add_flag("--markdown", *markdown, "as docs/scores.md");
-  command->footer("Example:\n  ood scores --json");
-  command->callback([json, markdown] {
-    if (*markdown)
-      print_scores_markdown();
-    else if (*json)
-      std::cout << scores_json() << "\n";
-    else
-      print_scores();
-  });
+  add_list(app, "scores", "list the scores and their parameters", scores_json,
+           print_scores_markdown, print_scores);
 }
 
 }  // namespace ood::app

@@ -10,6 +10,7 @@
 #endif
 
 #include "ood/data/class_list.h"
+#include "ood/data/files.h"
 #include "ood/data/npy.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
@@ -48,9 +49,8 @@ const Array* find(const Arrays& arrays, const std::string& part, bool labels) {
 }
 
 Arrays arrays_in(const fs::path& folder) {
-  std::vector<fs::path> files;
-  for (const auto& e : fs::directory_iterator(folder))
-    if (e.path().extension() == ".npy") files.push_back(e.path());
+  auto files = entries_of(
+      folder, [](const auto& e) { return lower(e.path().extension().string()) == ".npy"; });
   // As folders of those names would be: "house" stands before "house plant", ending or not.
   std::sort(files.begin(), files.end(),
             [](const auto& a, const auto& b) { return a.stem() < b.stem(); });

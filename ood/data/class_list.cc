@@ -63,13 +63,12 @@ ClassList class_list(const std::string& text, const std::vector<std::string>& na
       if (found.count(first) == 0 || found.count(last) == 0) return false;
       for (const auto& [unused, c] : found) p.classes.push_back(c);
     } else {
-      if (!names.empty() && last >= static_cast<long>(names.size())) return false;
+      if (last >= static_cast<long>(names.size())) return false;
       for (long c = first; c <= last; ++c) p.classes.push_back(c);
     }
     return true;
   };
   const auto range = [&] {
-    if (names.empty()) return std::string("numbers");
     if (!numbers) return "classes 0 to " + std::to_string(names.size() - 1);
     std::set<long> values;
     for (const auto& n : names)

@@ -19,10 +19,10 @@ struct ClassList {
 
 /// "0,1,2", "0-3,5" or class names; "\\," is a comma in a name. A name stands above a position;
 /// where names are numbers, a number or range means names alone.
-ClassList class_list(const std::string& text, const std::vector<std::string>& names = {});
+ClassList class_list(const std::string& text, const std::vector<std::string>& names);
 
 /// The same, of the option `flag`; UsageError.
 std::vector<std::int64_t> parse_classes(const std::string& flag, const std::string& text,
-                                        const std::vector<std::string>& names = {});
+                                        const std::vector<std::string>& names);
 
 }  // namespace ood

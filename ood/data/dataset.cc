@@ -6,6 +6,7 @@
 
 #include "ood/data/arrays.h"
 #include "ood/data/cifar.h"
+#include "ood/data/files.h"
 #include "ood/data/idx.h"
 #include "ood/data/manifest.h"
 #include "ood/data/picture.h"
@@ -27,16 +28,13 @@ const std::vector<std::string> kFashionClasses = {
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"};
 
 std::vector<fs::path> files_in(const fs::path& folder) {
-  std::vector<fs::path> files;
-  std::error_code error;
-  for (const auto& e : fs::directory_iterator(folder, error)) {
+  return entries_of(folder, [](const auto& e) {
     std::error_code unknown;  // of a link that leads nowhere
-    if (e.is_regular_file(unknown)) files.push_back(e.path());
-  }
-  if (error) throw DataError(folder.string() + ": cannot be read: " + error.message());
-  std::sort(files.begin(), files.end());
-  return files;
+    return e.is_regular_file(unknown);
+  });
 }
+
+constexpr std::initializer_list<const char*> kIdxTest = {"t10k-", "test-"};
 
 // train-images-idx3-ubyte, .gz of it, and the same without "idx"; not images.txt or images_1.png.
 bool is_idx_name(const fs::path& path, const char* word) {
@@ -123,7 +121,7 @@ Dataset load_idx_folder(const fs::path& folder) {
   };
   Dataset d;
   d.train = labelled(need({"train-"}, "images"), need({"train-"}, "labels"));
-  d.test = labelled(need({"t10k-", "test-"}, "images"), need({"t10k-", "test-"}, "labels"));
+  d.test = labelled(need(kIdxTest, "images"), need(kIdxTest, "labels"));
   return d;
 }
 
@@ -227,51 +225,49 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   return d;
 }
 
-bool is_tar_folder(const fs::path& folder) { return format_of(folder) == Format::kTar; }
+PictureFiles pictures_of(const std::string& what) {
+  const fs::path path = existing_folder(what);
+  PictureFiles files;
+  if (fs::is_directory(path)) {
+    files = pictures_below(path);
+    if (files.files.empty() && files.unreadable.empty()) {
+      files.other.clear();  // beside arrays it is none of the data
+      if (format_of(path) == Format::kTar) files.files = tar_pictures(path);
+      return files;
+    }
+    return files.files.empty() || format_of(path) == Format::kPictures ? files : PictureFiles();
+  }
+  if (is_picture_name(path)) files.files = {path};
+  if (is_manifest_name(path)) files.files = manifest_pictures(path);
+  if (is_tar_name(path)) files.files = tar_pictures(path);
+  return files;
+}
 
-bool is_picture_folder(const fs::path& folder) { return format_of(folder) == Format::kPictures; }
+namespace {
+
+// The test part, or all where there is none.
+Inputs arrays_of(const fs::path& path) {
+  if (!fs::is_directory(path) && !is_npz_name(path))
+    return lower(path.extension().string()) == ".npy" ? load_npy_inputs(path).inputs
+                                                      : Inputs(pictures(path));
+  if (format_of(path) != Format::kIdx) return load_folder(path, {}).test.inputs;
+  const auto files = files_in(path);
+  const auto test = find_file(files, kIdxTest, "images");
+  return pictures(test.empty() ? find_file(files, {""}, "images") : test);
+}
+
+}  // namespace
 
 Samples load_inputs(const std::string& what, const PictureOptions& options) {
   const fs::path path = existing_folder(what);
-  Samples s;
-  if (!fs::is_directory(path) && !is_npz_name(path)) {
-    if (is_manifest_name(path))
-      s = load_manifest_pictures(path, options);
-    else if (is_tar_name(path))
-      s = load_tar_pictures(path, options);
-    else if (path.extension() == ".npy")
-      s = load_npy_inputs(path);
-    else if (is_picture_name(path))
-      s.inputs = load_picture_list({{path}, {}}, path, options).inputs;
-    else
-      s.inputs = pictures(path);
-  } else {
-    switch (format_of(path)) {
-      case Format::kIdx: {
-        const auto files = files_in(path);
-        auto images = find_file(files, {"t10k-", "test-"}, "images");
-        if (images.empty()) images = find_file(files, {""}, "images");
-        s.inputs = pictures(images);
-        break;
-      }
-      case Format::kCifar:
-        s.inputs = load_cifar(path).test.inputs;
-        break;
-      case Format::kArrays:
-      case Format::kNpz:
-      case Format::kClassArrays:
-      case Format::kManifest:
-        s.inputs = load_folder(path, options).test.inputs;
-        break;
-      case Format::kTar:
-        s = load_tar_pictures(path, options);
-        break;
-      case Format::kPictures:
-        s = load_pictures(path, options);
-        break;
-    }
+  const auto found = pictures_of(what);
+  if (found.files.empty()) {
+    if (fs::is_directory(path) ? format_of(path) == Format::kTar : is_tar_name(path))
+      throw DataError(path.string() + ": expected pictures in the TAR archive, got none");
+    return {sized(arrays_of(path), what, options), {}};
   }
-  return {sized(s.inputs, what, options), {}};
+  check_picture_files(found, path, options.strict);
+  return {sized(load_picture_list({found.files, {}}, path, options).inputs, what, options), {}};
 }
 
 }  // namespace ood

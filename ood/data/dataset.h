@@ -8,6 +8,7 @@
 
 #include "ood/data/inputs.h"
 #include "ood/data/picture.h"
+#include "ood/data/picture_files.h"
 
 namespace ood {
 
@@ -88,9 +89,7 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options = {}
 /// one of the formats above: of pictures all, else the test part where there is one. Labels play no part.
 Samples load_inputs(const std::string& what, const PictureOptions& options = {});
 
-/// Whether a folder is one of pictures, and not of another of the formats.
-bool is_picture_folder(const std::filesystem::path& folder);
-/// Or one of TAR archives.
-bool is_tar_folder(const std::filesystem::path& folder);
+/// The pictures of such a set as they lie there, unread; none of a set in another format.
+PictureFiles pictures_of(const std::string& what);
 
 }  // namespace ood

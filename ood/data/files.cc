@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
@@ -22,14 +23,8 @@ namespace fs = std::filesystem;
 
 constexpr const char* kTemporary = ".ood-tmp";
 
-void write_all(int fd, const Bytes& part, const auto& fail) {
-  const auto* bytes = static_cast<const char*>(part.data);
-  for (std::size_t done = 0; done < part.size;) {
-    const auto n = ::write(fd, bytes + done, part.size - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail("cannot be written");
-    done += static_cast<std::size_t>(n);
-  }
+[[noreturn]] void fail(const fs::path& path, const char* what) {
+  throw DataError(path.string() + ": " + what + ": " + std::strerror(errno));
 }
 
 // What is open and not yet in place, which goes if that does not come about.
@@ -51,6 +46,16 @@ std::string temporary_name(const fs::path& target) {
 
 }  // namespace
 
+void write_all(int fd, const Bytes& bytes, const fs::path& path) {
+  const auto* from = static_cast<const char*>(bytes.data);
+  for (std::size_t done = 0; done < bytes.size;) {
+    const auto n = ::write(fd, from + done, bytes.size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(path, "cannot be written");
+    done += static_cast<std::size_t>(n);
+  }
+}
+
 void write_file(const fs::path& path, const std::vector<Bytes>& parts) {
   write_file_of(path, [&](const PutBytes& put) {
     for (const auto& part : parts) put(part);
@@ -63,16 +68,13 @@ void write_file_of(const fs::path& path, const std::function<void(const PutBytes
   const bool exists = ::stat(path.c_str(), &about) == 0;
   Unfinished file;
   auto& [fd, temporary] = file;
-  const auto fail = [&](const char* what) {
-    throw DataError(path.string() + ": " + what + ": " + std::strerror(errno));
-  };
-  const PutBytes put = [&](const Bytes& part) { write_all(file.fd, part, fail); };
+  const PutBytes put = [&](const Bytes& part) { write_all(file.fd, part, path); };
   if (exists && !S_ISREG(about.st_mode)) {
     fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-    if (fd < 0) fail("cannot be written");
+    if (fd < 0) fail(path, "cannot be written");
     content(put);
     const int done = std::exchange(fd, -1);
-    if (::close(done) != 0) fail("cannot be closed");
+    if (::close(done) != 0) fail(path, "cannot be closed");
     return;
   }
   std::error_code error;
@@ -82,14 +84,14 @@ void write_file_of(const fs::path& path, const std::function<void(const PutBytes
   }
   const std::string name = temporary_name(target);
   fd = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-  if (fd < 0) fail("cannot be written");
+  if (fd < 0) fail(path, "cannot be written");
   temporary = name;
-  if (exists && ::fchmod(fd, about.st_mode & 07777) != 0) fail("its mode cannot be kept");
+  if (exists && ::fchmod(fd, about.st_mode & 07777) != 0) fail(path, "its mode cannot be kept");
   content(put);
-  if (::fsync(fd) != 0) fail("cannot be made durable");
+  if (::fsync(fd) != 0) fail(path, "cannot be made durable");
   const int done = std::exchange(fd, -1);
-  if (::close(done) != 0) fail("cannot be closed");
-  if (::rename(temporary.c_str(), target.c_str()) != 0) fail("cannot be renamed into place");
+  if (::close(done) != 0) fail(path, "cannot be closed");
+  if (::rename(temporary.c_str(), target.c_str()) != 0) fail(path, "cannot be renamed into place");
   temporary.clear();
   // The new name, too, must survive a power cut.
   const auto folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
@@ -101,6 +103,19 @@ void write_file_of(const fs::path& path, const std::function<void(const PutBytes
 
 void write_file(const fs::path& path, const std::string& text) {
   write_file(path, {{text.data(), text.size()}});
+}
+
+bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
+
+std::vector<fs::path> entries_of(const fs::path& folder,
+                                 const std::function<bool(const fs::directory_entry&)>& keep) {
+  std::vector<fs::path> kept;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error))
+    if (!is_hidden(entry.path()) && keep(entry)) kept.push_back(entry.path());
+  if (error) throw DataError(folder.string() + ": cannot be read: " + error.message());
+  std::sort(kept.begin(), kept.end());
+  return kept;
 }
 
 void remove_temporaries(const fs::path& folder) {

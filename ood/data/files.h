@@ -27,6 +27,18 @@ using PutBytes = std::function<void(const Bytes&)>;
 void write_file_of(const std::filesystem::path& path,
                    const std::function<void(const PutBytes&)>& content);
 
+/// All of it to an open file, which errors call `path`; DataError.
+void write_all(int fd, const Bytes& bytes, const std::filesystem::path& path);
+
+/// Whether its name begins with a dot, as that of what is not data.
+bool is_hidden(const std::filesystem::path& path);
+
+/// What lies in a folder and `keep` takes, sorted by name; hidden entries are left out. DataError where
+/// it cannot be read.
+std::vector<std::filesystem::path> entries_of(
+    const std::filesystem::path& folder,
+    const std::function<bool(const std::filesystem::directory_entry&)>& keep);
+
 /// Removes what a killed writer left in a folder.
 void remove_temporaries(const std::filesystem::path& folder);
 

@@ -6,8 +6,8 @@
 #include <sstream>
 
 #include "ood/data/files.h"
+#include "ood/data/parts.h"
 #include "ood/data/picture_folder.h"
-#include "ood/data/picture_inputs.h"
 #include "ood/errors.h"
 #include "ood/registry/text.h"
 
@@ -134,7 +134,7 @@ Dataset load_manifest(const fs::path& path, const PictureOptions& options) {
   for (const Row& row : rows) {
     if (row.label.empty())
       throw DataError(at_line(path, row.line) + ": expected a label, got none");
-    if (parted && !is_part_name(row.split))
+    if (parted && part_named(row.split).empty())
       throw DataError(at_line(path, row.line) + ": expected a split train, val or test, got \"" +
                       row.split + "\"");
     pictures.push_back({fs::path(row.path), row.label, row.split});
@@ -146,10 +146,6 @@ std::vector<PictureFile> manifest_pictures(const fs::path& path) {
   std::vector<PictureFile> pictures;
   for (const Row& row : rows_of(path)) pictures.emplace_back(fs::path(row.path));
   return pictures;
-}
-
-Samples load_manifest_pictures(const fs::path& path, const PictureOptions& options) {
-  return load_picture_list({manifest_pictures(path), {}}, path, options);
 }
 
 }  // namespace ood

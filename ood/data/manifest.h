@@ -13,15 +13,12 @@ bool is_manifest_name(const std::filesystem::path& path);
 
 /// A list of pictures: CSV whose first line names its columns, or a JSON object a line; `path` (from
 /// the list's folder on), `label` (the class's name) and, where the list divides them, `split`
-/// (train, val or test, as the names of folders, see picture_folder.h); others are left out. Without
+/// (train, val or test, see parts.h); others are left out. Without
 /// test pictures those of val are the test data, without splits every fifth of a class, by path.
 /// DataError names the line.
 Dataset load_manifest(const std::filesystem::path& path, const PictureOptions& options);
 
 /// Its pictures, which need no label, in its order.
 std::vector<PictureFile> manifest_pictures(const std::filesystem::path& path);
-
-/// All its pictures, in its order but for those that do not decode.
-Samples load_manifest_pictures(const std::filesystem::path& path, const PictureOptions& options);
 
 }  // namespace ood

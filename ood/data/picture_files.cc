@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "ood/data/files.h"
 #include "ood/data/picture.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
@@ -12,8 +13,6 @@ namespace ood {
 namespace {
 
 namespace fs = std::filesystem;
-
-bool is_hidden(const fs::path& path) { return path.filename().string().rfind('.', 0) == 0; }
 
 // The ending of a picture in a format that is not read, else "".
 std::string other_format(const fs::path& path) {
@@ -85,19 +84,14 @@ bool has_pictures(const fs::path& folder) {
 }
 
 std::vector<fs::path> folders_in(const fs::path& folder) {
-  std::error_code error;
-  std::vector<fs::path> out;
-  for (const auto& e : fs::directory_iterator(folder, error)) {
-    if (is_hidden(e.path())) continue;
+  return entries_of(folder, [](const auto& e) {
     std::error_code unknown;
-    if (e.is_directory(unknown)) out.push_back(e.path());
+    const bool is_folder = e.is_directory(unknown);
     // A link that leads nowhere is no folder; one that leads round in circles may have been meant.
     if (unknown && unknown != std::errc::no_such_file_or_directory)
       throw DataError(e.path().string() + ": cannot be read: " + unknown.message());
-  }
-  if (error) throw DataError(folder.string() + ": cannot be read: " + error.message());
-  std::sort(out.begin(), out.end());
-  return out;
+    return is_folder;
+  });
 }
 
 void check_picture_files(const PictureFiles& files, const fs::path& folder, bool strict) {

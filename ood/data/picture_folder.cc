@@ -4,11 +4,11 @@
 #include <map>
 #include <set>
 
+#include "ood/data/parts.h"
 #include "ood/data/picture_files.h"
 #include "ood/data/picture_inputs.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
-#include "ood/registry/text.h"
 #include "ood/torch.h"
 
 namespace ood {
@@ -16,37 +16,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kTrain = {"train", "training"};
-const std::vector<std::string> kValidation = {"val", "valid", "validation"};
-const std::vector<std::string> kTest = {"test", "testing"};
-
-bool is_one_of(const std::string& name, const std::vector<std::string>& names) {
-  return std::find(names.begin(), names.end(), lower(name)) != names.end();
-}
-
-// The first sub-folder with one of these names, in whatever case.
-fs::path part_of(const std::vector<fs::path>& folders, const std::vector<std::string>& names) {
-  const auto it = std::find_if(folders.begin(), folders.end(), [&](const fs::path& f) {
-    return is_one_of(f.filename().string(), names);
-  });
-  return it == folders.end() ? fs::path() : *it;
-}
-
 }  // namespace
-
-Samples load_pictures(const fs::path& folder, const PictureOptions& options) {
-  const auto files = pictures_below(folder);
-  check_picture_files(files, folder, options.strict);
-  return load_picture_list({files.files, {}}, folder, options);
-}
 
 Dataset load_picture_folder(const fs::path& folder, const PictureOptions& options) {
   const auto inside = folders_in(folder);
   std::vector<std::pair<fs::path, std::string>> parts;  // and what they are
-  for (const auto* names : {&kTrain, &kTest, &kValidation})
-    if (const auto part = part_of(inside, *names); !part.empty())
-      parts.emplace_back(part, names->front());
-  if (parts.empty() || parts.front().second != kTrain.front()) parts = {{folder, ""}};
+  for (const char* name : {"train", "test", "val"}) {
+    const auto part = std::find_if(inside.begin(), inside.end(), [&](const fs::path& f) {
+      return part_named(f.filename().string()) == name;
+    });
+    if (part != inside.end()) parts.emplace_back(*part, name);
+  }
+  if (parts.empty() || parts.front().second != "train") parts = {{folder, ""}};
   const auto& [train, name_of_train] = parts.front();
   if (parts.size() == 1 && !name_of_train.empty())
     throw DataError(folder.string() + ": has " + train.filename().string() +
@@ -82,9 +63,11 @@ struct PictureParts {
 
   /// nullptr where no part has that name.
   PictureList* named(const std::string& name) {
-    if (is_one_of(name, kTrain)) return &train;
-    if (is_one_of(name, kValidation)) return &validation;
-    return is_one_of(name, kTest) ? &test : nullptr;
+    const auto part = part_named(name);
+    return part == "train"  ? &train
+           : part == "val"  ? &validation
+           : part == "test" ? &test
+                            : nullptr;
   }
 };
 
@@ -125,8 +108,6 @@ PictureParts divided(std::vector<LabelledPicture> pictures, const std::string& f
 }
 
 }  // namespace
-
-bool is_part_name(const std::string& name) { return PictureParts().named(name) != nullptr; }
 
 Dataset load_labelled(std::vector<LabelledPicture> pictures, const fs::path& from,
                       const PictureOptions& options) {

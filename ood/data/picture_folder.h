@@ -10,19 +10,16 @@
 namespace ood {
 
 /// A folder of pictures, class = sub-folder: FOLDER/CLASS/*.png, or FOLDER/train/CLASS/* with
-/// FOLDER/test/CLASS/* and, held out of the training, FOLDER/val/CLASS/* (also valid, validation;
-/// in any case). Without test/, val/ is the test data; without both every fifth picture of a class
+/// FOLDER/test/CLASS/* and, held out of the training, FOLDER/val/CLASS/* (or what else parts.h takes
+/// for them). Without test/, val/ is the test data; without both every fifth picture of a class
 /// is. Classes are numbered in the order of their names.
 Dataset load_picture_folder(const std::filesystem::path& folder, const PictureOptions& options);
-
-/// Whether such a name of a folder means a part of a data set.
-bool is_part_name(const std::string& name);
 
 /// A picture of a data set that says what each is.
 struct LabelledPicture {
   PictureFile file;
   std::string label;  ///< its class
-  std::string part;   ///< as the names of folders; of none, "": they are not divided
+  std::string part;   ///< a name of one, see parts.h; of none, "": they are not divided
 };
 
 /// Reads them, in their order: where none has a part, every fifth of a class is test data; without
@@ -30,8 +27,5 @@ struct LabelledPicture {
 /// unknown part, or of none where others have one.
 Dataset load_labelled(std::vector<LabelledPicture> pictures, const std::filesystem::path& from,
                       const PictureOptions& options);
-
-/// All pictures at and below a folder, without labels.
-Samples load_pictures(const std::filesystem::path& folder, const PictureOptions& options);
 
 }  // namespace ood

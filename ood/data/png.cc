@@ -1,5 +1,7 @@
 #include <png.h>
 
+#include <memory>
+
 #include "ood/data/picture_decoder.h"
 #include "ood/errors.h"
 
@@ -8,18 +10,10 @@ namespace ood::decoders {
 at::Tensor png(const Encoded& file) {
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
-  const auto failed = [&]() {
-    const std::string reason = image.message;
-    png_image_free(&image);
-    fail(file, "PNG", reason);
-  };
-  if (png_image_begin_read_from_memory(&image, file.bytes.data(), file.bytes.size()) == 0) failed();
-  try {
-    check_size(file, image.height, image.width);
-  } catch (...) {
-    png_image_free(&image);
-    throw;
-  }
+  const std::unique_ptr<png_image, decltype(&png_image_free)> free(&image, png_image_free);
+  if (png_image_begin_read_from_memory(&image, file.bytes.data(), file.bytes.size()) == 0)
+    fail(file, "PNG", image.message);
+  check_size(file, image.height, image.width);
   // Without a gAMA chunk libpng takes 16 bits for linear light; cameras and scanners mean sRGB.
   image.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;
   const bool grey = (image.format & PNG_FORMAT_FLAG_COLOR) == 0;
@@ -27,9 +21,9 @@ at::Tensor png(const Encoded& file) {
   // libpng would mix light; all formats are to look the same.
   image.format = shows_through ? PNG_FORMAT_RGBA : grey ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
   std::vector<unsigned char> pixels(PNG_IMAGE_SIZE(image));
-  if (png_image_finish_read(&image, nullptr, pixels.data(), 0, nullptr) == 0) failed();
+  if (png_image_finish_read(&image, nullptr, pixels.data(), 0, nullptr) == 0)
+    fail(file, "PNG", image.message);
   const std::int64_t height = image.height, width = image.width;
-  png_image_free(&image);
   if (!shows_through) return over_rows(std::move(pixels), height, width, grey ? 1 : 3);
   const auto colour = file.how.behind.value_or(0);
   const auto picture = over_rows(

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "ood/data/files.h"
+#include "ood/data/parts.h"
 #include "ood/data/picture.h"
 #include "ood/data/picture_folder.h"
 #include "ood/data/picture_inputs.h"
@@ -43,10 +44,9 @@ std::string name_in(const PictureFile& picture) {
   return picture.path.string().substr(picture.archive.string().size() + 1);
 }
 
-bool is_hidden_name(const fs::path& name) {
-  return std::any_of(name.begin(), name.end(),
-                     [](const fs::path& part) { return part.string().rfind('.', 0) == 0; });
-}
+bool is_part(const std::string& folder) { return !part_named(folder).empty(); }
+
+bool is_in_hidden(const fs::path& name) { return std::any_of(name.begin(), name.end(), is_hidden); }
 
 #ifdef OOD_TAR
 std::optional<std::string> label_in(const std::string& end, const std::string& text) {
@@ -97,7 +97,7 @@ class Reader {
     }
     follow_links();
     for (const auto& [name, stretch] : stretches_)
-      if (is_picture_name(name) && !is_hidden_name(name) && !is_beside_a_picture(name))
+      if (is_picture_name(name) && !is_in_hidden(name) && !is_beside_a_picture(name))
         found.pictures.emplace_back(path_, name, stretch.begin, stretch.bytes);
     return found;
   }
@@ -148,7 +148,7 @@ class Reader {
     const Stretch stretch{static_cast<std::uint64_t>(archive_filter_bytes(archive_.get(), 0)),
                           static_cast<std::uint64_t>(archive_entry_size(entry))};
     const auto [key, end] = key_and_end(name);
-    if ((end == "cls" || end == "json") && !is_hidden_name(name)) {
+    if ((end == "cls" || end == "json") && !is_in_hidden(name)) {
       if (auto label = label_in(end, text(name, stretch.bytes)))
         found.labels[key] = std::move(*label);
     } else if (is_picture_name(name) && archive_entry_sparse_count(entry) > 0) {
@@ -161,13 +161,15 @@ class Reader {
 
   void follow_links() {
     std::int64_t lost = 0;
-    for (const auto& [name, target] : links_) {
-      const auto it = stretches_.find(target);
-      if (it != stretches_.end())
-        stretches_.insert_or_assign(name, it->second);
-      else
-        lost += is_picture_name(name);
-    }
+    // A link may lead to one that stands behind it.
+    for (bool more = true; std::exchange(more, false);)
+      std::erase_if(links_, [&](const auto& link) {
+        const auto target = stretches_.find(link.second);
+        if (target == stretches_.end()) return false;
+        stretches_.insert_or_assign(link.first, target->second);
+        return more = true;
+      });
+    for (const auto& [name, unused] : links_) lost += is_picture_name(name);
     if (lost > 0)
       listener().warn(path_.string() + ": " + std::to_string(lost) +
                       " pictures are links to what the archive does not hold, and are left out");
@@ -216,36 +218,16 @@ Members members_of(const fs::path& path) {
 
 std::vector<fs::path> archives(const fs::path& path) {
   if (!fs::is_directory(path)) return {path};
-  std::vector<fs::path> all;
-  std::error_code error;
-  for (const auto& e : fs::directory_iterator(path, error)) {
+  return entries_of(path, [](const auto& e) {
     std::error_code unknown;  // of a link that leads nowhere
-    if (is_tar_name(e.path()) && !is_hidden_name(e.path().filename()) && e.is_regular_file(unknown))
-      all.push_back(e.path());
-  }
-  if (error) throw DataError(path.string() + ": cannot be read: " + error.message());
-  std::sort(all.begin(), all.end());
-  return all;
+    return is_tar_name(e.path()) && e.is_regular_file(unknown);
+  });
 }
 
 std::vector<std::string> folders_of(const std::string& name) {
   std::vector<std::string> parts;
   for (const auto& part : fs::path(name).parent_path()) parts.push_back(part.string());
   return parts;
-}
-
-// The first word of a file's name that is one of a part.
-std::string part_in(const fs::path& archive) {
-  std::string word;
-  for (const char c : archive.stem().string() + "-") {
-    if (std::isalpha(static_cast<unsigned char>(c)) != 0) {
-      word += c;
-      continue;
-    }
-    if (is_part_name(word)) return word;
-    word.clear();
-  }
-  return "";
 }
 
 // How many folders from the front all pictures share, which then say nothing.
@@ -256,7 +238,7 @@ std::size_t shared_folders(const std::vector<LabelledPicture>& pictures,
     std::size_t deeper = 0;
     for (std::size_t i = 0; i < folders.size(); ++i) {
       const auto& f = folders[i];
-      if (f.size() <= depth || f[depth] != folders.front()[depth] || is_part_name(f[depth]))
+      if (f.size() <= depth || f[depth] != folders.front()[depth] || is_part(f[depth]))
         return depth;
       if (f.size() == depth + 1)
         beside = &pictures[i];
@@ -283,7 +265,7 @@ Dataset load_tar(const fs::path& path, const PictureOptions& options) {
   const auto all = archives(path);
   for (const auto& archive : all) {
     auto members = members_of(archive);
-    const auto part = all.size() > 1 ? part_in(archive) : "";
+    const std::string part(all.size() > 1 ? part_of_file(archive) : "");
     for (auto& picture : members.pictures) {
       const auto name = name_in(picture);
       auto lies_in = folders_of(name);
@@ -293,7 +275,7 @@ Dataset load_tar(const fs::path& path, const PictureOptions& options) {
         folders.push_back(std::move(lies_in));
         continue;
       }
-      const auto own = std::find_if(lies_in.begin(), lies_in.end(), is_part_name);
+      const auto own = std::find_if(lies_in.begin(), lies_in.end(), is_part);
       pictures.push_back({std::move(picture), label->second, own == lies_in.end() ? part : *own});
     }
   }
@@ -301,7 +283,7 @@ Dataset load_tar(const fs::path& path, const PictureOptions& options) {
   for (std::size_t i = 0; i < by_folder.size(); ++i) {
     auto& picture = by_folder[i];
     std::size_t at = skipped;
-    if (at < folders[i].size() && is_part_name(folders[i][at])) picture.part = folders[i][at++];
+    if (at < folders[i].size() && is_part(folders[i][at])) picture.part = folders[i][at++];
     if (at >= folders[i].size())
       throw DataError(picture.file.path.string() +
                       ": expected a class: the folder that it lies in, or a file .cls or .json "
@@ -328,13 +310,6 @@ std::vector<PictureFile> tar_pictures(const fs::path& path) {
   std::stable_sort(all.begin(), all.end(),
                    [](const PictureFile& a, const PictureFile& b) { return a.path < b.path; });
   return all;
-}
-
-Samples load_tar_pictures(const fs::path& path, const PictureOptions& options) {
-  auto pictures = tar_pictures(path);
-  if (pictures.empty())
-    throw DataError(path.string() + ": expected pictures in the TAR archive, got none");
-  return load_picture_list({std::move(pictures), {}}, path, options);
 }
 
 }  // namespace ood

@@ -25,7 +25,4 @@ Dataset load_tar(const std::filesystem::path& path, const PictureOptions& option
 /// All its pictures by archive and name, with or without classes.
 std::vector<PictureFile> tar_pictures(const std::filesystem::path& path);
 
-/// The same, read.
-Samples load_tar_pictures(const std::filesystem::path& path, const PictureOptions& options);
-
 }  // namespace ood

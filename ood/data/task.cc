@@ -308,10 +308,7 @@ Task make_task(const TaskOptions& o) {
     measure(t);
   else
     normalise_by(o, t);
-  const TaskContent content(t);
-  content.warn_of_overlap();
-  t.fingerprint = content.training_fingerprint();
-  t.test_fingerprint = content.test_fingerprint();
+  look_at_content(t);
   return t;
 }
 

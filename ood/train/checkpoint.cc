@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
 
 #include "ood/data/files.h"
+#include "ood/data/json_field.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
 #include "ood/train/safetensors.h"
@@ -20,30 +20,33 @@ constexpr const char* kStart = "step-";
 constexpr const char* kOptimizer = "optimizer.";
 constexpr std::size_t kNewest = 2;
 
+// The one list of the fields.
+template <class P, class Visit>
+void visit_position(P& p, const Visit& visit) {
+  visit("step", p.step);
+  visit("pretrained", p.pretrained);
+  visit("seconds", p.seconds);
+  visit("epoch_loss", p.epoch_loss);
+  visit("epoch_steps", p.epoch_steps);
+  visit("best_accuracy", p.best_accuracy);
+  visit("best_step", p.best_step);
+  visit("epochs_without_gain", p.epochs_without_gain);
+}
+
 }  // namespace
 
-json to_json(const Position& p) {
-  return {{"step", p.step},
-          {"pretrained", p.pretrained},
-          {"seconds", p.seconds},
-          {"epoch_loss", p.epoch_loss},
-          {"epoch_steps", p.epoch_steps},
-          {"best_accuracy", p.best_accuracy},
-          {"best_step", p.best_step},
-          {"epochs_without_gain", p.epochs_without_gain}};
+json to_json(const Position& position) {
+  json j;
+  visit_position(position, [&](const char* key, const auto& v) { j[key] = v; });
+  return j;
 }
 
 Position position_of(const json& j) {
-  const auto whole = [&](const char* key) { return whole_number(j.at(key), key); };
   Position p;
-  p.step = whole("step");
-  p.pretrained = j.value("pretrained", false);
-  p.seconds = j.at("seconds");
-  p.epoch_loss = j.at("epoch_loss");
-  p.epoch_steps = whole("epoch_steps");
-  p.best_accuracy = j.at("best_accuracy");
-  p.best_step = whole("best_step");
-  p.epochs_without_gain = whole("epochs_without_gain");
+  visit_position(p, [&](const char* key, auto& v) {
+    const bool later = std::string_view(key) == "pretrained";  // checkpoints of before have none
+    if (!later || j.contains(key)) read_field(j, key, v);
+  });
   return p;
 }
 

@@ -1,10 +1,9 @@
 #include "ood/train/description.h"
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "ood/data/checksum.h"
-#include "ood/data/files.h"
+#include "ood/data/json_field.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
 
@@ -77,11 +76,7 @@ ModelDescription description_of(const json& j) {
       // Models of before it was there have none.
       const std::string_view name(key);
       const bool later = name == "crop" || name == "alpha" || name == "package";
-      if (later && !j.contains(key)) return;
-      if constexpr (std::is_same_v<decltype(v), std::int64_t&>)
-        v = whole_number(j.at(key), std::string("the model's description is damaged: ") + key);
-      else
-        j.at(key).get_to(v);
+      if (!later || j.contains(key)) read_field(j, key, v, "the model's description is damaged: ");
     });
   } catch (const json::exception& e) {
     throw DataError(std::string("the model's description is damaged: ") + e.what());
@@ -140,10 +135,9 @@ Model make_model(const ModelDescription& d, bool trains) {
   Model m;
   const NetworkShape shape{d.channels, d.height, d.width, outputs, !entry.without_bias};
   m.network = d.file ? make_network(d.file, shape, trains) : make_network(d.model, shape);
-  m.objective = make_objective(
-      entry, d.parameters,
-      {classes, m.network->features(), d.epochs,
-       [network = m.network](const at::Tensor& features) { return network->head(features); }});
+  const auto head = [network = m.network](const at::Tensor& z) { return network->head(z); };
+  m.objective = std::make_shared<Objective>(
+      entry, d.parameters, ObjectiveContext{classes, m.network->features(), d.epochs, head});
   return m;
 }
 

@@ -5,6 +5,7 @@
 
 #include "ood/data/dataset.h"
 #include "ood/models/network_file.h"
+#include "ood/train/description.h"
 
 namespace ood {
 
@@ -31,12 +32,8 @@ class Embedder {
  private:
   std::shared_ptr<Classifier> network_;
   c10::Device device_ = c10::kCPU;
-  NetworkFile file_;  // a FILE.pt's network is made for the size of the first inputs
-  std::vector<double> mean_, deviation_;
-  std::int64_t height_ = 0, width_ = 0;
-  bool embeddings_ = false, crop_ = false;
-  std::string alpha_;  // of the run
-  std::uint32_t behind_ = 0;
+  NetworkFile file_;        // a FILE.pt's network is made for the size of the first inputs
+  ModelDescription takes_;  // what it takes; of a file its size once that is known
 
   Inputs taken(const Inputs& inputs);
   Inputs prepared(const Inputs& pictures) const;

@@ -9,6 +9,7 @@
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
 #include "ood/metrics/open_set.h"
+#include "ood/scores/logits.h"
 #include "ood/train/threshold_rule.h"
 
 namespace ood {
@@ -86,6 +87,16 @@ std::vector<double> score_numbers(const at::Tensor& scores, const std::string& w
       throw DivergedError("the network gives NaN for " + what +
                           "; train again with a smaller `lr`");
   return v;
+}
+
+Energies energies_of(Classifier& network, const Task& task, std::uint64_t seed) {
+  const auto of = [&](const Samples& held_out, const Samples& trained) {
+    const Samples& s = held_out.size() > 0 ? held_out : trained;
+    if (s.size() == 0) return std::vector<double>();
+    return score_numbers(energy_score(run_network(network, task, s).logits), "the training data");
+  };
+  return {of(deciding_half(task, seed), task.train),
+          of(task.validation_outliers, task.train_outliers)};
 }
 
 namespace {

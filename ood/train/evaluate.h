@@ -31,6 +31,13 @@ void run_in_parts(Classifier& network, const std::vector<double>& mean,
 /// Scores as numbers; DivergedError where there is a NaN among them.
 std::vector<double> score_numbers(const at::Tensor& scores, const std::string& what);
 
+/// The energies -logsumexp x of ID data and of the outliers that a task has: of those held out, of ID
+/// data the deciding half by that seed, where there are some: trained data look better than they are.
+struct Energies {
+  std::vector<double> id, outliers;
+};
+Energies energies_of(Classifier& network, const Task& task, std::uint64_t seed);
+
 /// Share of rows whose largest evidence is that of the label; evidence must be defined.
 double accuracy(const at::Tensor& evidence, const at::Tensor& labels);
 

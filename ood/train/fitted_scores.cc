@@ -22,12 +22,8 @@ constexpr const char* kMetadata = "scores";
 const std::int64_t kLeastReferences = held_out_needed(0.05);
 
 std::vector<double> parameters_of(const ScoreEntry& entry, const ScoreParameters& given) {
-  auto values = entry.defaults();
   const auto own = given.find(std::string(entry.name));
-  for (std::size_t i = 0; own != given.end() && i < values.size(); ++i)
-    if (const auto it = own->second.find(std::string(entry.parameters[i].name));
-        it != own->second.end())
-      values[i] = it->second;
+  auto values = own == given.end() ? entry.defaults() : values_of(entry.parameters, own->second);
   try {
     check_parameters(entry.name, entry.parameters, values);
   } catch (const c10::Error& e) {

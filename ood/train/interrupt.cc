@@ -1,8 +1,7 @@
 #include "ood/train/interrupt.h"
 
 #include <csignal>
-
-#include "ood/distributed/ranks.h"
+#include <cstdlib>
 
 namespace ood {
 namespace {
@@ -20,12 +19,15 @@ void remember(int signal) {
 // A launcher sends once more what the terminal has sent to all of them.
 void remember_each(int) { received = 1; }
 
+// Also as the only rank.
+bool launched() { return std::getenv("WORLD_SIZE") != nullptr; }
+
 }  // namespace
 
 InterruptGuard::InterruptGuard() {
   received = 0;
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
-    before_[i] = std::signal(kSignals[i], ranks().alone() ? remember : remember_each);
+    before_[i] = std::signal(kSignals[i], launched() ? remember_each : remember);
     // nohup's; SIGINT is ignored in a script's background, too, but there it is not meant.
     if (kSignals[i] == SIGHUP && before_[i] == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
   }
@@ -34,7 +36,7 @@ InterruptGuard::InterruptGuard() {
 InterruptGuard::~InterruptGuard() {
   // A rank that is about to end is not to be ended by the launcher's repetition.
   for (std::size_t i = 0; i < kSignals.size(); ++i)
-    std::signal(kSignals[i], ranks().alone() ? before_[i] : SIG_IGN);
+    std::signal(kSignals[i], launched() ? SIG_IGN : before_[i]);
 }
 
 bool InterruptGuard::interrupted() const { return received != 0; }

@@ -127,10 +127,4 @@ Readout Objective::readout(const NetworkOutput& output) const {
   return r;
 }
 
-std::shared_ptr<Objective> make_objective(const ObjectiveEntry& entry,
-                                          const std::vector<double>& parameters,
-                                          const ObjectiveContext& context) {
-  return std::make_shared<Objective>(entry, parameters, context);
-}
-
 }  // namespace ood

@@ -87,9 +87,4 @@ class Objective : public torch::nn::Module {
   mutable bool warned_ = false;  // once is enough
 };
 
-/// A ValueError names a parameter out of its range.
-std::shared_ptr<Objective> make_objective(const ObjectiveEntry& entry,
-                                          const std::vector<double>& parameters,
-                                          const ObjectiveContext& context);
-
 }  // namespace ood

@@ -7,12 +7,12 @@
 
 #include "ood/data/files.h"
 #include "ood/data/hash.h"
+#include "ood/data/parts.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
 #include "ood/models/network_file.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/text.h"
-#include "ood/scores/logits.h"
 #include "ood/torch.h"
 #include "ood/train/batches.h"
 #include "ood/train/device.h"
@@ -28,14 +28,14 @@ namespace ood {
 namespace fs = std::filesystem;
 namespace {
 
-struct Energies {
-  double id, outlier;  // medians
+// Of an objective's ID data and outliers.
+struct Medians {
+  double id, outlier;
 };
 
 // The energies -logsumexp x of a network of this run after a short training with cross-entropy; of a
-// run that it starts from as they are. Held-out data, where there is some: trained data looks better
-// than it is.
-Energies energies_after_warmup(const RunOptions& options, const Task& task) {
+// run that it starts from as they are.
+Medians energies_after_warmup(const RunOptions& options, const Task& task) {
   RunOptions o = options;
   o.objective = "cross_entropy";
   o.lr = 0;
@@ -61,13 +61,9 @@ Energies energies_after_warmup(const RunOptions& options, const Task& task) {
     if (o.clip > 0) optimizer.clip(o.clip);
     optimizer.step(cosine_lr(o.lr, o.warmup, i, total));
   }
-  const auto median = [&](const Samples& held_out, const Samples& trained) {
-    const auto output = run_network(network, task, held_out.size() > 0 ? held_out : trained);
-    return threshold_at(score_numbers(energy_score(output.logits), "the warm-up"), 0.5);
-  };
-  const double id = median(deciding_half(task, held_out_seed(o)), task.train);
-  if (task.train_outliers.size() == 0) return {id, id};
-  return {id, median(task.validation_outliers, task.train_outliers)};
+  const auto energies = energies_of(network, task, held_out_seed(o));
+  const double id = threshold_at(energies.id, 0.5);
+  return {id, energies.outliers.empty() ? id : threshold_at(energies.outliers, 0.5)};
 }
 
 void measure(RunOptions& options, const Task& task, const RunOptions* measured) {
@@ -165,10 +161,19 @@ void check_start(const RunOptions& options, const Task& task) {
 
 namespace {
 
+// Of a run's folder, or of the one that its model file lies in, where a file of that name may be
+// another program's.
 std::optional<RunOptions> options_of(const fs::path& run) {
-  const auto config = (fs::is_directory(run) ? run : run.parent_path()) / kConfigFile;
-  if (run.empty() || !fs::exists(config)) return std::nullopt;
-  return read_config(config);
+  const bool is_run = fs::is_directory(run);
+  if (!is_run && run.extension() != fs::path(kModelFile).extension()) return std::nullopt;
+  const auto config = (is_run ? run : run.parent_path()) / kConfigFile;
+  if (!fs::exists(config)) return std::nullopt;
+  try {
+    return read_config(config);
+  } catch (const Error&) {
+    if (is_run) throw;
+    return std::nullopt;
+  }
 }
 
 }  // namespace
@@ -182,22 +187,18 @@ std::optional<RunOptions> trained_with(const fs::path& run, const std::string& d
 }
 
 bool was_learned(const fs::path& run, const fs::path& place) {
-  std::optional<RunOptions> options;
-  try {
-    options = options_of(run);
-  } catch (const Error&) {  // a file of that name that is another program's
-  }
+  const auto options = options_of(run);
   if (!options) return false;
   std::error_code none;
   const auto data = fs::weakly_canonical(data_path(options->data), none),
              asked = fs::weakly_canonical(place, none);
   const auto inside = asked.lexically_relative(data);
   if (inside.empty() || *inside.begin() == "..") return false;
-  // Of a folder of arrays its test part is taken.
-  if (inside == ".")
-    return !fs::is_directory(asked) || is_picture_folder(asked) || is_tar_folder(asked);
-  const std::string part = lower(inside.begin()->string());
-  return !part.starts_with("test") && !part.starts_with("t10k");
+  // Of arrays their test part is taken.
+  if (inside == ".") return !pictures_of(asked.string()).files.empty();
+  const auto& first = *inside.begin();
+  const bool folder = fs::is_directory(data / first);
+  return (folder ? part_named(first.string()) : part_of_file(first)) != "test";
 }
 
 void take_division(RunOptions& options) {

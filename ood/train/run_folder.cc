@@ -123,8 +123,7 @@ MetricsLog::~MetricsLog() {
 
 void MetricsLog::write(const json& object) {
   const std::string line = object.dump() + "\n";
-  if (::write(fd_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
-    throw DataError(path_.string() + ": cannot be written: " + reason());
+  write_all(fd_, {line.data(), line.size()}, path_);
 }
 
 void MetricsLog::make_durable() {

@@ -5,6 +5,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <iomanip>
 #include <set>
 #include <sstream>
 
@@ -26,18 +27,18 @@ constexpr std::int64_t kFormat = 2;
 // What a program adds to the options of a run.
 template <class Visit>
 void visit_additions(RunOptions& o, const Visit& visit) {
-  visit("data_fingerprint", o.data_fingerprint, "");
-  visit("test_fingerprint", o.test_fingerprint, "");
-  visit("network_fingerprint", o.network_fingerprint, "");
-  visit("launch", o.launch, "");
-  visit("measured", o.measured, "");
+  visit("data_fingerprint", o.data_fingerprint, {});
+  visit("test_fingerprint", o.test_fingerprint, {});
+  visit("network_fingerprint", o.network_fingerprint, {});
+  visit("launch", o.launch, {});
+  visit("measured", o.measured, {});
 }
 
-void check_range(const char* flag, double value, double low, double high, const char* expected) {
-  if (value >= low && value <= high) return;
+void check_range(const char* option, double value, const OptionHelp& help) {
+  if (value >= help.low && value <= help.high) return;
   std::ostringstream text;
-  text << "`" << flag << "`: expected " << (std::isfinite(value) ? "" : "a finite number, ")
-       << expected << ", got " << value;
+  text << "`" << option << "`: expected " << (std::isfinite(value) ? "" : "a finite number, ")
+       << help.range() << ", got " << value;
   throw UsageError(text.str());
 }
 
@@ -61,39 +62,31 @@ const ObjectiveEntry& entry_of(const std::string& name) {
 
 }  // namespace
 
+std::string OptionHelp::range() const {
+  std::ostringstream text;
+  constexpr double kNoLimit = 1e12;
+  text << std::setprecision(10);
+  if (high < kNoLimit)
+    text << low << " to " << high;
+  else
+    text << "at least " << low;
+  return text.str();
+}
+
 std::vector<double> RunOptions::objective_parameters() const {
-  const ObjectiveEntry& entry = entry_of(objective);
-  std::vector<double> values;
   const auto set = parameters.find(objective);
-  for (const auto& p : entry.parameters) {
-    double value = p.default_value;
-    if (set != parameters.end())
-      if (const auto it = set->second.find(std::string(p.name)); it != set->second.end())
-        value = it->second;
-    values.push_back(value);
-  }
-  return values;
+  const std::map<std::string, double> none;
+  return values_of(entry_of(objective).parameters, set == parameters.end() ? none : set->second);
 }
 
 void RunOptions::resolve() {
   const ObjectiveEntry& entry = entry_of(objective);
-  check_range("epochs", static_cast<double>(epochs), 0, 1e6, "at least 0");
-  if (batch_size != 0)
-    check_range("batch-size", static_cast<double>(batch_size), 2, 1e6, "0 or at least 2");
-  check_range("outlier-ratio", outlier_ratio, 0, 1000, "0 to 1000");
-  check_range("lr", lr, 0, 1e38, "at least 0");
-  check_range("momentum", momentum, 0, 0.9999, "0 to 0.9999");
-  check_range("weight-decay", weight_decay, 0, 1e38, "at least 0");
-  check_range("mixup", mixup, 0, 1e6, "at least 0");
-  check_range("cutmix", cutmix, 0, 1e6, "at least 0");
-  check_range("image-size", static_cast<double>(image_size), 0, 4096, "0 to 4096");
-  check_range("max-pixels", static_cast<double>(max_pixels), 1, 1 << 30, "1 to 1073741824");
-  check_range("cache", static_cast<double>(cache), 0, 1e9, "0 to 1000000000");
-  check_range("decoders", static_cast<double>(decoders), 0, 1024, "0 to 1024");
-  check_range("clip", clip, 0, 1e38, "at least 0");
-  check_range("accumulate", static_cast<double>(accumulate), 1, 1e6, "at least 1");
-  check_range("patience", static_cast<double>(patience), 0, 1e6, "at least 0");
-  check_range("checkpoint", static_cast<double>(checkpoint), 0, 1e12, "at least 0");
+  visit_options(*this, [](const char* name, const auto& value, const OptionHelp& help) {
+    using T = std::remove_cvref_t<decltype(value)>;
+    if constexpr (std::is_same_v<T, std::int64_t> || std::is_same_v<T, double>)
+      check_range(name, static_cast<double>(value), help);
+  });
+  if (batch_size == 1) throw UsageError("`batch-size`: expected 0 or at least 2, got 1");
   check_word("resize", resize, {"squash", "crop"});
   check_word("optimizer", optimizer, {"sgd", "adamw"});
   check_word("precision", precision, {"float32", "float64", "bf16", "tf32"});
@@ -123,16 +116,7 @@ void RunOptions::resolve() {
     throw UsageError(
         "`pretrain`: expected a network that learns, got one that stays as it is, by `freeze` or "
         "as a FILE.pt2");
-  check_range("warmup", warmup, 0, 1, "0 to 1");
-  check_range("validation", validation, 0, 0.9, "0 to 0.9");
-  check_range("limit-train", static_cast<double>(limit_train), 0, 1e15, "at least 0");
-  check_range("limit-test", static_cast<double>(limit_test), 0, 1e15, "at least 0");
-  check_range("threads", static_cast<double>(threads), 0, 4096, "0 to 4096");
-  check_range("pretrain", static_cast<double>(pretrain), -1, 1e6, "-1 to 1e6");
-  check_range("bank", static_cast<double>(bank), 0, 1e12, "at least 0");
   check_score_name(score, entry);
-  check_range("seed", static_cast<double>(seed), 0, 1e15, "at least 0");
-  check_range("split-seed", static_cast<double>(split_seed), -1, 1e15, "at least -1");
   for (const auto& [name, unused] : parameters[objective]) {
     std::string known;
     bool found = false;
@@ -146,7 +130,6 @@ void RunOptions::resolve() {
   }
   // Adam's steps do not grow with the gradient.
   if (lr == 0) lr = optimizer == "adamw" ? 1e-3 : entry.learning_rate;
-  check_range("backbone-lr", backbone_lr, 0, 1e38, "at least 0");
   if (backbone_lr == 0 && network_file_kind(model) == kScriptNetwork) backbone_lr = lr / 10;
   const auto values = objective_parameters();
   try {
@@ -205,9 +188,9 @@ std::string shortest(double v) {
 
 void merge(RunOptions& options, const RunOptions& file, const std::set<std::string>& given) {
   std::map<std::string, void*> fields;
-  visit_options(options, [&](const char* key, auto& v, const char*) { fields[key] = &v; });
+  visit_options(options, [&](const char* key, auto& v, const OptionHelp&) { fields[key] = &v; });
   RunOptions copy = file;
-  visit_options(copy, [&](const char* key, auto& v, const char*) {
+  visit_options(copy, [&](const char* key, auto& v, const OptionHelp&) {
     using T = std::remove_reference_t<decltype(v)>;
     if (given.count(key) == 0) *static_cast<T*>(fields.at(key)) = v;
   });
@@ -225,19 +208,19 @@ std::string to_toml(const RunOptions& options) {
   std::ostringstream out;
   struct Writer {
     std::ostringstream& out;
-    void operator()(const char* key, const std::string& v, const char*) const {
+    void operator()(const char* key, const std::string& v, const OptionHelp&) const {
       out << key << " = " << toml::value<std::string>(v) << "\n";
     }
-    void operator()(const char* key, std::int64_t v, const char*) const {
+    void operator()(const char* key, std::int64_t v, const OptionHelp&) const {
       out << key << " = " << v << "\n";
     }
-    void operator()(const char* key, bool v, const char*) const {
+    void operator()(const char* key, bool v, const OptionHelp&) const {
       out << key << " = " << (v ? "true" : "false") << "\n";
     }
-    void operator()(const char* key, double v, const char*) const {
+    void operator()(const char* key, double v, const OptionHelp&) const {
       out << key << " = " << shortest(v) << "\n";
     }
-    void operator()(const char* key, const std::vector<std::string>& v, const char*) const {
+    void operator()(const char* key, const std::vector<std::string>& v, const OptionHelp&) const {
       toml::array a;
       for (const auto& s : v) a.push_back(s);
       out << key << " = " << a << "\n";
@@ -245,7 +228,7 @@ std::string to_toml(const RunOptions& options) {
   };
   out << "format = " << kFormat << "\n";
   RunOptions copy = options;
-  visit_additions(copy, [&](const char* key, const auto& v, const char* help) {
+  visit_additions(copy, [&](const char* key, const auto& v, const OptionHelp& help) {
     if (!v.empty()) Writer{out}(key, v, help);
   });
   visit_options(copy, Writer{out});
@@ -300,6 +283,45 @@ void check_depth(const std::string& text, const std::string& file) {
   }
 }
 
+// Takes over what a table has.
+struct TomlReader {
+  const toml::table& table;
+  std::set<std::string>& known;
+  const std::string& file;
+
+  [[noreturn]] void fail(const char* key, const char* expected) const {
+    throw UsageError(file + ": " + key + ": expected " + expected);
+  }
+  template <class T>
+  void operator()(const char* key, T& v, const OptionHelp&) const {
+    known.insert(key);
+    const auto node = table[key];
+    if (!node) return;
+    constexpr bool kWhole = std::is_same_v<T, std::int64_t>;
+    std::optional<T> value;
+    if constexpr (kWhole)  // value() would cast a real number of any size
+      value = node.template value_exact<T>();
+    else
+      value = node.template value<T>();
+    if (!value)
+      fail(key, kWhole                      ? "a whole number"
+                : std::is_same_v<T, bool>   ? "true or false"
+                : std::is_same_v<T, double> ? "a number"
+                                            : "a text");
+    v = *value;
+  }
+  void operator()(const char* key, std::vector<std::string>& v, const OptionHelp&) const {
+    known.insert(key);
+    const auto node = table[key];
+    if (!node) return;
+    if (!node.is_array()) fail(key, "a list of texts");
+    v.clear();
+    for (const auto& item : *node.as_array())
+      v.push_back(item.value<std::string>() ? *item.value<std::string>()
+                                            : (fail(key, "a list of texts"), ""));
+  }
+};
+
 }  // namespace
 
 RunOptions read_config(const std::filesystem::path& path) {
@@ -321,51 +343,10 @@ RunOptions parse_config(const std::string& text, const std::filesystem::path& pa
   }
   RunOptions o;
   std::set<std::string> known;
-  struct Reader {
-    const toml::table& table;
-    std::set<std::string>& known;
-    const std::string& file;
-
-    [[noreturn]] void fail(const char* key, const char* expected) const {
-      throw UsageError(file + ": " + key + ": expected " + expected);
-    }
-    void operator()(const char* key, std::string& v, const char*) const {
-      known.insert(key);
-      if (const auto node = table[key])
-        v = node.value<std::string>() ? *node.value<std::string>() : (fail(key, "a text"), "");
-    }
-    void operator()(const char* key, std::int64_t& v, const char*) const {
-      known.insert(key);
-      if (const auto node = table[key])
-        // value() would cast a real number of any size.
-        v = node.value_exact<std::int64_t>() ? *node.value_exact<std::int64_t>()
-                                             : (fail(key, "a whole number"), 0);
-    }
-    void operator()(const char* key, bool& v, const char*) const {
-      known.insert(key);
-      if (const auto node = table[key])
-        v = node.value<bool>() ? *node.value<bool>() : (fail(key, "true or false"), false);
-    }
-    void operator()(const char* key, double& v, const char*) const {
-      known.insert(key);
-      if (const auto node = table[key])
-        v = node.value<double>() ? *node.value<double>() : (fail(key, "a number"), 0.0);
-    }
-    void operator()(const char* key, std::vector<std::string>& v, const char*) const {
-      known.insert(key);
-      const auto node = table[key];
-      if (!node) return;
-      if (!node.is_array()) fail(key, "a list of texts");
-      v.clear();
-      for (const auto& item : *node.as_array())
-        v.push_back(item.value<std::string>() ? *item.value<std::string>()
-                                              : (fail(key, "a list of texts"), ""));
-    }
-  };
   const std::string file = path.string();
-  const Reader read{table, known, file};
+  const TomlReader read{table, known, file};
   std::int64_t format = kFormat;
-  read("format", format, "");
+  read("format", format, {});
   if (format > kFormat)
     throw DataError(file + ": is of format " + std::to_string(format) +
                     ", this ood reads formats up to " + std::to_string(kFormat) +

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <set>
 #include <string>
@@ -90,81 +91,94 @@ struct RunOptions {
 /// How pictures are read for it.
 PictureOptions picture_options(const RunOptions& options);
 
+/// What an option means, with other options in backquotes, and what a number may be.
+struct OptionHelp {
+  std::string text;
+  double low = 0, high = std::numeric_limits<float>::max();
+
+  /// "0 to 1", "at least 0"; what is larger than that only has to be a number that can be stored.
+  std::string range() const;
+};
+
 template <class Visitor>
 void visit_options(RunOptions& o, Visitor&& v) {
   v("data", o.data,
-    "fashion-mnist; a folder: pictures by class, idx, CIFAR binary, .npy, .tar; or a file .csv, "
-    ".jsonl, .npz, .tar");
-  v("known", o.known, "classes to learn, e.g. 0,2-4,boot; default: those in no other list");
-  v("outliers", o.outliers, "classes used as outliers in training, or a path to them");
+    {"fashion-mnist; a folder: pictures by class, idx, CIFAR binary, .npy, .tar; or a file .csv, "
+     ".jsonl, .npz, .tar"});
+  v("known", o.known, {"classes to learn, e.g. 0,2-4,boot; default: those in no other list"});
+  v("outliers", o.outliers, {"classes used as outliers in training, or a path to them"});
   v("synthetic-outliers", o.synthetic_outliers,
-    ("made ones: " + synthetic_outlier_kinds() + "; of embeddings " +
-     synthetic_outlier_kinds(/*embeddings=*/true))
-        .c_str());
-  v("unknown", o.unknown, "classes kept for the test, never trained with");
-  v("ood-data", o.ood_data, "a further OOD test set, [near:|far:]NAME=PATH; may be repeated");
-  v("validation", o.validation, "share of the training data held out");
-  v("limit-train", o.limit_train, "at most N training samples, and N outliers; 0: all");
-  v("limit-test", o.limit_test, "at most N samples a test set; 0: all");
-  v("image-size", o.image_size, "bring pictures to N x N; 0: as they are");
-  v("resize", o.resize, "to that size: squash, or crop: the short side to N, then the middle");
-  v("strict", o.strict, "refuse a picture that does not decode instead of leaving it out");
-  v("max-pixels", o.max_pixels, "a picture of more does not decode");
-  v("alpha", o.alpha, "what shows where a picture is transparent: black, white or RRGGBB");
+    {"made ones: " + synthetic_outlier_kinds() + "; of embeddings " +
+     synthetic_outlier_kinds(/*embeddings=*/true)});
+  v("unknown", o.unknown, {"classes kept for the test, never trained with"});
+  v("ood-data", o.ood_data, {"a further OOD test set, [near:|far:]NAME=PATH; may be repeated"});
+  v("validation", o.validation, {"share of the training data held out", 0, 0.9});
+  v("limit-train", o.limit_train, {"at most N training samples, and N outliers; 0: all", 0, 1e15});
+  v("limit-test", o.limit_test, {"at most N samples a test set; 0: all", 0, 1e15});
+  v("image-size", o.image_size, {"bring pictures to N x N; 0: as they are", 0, 4096});
+  v("resize", o.resize, {"to that size: squash, or crop: the short side to N, then the middle"});
+  v("strict", o.strict, {"refuse a picture that does not decode instead of leaving it out"});
+  v("max-pixels", o.max_pixels, {"a picture of more does not decode", 1, 1 << 30});
+  v("alpha", o.alpha, {"what shows where a picture is transparent: black, white or RRGGBB"});
   v("cache", o.cache,
-    "MB of decoded pictures a data set may hold in memory; larger sets stay files");
+    {"MB of decoded pictures a data set may hold in memory; larger sets stay files", 0, 1e9});
   v("decoders", o.decoders,
-    "threads that decode pictures ahead of the step; 0: those of the step, before it");
+    {"threads that decode pictures ahead of the step; 0: those of the step, before it", 0, 1024});
   v("model", o.model,
-    ("network: " + network_names() +
-     ", or FILE.pt of your own, or FILE.pt2, which stays as it is; auto: by the data")
-        .c_str());
-  v("init", o.init, "start from the weights of this run (fine-tuning)");
+    {"network: " + network_names() +
+     ", or FILE.pt of your own, or FILE.pt2, which stays as it is; auto: by the data"});
+  v("init", o.init, {"start from the weights of this run (fine-tuning)"});
   v("weights", o.weights,
-    "start from those of FILE.safetensors, named as in --model; torchvision's for resnet-18, -34 "
-    "and -50");
+    {"start from those of FILE.safetensors, named as in `model`; torchvision's for resnet-18, -34 "
+     "and -50"});
   v("normalise", o.normalise,
-    "mean and deviation of pictures: data, imagenet or half; auto: by the training data, imagenet "
-    "with --weights of a resnet-18, -34 or -50");
+    {"mean and deviation of pictures: data, imagenet or half; auto: by the training data, imagenet "
+     "with `weights` of a resnet-18, -34 or -50"});
   v("freeze", o.freeze,
-    "train the last layer alone, on the features of --init, --weights or a file");
-  v("objective", o.objective, "training objective, see `ood objectives`");
+    {"train the last layer alone, on the features of `init`, `weights` or a file"});
+  v("objective", o.objective, {"training objective, see `ood objectives`"});
   v("pretrain", o.pretrain,
-    "epochs in which the network first learns to give pictures back, as an autoencoder; -1: of "
-    "random weights, where the objective is better for it (`ood objectives --markdown`), 3, more "
-    "where the data are few");
-  v("epochs", o.epochs, "passes over the training data; 0: 3, more where the data are few");
-  v("batch-size", o.batch_size, "ID samples a step; 0: 128, less where the data are few");
-  v("outlier-ratio", o.outlier_ratio, "outliers a step for each ID sample");
-  v("class-balance", o.class_balance, "draw every class equally often, small ones repeatedly");
-  v("optimizer", o.optimizer, "sgd or adamw");
-  v("lr", o.lr, "peak learning rate; 0: what suits the objective and the network, mostly 0.1");
+    {"epochs in which the network first learns to give pictures back, as an autoencoder; -1: of "
+     "random weights, where the objective is better for it (`ood objectives --markdown`), 3, more "
+     "where the data are few",
+     -1, 1e6});
+  v("epochs", o.epochs,
+    {"passes over the training data; 0: 3, more where the data are few", 0, 1e6});
+  v("batch-size", o.batch_size, {"ID samples a step; 0: 128, less where the data are few", 0, 1e6});
+  v("outlier-ratio", o.outlier_ratio, {"outliers a step for each ID sample", 0, 1000});
+  v("class-balance", o.class_balance, {"draw every class equally often, small ones repeatedly"});
+  v("optimizer", o.optimizer, {"sgd or adamw"});
+  v("lr", o.lr, {"peak learning rate; 0: what suits the objective and the network, mostly 0.1", 0});
   v("backbone-lr", o.backbone_lr,
-    "the same for all before the last layer; 0: as --lr, a tenth of it for a FILE.pt");
-  v("momentum", o.momentum, "Nesterov momentum");
-  v("weight-decay", o.weight_decay, "weight decay");
-  v("warmup", o.warmup, "share of the steps over which the learning rate rises");
-  v("clip", o.clip, "largest norm of the gradient; 0: any");
-  v("accumulate", o.accumulate, "batches whose gradients are averaged for a step");
-  v("patience", o.patience, "stop after N epochs without gain on validation data; 0: never");
-  v("device", o.device, "that trains and tests: cpu, cuda or cuda:N");
+    {"the same for all before the last layer; 0: as `lr`, a tenth of it for a FILE.pt", 0});
+  v("momentum", o.momentum, {"Nesterov momentum", 0, 0.9999});
+  v("weight-decay", o.weight_decay, {"weight decay", 0});
+  v("warmup", o.warmup, {"share of the steps over which the learning rate rises", 0, 1});
+  v("clip", o.clip, {"largest norm of the gradient; 0: any", 0});
+  v("accumulate", o.accumulate, {"batches whose gradients are averaged for a step", 1, 1e6});
+  v("patience", o.patience,
+    {"stop after N epochs without gain on validation data; 0: never", 0, 1e6});
+  v("device", o.device, {"that trains and tests: cpu, cuda or cuda:N"});
   v("precision", o.precision,
-    "of the network in training: float32, float64, bf16, or tf32 on a GPU");
-  v("sync-batchnorm", o.sync_batchnorm, "batch normalisation over the rows of all processes");
-  v("augment", o.augment, ("of training pictures: " + augmentation_names()).c_str());
-  v("mixup", o.mixup, "mix ID samples, lambda ~ Beta(X, X); 0: off");
-  v("cutmix", o.cutmix, "exchange rectangles of ID pictures, area ~ Beta(X, X); 0: off");
-  v("checkpoint", o.checkpoint, "steps between checkpoints; 0: at the end of each epoch");
+    {"of the network in training: float32, float64, bf16, or tf32 on a GPU"});
+  v("sync-batchnorm", o.sync_batchnorm, {"batch normalisation over the rows of all processes"});
+  v("augment", o.augment, {"of training pictures: " + augmentation_names()});
+  v("mixup", o.mixup, {"mix ID samples, lambda ~ Beta(X, X); 0: off", 0, 1e6});
+  v("cutmix", o.cutmix, {"exchange rectangles of ID pictures, area ~ Beta(X, X); 0: off", 0, 1e6});
+  v("checkpoint", o.checkpoint,
+    {"steps between checkpoints; 0: at the end of each epoch", 0, 1e12});
   v("bank", o.bank,
-    "of how many training samples knn and nnguide keep the features; 0: all that 192 MB hold");
+    {"of how many training samples knn and nnguide keep the features; 0: all that 192 MB hold", 0,
+     1e12});
   v("score", o.score,
-    "the run's: a name of `ood scores`, own (the objective's), joint, or auto: by the rule of "
-    "`ood scores`");
-  v("seed", o.seed, "seed of weights, divisions and order");
+    {"the run's: a name of `ood scores`, own (the objective's), joint, or auto: by the rule of "
+     "`ood scores`"});
+  v("seed", o.seed, {"seed of weights, divisions and order", 0, 1e15});
   v("split-seed", o.split_seed,
-    "seed of the divisions and of synthetic outliers alone; -1: that of the run of --init, "
-    "where it had these data, else --seed");
-  v("threads", o.threads, "threads; 0: one a processor");
+    {"seed of the divisions and of synthetic outliers alone; -1: that of the run of `init`, "
+     "where it had these data, else `seed`",
+     -1, 1e15});
+  v("threads", o.threads, {"threads; 0: one a processor", 0, 4096});
 }
 
 /// Takes from `file` what is not named in `given`: flags stand above a configuration file.

@@ -178,13 +178,12 @@ class Training {
   }
 
   void work(const InterruptGuard& interrupt) {
-    bool stop = false;
-    while (at_.step < total_ && !stop) {
+    while (at_.step < total_ && !stops_early()) {
       const bool asked = one_step(interrupt.interrupted());
       // All ranks stop at the same step.
       const bool interrupted = ranks_.alone() ? interrupt.interrupted() : asked;
       const bool epoch_ends = epoch_of(at_.step) > epoch_of(at_.step - 1);
-      if (epoch_ends) stop = end_epoch();
+      if (epoch_ends) end_epoch();
       const bool due = o_.checkpoint > 0 ? at_.step % o_.checkpoint == 0 : epoch_ends;
       if (interrupted) {
         save();
@@ -329,8 +328,10 @@ class Training {
     if (log_) log_->write(line);
   }
 
-  // Returns whether the training should stop early.
-  bool end_epoch() {
+  // Also of a training that was stopped after the epoch that said so.
+  bool stops_early() const { return o_.patience > 0 && at_.epochs_without_gain >= o_.patience; }
+
+  void end_epoch() {
     read_numbers();
     json end = {{"epoch", epoch_of(at_.step)},
                 {"train_loss", at_.epoch_loss / static_cast<double>(at_.epoch_steps)}};
@@ -338,7 +339,6 @@ class Training {
     at_.epoch_steps = 0;
     settle(ranks_, model_);
     model_.objective->at_event(Event::kEpoch, pass());
-    bool stop = false;
     if (task_.validation.size() > 0) {
       const torch::NoGradGuard no_grad;
       const auto evidence =
@@ -354,12 +354,10 @@ class Training {
           at_.best_accuracy = now;
           at_.best_step = at_.step;
         }
-        stop = o_.patience > 0 && at_.epochs_without_gain >= o_.patience;
       }
     }
     end["seconds"] = elapsed();
     write(end);
-    return stop;
   }
 
   void save() {

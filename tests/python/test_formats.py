@@ -117,14 +117,14 @@ def test_shards(divided, tmp_path, label, cache):
 
 
 def test_names_and_links_in_archives(whole, tmp_path):
-    """Rooted names, links of both kinds, a name that comes twice, names with dots, hidden ones and other files beside shards."""
+    """Rooted names, links also to what follows, a name that comes twice, names with dots, hidden ones and other files beside shards."""
     where, _, _, run_folder = whole
     files = sorted((where / "folder").rglob("*.png"))
     members = [(f"/data/{p.relative_to(where / 'folder')}", p.read_bytes()) for p in files]
     members[0] = (members[0][0], b"replaced by what comes last")
     last, stored = members.pop()[0], files[-1].read_bytes()
     first, second = files[0].read_bytes(), members.pop(1)[0]
-    members += [("/data/.store/a.bin", stored), (last, "/data/.store/a.bin"), ("../data/class0/.x.png", b"none"),
+    members += [(last, "/data/.store/b.bin"), ("/data/.store/b.bin", "/data/.store/a.bin"), ("/data/.store/a.bin", stored), ("../data/class0/.x.png", b"none"),
                 (files[0].relative_to(where / "folder").as_posix().join(["../data/", ""]), first),
                 (second, files[1].read_bytes()), ("data/class0/lost.png", "data/nowhere.png"), ("data/class0/0000.mask.png", b"none")]
     archive = packed(tmp_path / "set" / "images-of-all.tar", members)

@@ -194,6 +194,15 @@ def test_embedding_what_a_run_was_trained_with_says_what_that_means(clusters, tm
     assert r.returncode == 0 and "is not new to the network" in r.stderr, r.stderr
 
 
+def test_a_file_that_is_called_as_a_run_s_may_be_another_program_s(clusters, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "config.toml").write_text("[server]\nport = 80\n")
+    model = tmp_path / "models" / "model.safetensors"
+    model.write_bytes((clusters / "run" / "model.safetensors").read_bytes())
+    r = run("train", "--data", clusters, "--known", "0-2", "--unknown", 3, "--epochs", 1, "--init", model, "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+
+
 def test_networks_of_pictures_take_no_embeddings(clusters, tmp_path):
     r = run("train", "--data", clusters, "--known", "0-2", "--unknown", 3, "--model", "resnet-18", "--out", tmp_path / "run")
     assert r.returncode == 2 and "--model: expected mlp, linear or a file of your own for embeddings, got resnet-18" in r.stderr, r.stderr
@@ -267,7 +276,7 @@ def test_an_autoencoder_that_diverges_is_named_by_every_process(folder, tmp_path
 
 
 @pytest.mark.parametrize("flags, error", [
-    ({"--pretrain": -2}, "--pretrain: expected -1 to 1e6, got -2"),
+    ({"--pretrain": -2}, "--pretrain: expected -1 to 1000000, got -2"),
     ({"--pretrain": 1, "--objective": "cross_entropy", "--known": "0,2", "--model": "linear"},
      "--pretrain: expected a network whose features are learned, got linear"),
     ({"--pretrain": 1, "--freeze": None, "--init": "run"}, "--pretrain: expected a network that learns, got one that stays as it is"),

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -288,6 +289,23 @@ def test_what_a_run_learned_sets_no_threshold(data, tmp_path):
     for learned in (folder, folder / "train", folder / "train" / "class0"):
         assert "a threshold by it would promise nothing" in one_line(run("threshold", out, "--data", learned), 2), learned
     assert run("threshold", out, "--data", folder / "test" / "class0", "--false-alarms", .3).returncode == 0
+    # A class is none of the parts, whatever it begins with; without parts all is learned but every fifth picture.
+    whole = tmp_path / "whole"
+    shutil.copytree(folder / "train", whole)
+    (whole / "class0").rename(whole / "testtubes")
+    assert run("train", "--data", whole, "--known", "testtubes,class1,class2", "--unknown", "class3", "--epochs", 1,
+               "--out", tmp_path / "parts").returncode == 0
+    assert "would promise nothing" in one_line(run("threshold", tmp_path / "parts", "--data", whole / "testtubes"), 2)
+    # A test part says so anywhere in the name of its file.
+    arrays = tmp_path / "arrays"
+    arrays.mkdir()
+    for path in (data / "npy").glob("*.npy"):
+        name = path.name.replace("_labels", "")
+        (arrays / f"{'y' if '_labels' in path.name else 'x'}_{name}").write_bytes(path.read_bytes())
+    (arrays / "._x_train.npy").write_bytes(b"of another system")
+    assert run("train", "--data", arrays, *TASK, "--epochs", 1, "--out", tmp_path / "arrayed").returncode == 0
+    assert run("threshold", tmp_path / "arrayed", "--data", arrays / "x_test.npy", "--false-alarms", .3).returncode == 0
+    assert "would promise nothing" in one_line(run("threshold", tmp_path / "arrayed", "--data", arrays / "x_train.npy"), 2)
     assert run("train", *TASK, "--limit-train", 200, "--limit-test", 50, "--epochs", 1, "--out", tmp_path / "fashion").returncode == 0
     images = next(pathlib.Path("/usr/share/datasets/fashion-mnist").glob("train-images*"))
     assert "a threshold by it would promise nothing" in one_line(run("threshold", tmp_path / "fashion", "--data", images), 2)
@@ -611,6 +629,24 @@ def test_patience_ends_a_training(data, tmp_path):
     assert r.returncode == 0, r.stderr
     result = json.loads((out / "results.json").read_text())["objectives"][0]
     assert result["best_step"] < result["steps"] < 40 * 9
+
+
+def test_a_training_that_has_stopped_early_stays_so(data, tmp_path):
+    """Where what follows the last epoch fails, as on a full disk, a resume trains no further one."""
+    out = tmp_path / "run"
+    process = start(data, out, [*TASK, "--epochs", "40", "--patience", "1", "--validation", "0.2"])
+    wait_until(lambda: len(checkpoints(out)) > 1, process)
+    process.kill()
+    process.wait()
+    blocked = out / "scores.safetensors" / "in the way"
+    blocked.mkdir(parents=True)
+    assert run("train", "--resume", out).returncode == 3
+    trained = steps_of(out)
+    assert len(trained) < 40 * 9
+    shutil.rmtree(blocked.parent)
+    r = run("train", "--resume", out)
+    assert r.returncode == 0, r.stderr
+    assert steps_of(out) == trained and json.loads((out / "results.json").read_text())["objectives"][0]["steps"] == len(trained)
 
 
 def test_configuration_file_below_flags(data, tmp_path):

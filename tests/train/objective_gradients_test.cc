@@ -23,9 +23,9 @@ Batch batch_for(const ObjectiveEntry& entry) {
                            ? entry.embedding
                            : kClasses + (entry.ood_is_last_class ? 1 : 0) + entry.further_outputs;
   Batch b;
-  b.objective = make_objective(
-      entry, entry.defaults(),
-      {kClasses, kFeatures, 1, [last_layer](const at::Tensor& f) { return f.mm(last_layer); }});
+  const auto head = [last_layer](const at::Tensor& f) { return f.mm(last_layer); };
+  b.objective = std::make_shared<Objective>(entry, entry.defaults(),
+                                            ObjectiveContext{kClasses, kFeatures, 1, head});
   // Module::to would convert counts, too.
   for (auto& t : b.objective->parameters()) t.set_data(t.to(torch::kDouble));
   for (auto& t : b.objective->buffers())

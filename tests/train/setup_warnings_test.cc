@@ -11,8 +11,8 @@ namespace {
 
 std::vector<std::string> on_batch(const char* name, const std::vector<double>& parameters,
                                   const at::Tensor& logits, const at::Tensor& target) {
-  return make_objective(get_objective(name), parameters, {logits.size(1), 1})
-      ->check({logits, {}}, target);
+  const ObjectiveContext context{logits.size(1), 1};
+  return Objective(get_objective(name), parameters, context).check({logits, {}}, target);
 }
 
 TEST(SetupWarnings, HingesThatNobodyOrEverybodyViolates) {
