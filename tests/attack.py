@@ -9,6 +9,7 @@ import functools
 import gzip
 import io
 import json
+import os
 import pathlib
 import random
 import resource
@@ -188,7 +189,7 @@ def attack(arena, kind, n, seed):
     assert status == 0, err
     counts, findings = {}, []
     files = [mutated(original, r) for _ in range(n)]
-    with ThreadPool() as pool:
+    with ThreadPool(min(4, len(os.sched_getaffinity(0)))) as pool:
         answers = pool.map(functools.partial(arena.answer, kind), files)
     for i, (file, (status, got, err, seconds)) in enumerate(zip(files, answers)):
         counts[status] = counts.get(status, 0) + 1

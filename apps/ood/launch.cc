@@ -16,6 +16,7 @@
 #include "apps/ood/commands.h"
 #include "ood/distributed/ranks.h"
 #include "ood/errors.h"
+#include "ood/train/interrupt.h"
 
 namespace ood::app {
 namespace {
@@ -84,6 +85,7 @@ struct Launch {
       set("OOD_STORE_FD", std::to_string(store));
     else
       ::close(store);
+    set(kLaunched, "1");
     set("RANK", std::to_string(rank));
     set("LOCAL_RANK", std::to_string(rank));
     set("WORLD_SIZE", std::to_string(processes));

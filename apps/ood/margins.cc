@@ -25,8 +25,8 @@ struct Margins {
       throw UsageError(used.folder +
                        ": was trained without outliers; expected a run with --outliers or "
                        "--synthetic-outliers");
-    const auto [id, outliers] =
-        energies_of(*loaded.trained.model.network, task, held_out_seed(loaded.options));
+    const auto [id, outliers] = energies_of(*loaded.trained.model.network, task,
+                                            held_out_seed(loaded.options), "the training data");
     std::printf("energy (-logsumexp)   5 %%      50 %%     95 %%\n");
     for (const auto& [name, e] : {std::pair{"ID", &id}, std::pair{"outliers", &outliers}})
       std::printf("%-18s %8.2f %8.2f %8.2f\n", name, threshold_at(*e, 0.05), threshold_at(*e, 0.5),

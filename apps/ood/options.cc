@@ -41,7 +41,7 @@ struct FlagMaker {
   void add_value(const char* name, T& value, const OptionHelp& help) const {
     constexpr bool kNumber = std::is_same_v<T, std::int64_t> || std::is_same_v<T, double>;
     constexpr double kManyMore = 1e6;  // than anybody wants
-    const bool bounded = kNumber && help.high < kManyMore;
+    const bool bounded = kNumber && (help.low > 0 || help.high < kManyMore);
     const auto text = with_flags(help.text) + (bounded ? "; " + help.range() : "");
     auto* option = command.add_option("--" + std::string(name), value, text);
     if constexpr (std::is_same_v<T, std::vector<std::string>>)
@@ -101,7 +101,7 @@ void add_parameter_flags(CLI::App& command, RunOptions& options) {
               [&options, e, p](const double& value) {
                 options.parameters[std::string(e->name)][std::string(p.name)] = value;
               },
-              std::string(p.help) + "; " + p.range())
+              with_flags(std::string(p.help)) + "; " + p.range())
           ->type_name("X")
           ->default_str(default_text(*e, p))
           ->group("Parameters of the objectives");

@@ -2,13 +2,15 @@
 
 #include <sstream>
 
+#include "apps/ood/terminal.h"
+
 namespace ood::app {
 
 std::string parameter_lines(const std::string& prefix, const std::vector<ParameterEntry>& table) {
   std::ostringstream out;
   for (const ParameterEntry& p : table)
-    out << "  --" << prefix << "." << p.name << " " << p.default_value << "  " << p.help << "; "
-        << p.range() << " (" << p.source << ")\n";
+    out << "  --" << prefix << "." << p.name << " " << p.default_value << "  "
+        << with_flags(std::string(p.help)) << "; " << p.range() << " (" << p.source << ")\n";
   return out.str();
 }
 

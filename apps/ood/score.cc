@@ -113,7 +113,7 @@ void add_score(CLI::App& app) {
   command
       ->add_option("DATA", state->data,
                    "a picture, a folder, list (.csv, .jsonl) or archive (.tar) of them, an idx, "
-                   ".npy or .npz file")
+                   ".npy or .npz file or a table of numbers (.csv)")
       ->required();
   command->add_option("--out", state->out, "CSV file; -: standard output")
       ->type_name("FILE")

@@ -128,6 +128,7 @@ ScoredInputs refused(const PictureFiles& files) {
 
 void score_inputs(const Detector& detector, const std::string& data, const PictureOptions& pictures,
                   const std::function<void(const ScoredInputs&)>& visit) {
+  if (!fs::exists(data)) throw DataError(data + ": no such file or folder");
   const auto files = pictures_of(data);
   if (!files.files.empty() && detector.input_shape().size() != 3)
     throw DataError(data + ": the run takes embeddings, got pictures");

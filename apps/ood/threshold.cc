@@ -66,7 +66,7 @@ struct ThresholdCommand {
     if (writes && fs::exists(model)) lock.emplace(folder);
     Trained trained = load_trained(model);
     if (!data.empty()) {
-      if (was_learned(model, data))
+      if (was_learned(run, data))
         throw UsageError("--data: expected ID inputs that the run was not trained with, got what " +
                          run + " learned: a threshold by it would promise nothing");
       trained.validation_scores = scores_of_data();

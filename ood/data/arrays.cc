@@ -142,11 +142,8 @@ Dataset load(const Arrays& arrays) {
   d.train = part("train");
   d.test = part("test");
   d.validation = part("val");
-  if (!d.test.inputs.defined() && d.validation.inputs.defined()) {
-    tell_val_is_test(find(arrays, "val", false)->name);
-    std::swap(d.test, d.validation);
-  }
-  if (!d.test.inputs.defined()) divide(d, Samples(d.train), find(arrays, "train", false)->name);
+  const Array* val = find(arrays, "val", false);
+  complete(d, find(arrays, "train", false)->name, val == nullptr ? "" : val->name);
   return d;
 }
 
@@ -197,10 +194,26 @@ bool is_array_folder(const fs::path& folder) { return are_labelled(arrays_in(fol
 
 bool is_folder_of_class_arrays(const fs::path& folder) { return !arrays_in(folder).empty(); }
 
+void complete(Dataset& d, const std::string& train, const std::string& val) {
+  if (!d.test.inputs.defined() && d.validation.inputs.defined()) {
+    tell_val_is_test(val);
+    std::swap(d.test, d.validation);
+  }
+  if (!d.test.inputs.defined()) divide(d, Samples(d.train), train);
+}
+
 Dataset load_array_folder(const fs::path& folder) {
   Dataset d = load(arrays_in(folder));
   d.class_names = class_names_of(folder);
   return d;
+}
+
+fs::path test_array(const fs::path& folder) {
+  const auto arrays = arrays_in(folder);
+  for (const char* part : {"test", "val"})
+    if (const Array* inputs = find(arrays, part, false); inputs && find(arrays, part, true))
+      return inputs->name;
+  return {};
 }
 
 Dataset load_npz(const fs::path& path) {

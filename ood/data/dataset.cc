@@ -13,6 +13,7 @@
 #include "ood/data/picture_files.h"
 #include "ood/data/picture_folder.h"
 #include "ood/data/picture_inputs.h"
+#include "ood/data/table.h"
 #include "ood/data/tar.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
@@ -84,7 +85,7 @@ fs::path existing_folder(const std::string& what) {
   return path;
 }
 
-enum class Format { kIdx, kCifar, kArrays, kNpz, kClassArrays, kManifest, kTar, kPictures };
+enum class Format { kIdx, kCifar, kArrays, kNpz, kClassArrays, kManifest, kTable, kTar, kPictures };
 
 bool is_npz_name(const fs::path& path) { return lower(path.extension().string()) == ".npz"; }
 
@@ -95,6 +96,7 @@ bool is_data_file(const fs::path& path) {
 
 Format format_of(const fs::path& folder) {
   if (is_npz_name(folder)) return Format::kNpz;
+  if (is_table(folder)) return Format::kTable;
   if (is_manifest_name(folder)) return Format::kManifest;
   if (is_tar_name(folder) && !fs::is_directory(folder)) return Format::kTar;
   const auto files = files_in(folder);
@@ -139,6 +141,8 @@ Dataset load_folder(const fs::path& folder, const PictureOptions& options) {
       return load_class_arrays(folder);
     case Format::kManifest:
       return load_manifest(folder, options);
+    case Format::kTable:
+      return load_table(folder);
     case Format::kTar:
       return load_tar(folder, options);
     case Format::kPictures:
@@ -194,10 +198,10 @@ std::string name_of(const fs::path& path) {
 Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   const fs::path folder = existing_folder(what);
   if (!fs::is_directory(folder) && !is_data_file(folder))
-    throw DataError(
-        what +
-        ": expected a folder of training and test data, a list (.csv, .jsonl), arrays (.npz) or "
-        "an archive (.tar), got another file");
+    throw DataError(what +
+                    ": expected a folder of training and test data, a list or table (.csv, "
+                    ".jsonl), arrays (.npz) "
+                    "or an archive (.tar), got another file");
   Dataset d = load_folder(folder, options);
   d.name = what == "fashion-mnist" ? what : name_of(folder);
   if (d.train.size() == 0 || d.test.size() == 0)
@@ -225,20 +229,16 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   return d;
 }
 
-PictureFiles pictures_of(const std::string& what) {
-  const fs::path path = existing_folder(what);
+PictureFiles pictures_of(const fs::path& path) {
   PictureFiles files;
   if (fs::is_directory(path)) {
-    files = pictures_below(path);
-    if (files.files.empty() && files.unreadable.empty()) {
-      files.other.clear();  // beside arrays it is none of the data
-      if (format_of(path) == Format::kTar) files.files = tar_pictures(path);
-      return files;
-    }
-    return files.files.empty() || format_of(path) == Format::kPictures ? files : PictureFiles();
+    const auto format = format_of(path);
+    if (format == Format::kPictures) return pictures_below(path);
+    if (format == Format::kTar) files.files = tar_pictures(path);
+    return files;
   }
   if (is_picture_name(path)) files.files = {path};
-  if (is_manifest_name(path)) files.files = manifest_pictures(path);
+  if (is_manifest_name(path) && !is_table(path)) files.files = manifest_pictures(path);
   if (is_tar_name(path)) files.files = tar_pictures(path);
   return files;
 }
@@ -247,6 +247,7 @@ namespace {
 
 // The test part, or all where there is none.
 Inputs arrays_of(const fs::path& path) {
+  if (is_table(path)) return load_table_inputs(path).inputs;
   if (!fs::is_directory(path) && !is_npz_name(path))
     return lower(path.extension().string()) == ".npy" ? load_npy_inputs(path).inputs
                                                       : Inputs(pictures(path));
@@ -256,11 +257,43 @@ Inputs arrays_of(const fs::path& path) {
   return pictures(test.empty() ? find_file(files, {""}, "images") : test);
 }
 
+// Whether a file or folder in a data set's folder is its test data.
+bool is_test_part(const fs::path& data, const fs::path& entry) {
+  std::error_code none;
+  const auto is = [&](const fs::path& other) { return fs::equivalent(entry, other, none); };
+  switch (format_of(data)) {
+    case Format::kPictures: {
+      const auto parts = parts_of(data);
+      // Behind train comes test or, where there is none, val.
+      return parts.size() > 1 && is(parts[1].first);
+    }
+    case Format::kIdx:
+      return is(find_file(files_in(data), kIdxTest, "images"));
+    case Format::kArrays:
+      return is(test_array(data));
+    case Format::kTar:
+      return is_test_archive(entry);
+    default:
+      return false;
+  }
+}
+
 }  // namespace
+
+bool learns_from(const std::string& what, const fs::path& place) {
+  const auto data = data_path(what);
+  std::error_code none;
+  const auto inside =
+      fs::weakly_canonical(place, none).lexically_relative(fs::weakly_canonical(data, none));
+  if (inside.empty() || *inside.begin() == "..") return false;
+  // Of arrays their test part is taken.
+  if (inside == ".") return !pictures_of(place).files.empty();
+  return !is_test_part(data, data / *inside.begin());
+}
 
 Samples load_inputs(const std::string& what, const PictureOptions& options) {
   const fs::path path = existing_folder(what);
-  const auto found = pictures_of(what);
+  const auto found = pictures_of(path);
   if (found.files.empty()) {
     if (fs::is_directory(path) ? format_of(path) == Format::kTar : is_tar_name(path))
       throw DataError(path.string() + ": expected pictures in the TAR archive, got none");

@@ -77,7 +77,7 @@ std::string name_of(const std::filesystem::path& path);
 void tell_of_size(const std::string& name, const at::Tensor& picture, const PictureSize& size);
 
 /// `what` is "fashion-mnist" (Debian's package dataset-fashion-mnist), a file LIST.csv or LIST.jsonl
-/// (see manifest.h), ARRAYS.npz (see arrays.h) or PICTURES.tar (see tar.h), or a folder, whose format is recognised by looking:
+/// (see manifest.h), TABLE.csv (see table.h), ARRAYS.npz (see arrays.h) or PICTURES.tar (see tar.h), or a folder, whose format is recognised by looking:
 ///   idx       train-images*, train-labels*, and t10k-* or test-* likewise, plain or gzip
 ///   CIFAR     data_batch_*.bin and test_batch.bin, or train.bin and test.bin
 ///   arrays    train*.npy with labels in train*label*.npy, and test* likewise; or a .npy a class
@@ -90,6 +90,10 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options = {}
 Samples load_inputs(const std::string& what, const PictureOptions& options = {});
 
 /// The pictures of such a set as they lie there, unread; none of a set in another format.
-PictureFiles pictures_of(const std::string& what);
+PictureFiles pictures_of(const std::filesystem::path& path);
+
+/// Whether a training with the data set `what` learns some of what lies at a place, or chooses by it: of
+/// all of the set but its test part.
+bool learns_from(const std::string& what, const std::filesystem::path& place);
 
 }  // namespace ood

@@ -1,10 +1,10 @@
 #include "ood/data/manifest.h"
 
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "ood/data/csv.h"
 #include "ood/data/files.h"
 #include "ood/data/parts.h"
 #include "ood/data/picture_folder.h"
@@ -21,62 +21,18 @@ struct Row {
   std::size_t line;
 };
 
-std::string at_line(const fs::path& path, std::size_t line) {
-  return path.string() + ":" + std::to_string(line);
-}
-
-// The fields of the next record (RFC 4180), which may go over several lines; false at the end.
-bool next_record(std::istream& in, std::vector<std::string>& fields, std::size_t& line,
-                 const fs::path& path) {
-  fields.clear();
-  if (in.peek() == std::char_traits<char>::eof()) return false;
-  const std::size_t first = ++line;
-  std::string field;
-  bool quoted = false;
-  for (int c; (c = in.get()) != std::char_traits<char>::eof();) {
-    if (quoted) {
-      line += c == '\n';
-      if (c != '"')
-        field += static_cast<char>(c);
-      else if (in.peek() == '"')
-        field += static_cast<char>(in.get());
-      else
-        quoted = false;
-    } else if (c == '"' && field.empty()) {
-      quoted = true;
-    } else if (c == ',') {
-      fields.push_back(std::exchange(field, {}));
-    } else if (c == '\n') {
-      break;
-    } else if (c != '\r') {
-      field += static_cast<char>(c);
-    }
-  }
-  if (quoted) throw DataError(at_line(path, first) + ": a quoted field does not end");
-  fields.push_back(field);
-  return true;
-}
-
 std::vector<Row> csv_rows(const fs::path& path, const std::string& text) {
-  std::istringstream in(text.rfind("\xef\xbb\xbf", 0) == 0 ? text.substr(3) : text);
-  std::vector<std::string> fields, header;
-  std::size_t line = 0;
-  next_record(in, header, line, path);
-  std::map<std::string, std::size_t> column;
-  for (std::size_t i = 0; i < header.size(); ++i) column.emplace(lower(header[i]), i);
-  if (column.count("path") == 0)
+  std::istringstream in(text);
+  CsvReader csv(in, path);
+  if (!csv.column("path"))
     throw DataError(at_line(path, 1) + ": expected a line of column names, path among them");
   std::vector<Row> rows;
-  while (next_record(in, fields, line, path)) {
-    if (fields.size() == 1 && fields[0].empty()) continue;
-    if (fields.size() != header.size())
-      throw DataError(at_line(path, line) + ": expected " + std::to_string(header.size()) +
-                      " fields, as the first line has, got " + std::to_string(fields.size()));
+  for (std::vector<std::string> fields; csv.next(fields);) {
     const auto field = [&](const char* name) {
-      const auto it = column.find(name);
-      return it == column.end() ? std::string() : fields[it->second];
+      const auto i = csv.column(name);
+      return i ? fields[*i] : std::string();
     };
-    rows.push_back({field("path"), field("label"), field("split"), line});
+    rows.push_back({field("path"), field("label"), field("split"), csv.line()});
   }
   return rows;
 }

@@ -24,10 +24,8 @@ std::string_view part_named(const std::string& folder) {
 }
 
 std::string_view part_of_file(const std::filesystem::path& file) {
-  const auto name = file.stem().string();
-  if (lower(name).starts_with("t10k")) return "test";
   std::string word;
-  for (const char c : name + "-") {
+  for (const char c : file.stem().string() + "-") {
     if (std::isalpha(static_cast<unsigned char>(c)) != 0) {
       word += c;
       continue;

@@ -10,8 +10,7 @@ namespace ood {
 /// valid, validation, testing; in any case), else "".
 std::string_view part_named(const std::string& folder);
 
-/// The same of a file, by the first word of its name that means one, as in "images-train-000.tar" or
-/// "x_test.npy"; test, too, where it begins with MNIST's "t10k".
+/// The same of a file, by the first word of its name that means one, as in "images-train-000.tar".
 std::string_view part_of_file(const std::filesystem::path& file);
 
 }  // namespace ood

@@ -12,15 +12,11 @@
 #include "ood/torch.h"
 
 namespace ood {
-namespace {
-
 namespace fs = std::filesystem;
 
-}  // namespace
-
-Dataset load_picture_folder(const fs::path& folder, const PictureOptions& options) {
+std::vector<std::pair<fs::path, std::string>> parts_of(const fs::path& folder) {
   const auto inside = folders_in(folder);
-  std::vector<std::pair<fs::path, std::string>> parts;  // and what they are
+  std::vector<std::pair<fs::path, std::string>> parts;
   for (const char* name : {"train", "test", "val"}) {
     const auto part = std::find_if(inside.begin(), inside.end(), [&](const fs::path& f) {
       return part_named(f.filename().string()) == name;
@@ -28,6 +24,11 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
     if (part != inside.end()) parts.emplace_back(*part, name);
   }
   if (parts.empty() || parts.front().second != "train") parts = {{folder, ""}};
+  return parts;
+}
+
+Dataset load_picture_folder(const fs::path& folder, const PictureOptions& options) {
+  const auto parts = parts_of(folder);
   const auto& [train, name_of_train] = parts.front();
   if (parts.size() == 1 && !name_of_train.empty())
     throw DataError(folder.string() + ": has " + train.filename().string() +

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ood/data/dataset.h"
@@ -14,6 +15,11 @@ namespace ood {
 /// for them). Without test/, val/ is the test data; without both every fifth picture of a class
 /// is. Classes are numbered in the order of their names.
 Dataset load_picture_folder(const std::filesystem::path& folder, const PictureOptions& options);
+
+/// The folders of its parts and what they are, train, test and val, as far as it has them; of an
+/// undivided one itself, which is "".
+std::vector<std::pair<std::filesystem::path, std::string>> parts_of(
+    const std::filesystem::path& folder);
 
 /// A picture of a data set that says what each is.
 struct LabelledPicture {

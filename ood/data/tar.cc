@@ -162,14 +162,20 @@ class Reader {
   void follow_links() {
     std::int64_t lost = 0;
     // A link may lead to one that stands behind it.
-    for (bool more = true; std::exchange(more, false);)
-      std::erase_if(links_, [&](const auto& link) {
-        const auto target = stretches_.find(link.second);
-        if (target == stretches_.end()) return false;
-        stretches_.insert_or_assign(link.first, target->second);
-        return more = true;
-      });
-    for (const auto& [name, unused] : links_) lost += is_picture_name(name);
+    constexpr int kMostHops = 40;  // as Linux has it
+    const std::map<std::string, std::string> next(links_.begin(), links_.end());
+    for (const auto& [name, target] : links_) {
+      auto it = stretches_.find(target);
+      auto at = next.find(target);
+      for (int hop = 0; it == stretches_.end() && at != next.end() && hop < kMostHops; ++hop) {
+        it = stretches_.find(at->second);
+        at = next.find(at->second);
+      }
+      if (it != stretches_.end())
+        stretches_.insert_or_assign(name, it->second);
+      else
+        lost += is_picture_name(name);
+    }
     if (lost > 0)
       listener().warn(path_.string() + ": " + std::to_string(lost) +
                       " pictures are links to what the archive does not hold, and are left out");
@@ -258,6 +264,10 @@ std::size_t shared_folders(const std::vector<LabelledPicture>& pictures,
 bool is_tar_name(const fs::path& path) { return lower(path.extension().string()) == ".tar"; }
 
 bool has_tar_files(const fs::path& folder) { return !archives(folder).empty(); }
+
+bool is_test_archive(const fs::path& path) {
+  return archives(path.parent_path()).size() > 1 && part_of_file(path) == "test";
+}
 
 Dataset load_tar(const fs::path& path, const PictureOptions& options) {
   std::vector<LabelledPicture> pictures, by_folder;

@@ -22,6 +22,9 @@ bool has_tar_files(const std::filesystem::path& folder);
 /// is compressed or damaged, or a picture has no class.
 Dataset load_tar(const std::filesystem::path& path, const PictureOptions& options);
 
+/// Whether an archive of a folder of several is test data by its name.
+bool is_test_archive(const std::filesystem::path& path);
+
 /// All its pictures by archive and name, with or without classes.
 std::vector<PictureFile> tar_pictures(const std::filesystem::path& path);
 

@@ -364,6 +364,14 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
   m.def("augmented_lagrangian(Tensor violation, Tensor multiplier, Tensor penalty) -> Tensor",
         augmented_lagrangian, {at::Tag::pt2_compliant_tag});
   m.def(
+      "energy_margin_means(Tensor logits, Tensor target, Tensor phi_weight, Tensor phi_bias, "
+      "float margin=10) -> (Tensor inside, Tensor outside, Tensor cross_entropy)",
+      [](const at::Tensor& logits, const at::Tensor& target, const at::Tensor& phi_weight,
+         const at::Tensor& phi_bias, double margin) {
+        const auto m = means_of(std::vector{logits, target, phi_weight, phi_bias}, margin);
+        return std::make_tuple(m.inside, m.outside, m.cross_entropy);
+      });
+  m.def(
       "energy_margin_update_(Tensor(a!) state, float inside_violation, float ce_violation, "
       "float rate=1, float growth=1.5, float tolerance=0, bool shared_multiplier=False) -> ()",
       [](const at::Tensor& state, double inside, double ce, double rate, double growth,

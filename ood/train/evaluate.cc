@@ -89,11 +89,12 @@ std::vector<double> score_numbers(const at::Tensor& scores, const std::string& w
   return v;
 }
 
-Energies energies_of(Classifier& network, const Task& task, std::uint64_t seed) {
+Energies energies_of(Classifier& network, const Task& task, std::uint64_t seed,
+                     const std::string& what) {
   const auto of = [&](const Samples& held_out, const Samples& trained) {
     const Samples& s = held_out.size() > 0 ? held_out : trained;
     if (s.size() == 0) return std::vector<double>();
-    return score_numbers(energy_score(run_network(network, task, s).logits), "the training data");
+    return score_numbers(energy_score(run_network(network, task, s).logits), what);
   };
   return {of(deciding_half(task, seed), task.train),
           of(task.validation_outliers, task.train_outliers)};

@@ -32,11 +32,13 @@ void run_in_parts(Classifier& network, const std::vector<double>& mean,
 std::vector<double> score_numbers(const at::Tensor& scores, const std::string& what);
 
 /// The energies -logsumexp x of ID data and of the outliers that a task has: of those held out, of ID
-/// data the deciding half by that seed, where there are some: trained data look better than they are.
+/// data the deciding half by that seed, where there are some: trained data look better than they are. `what`
+/// is what an error names.
 struct Energies {
   std::vector<double> id, outliers;
 };
-Energies energies_of(Classifier& network, const Task& task, std::uint64_t seed);
+Energies energies_of(Classifier& network, const Task& task, std::uint64_t seed,
+                     const std::string& what);
 
 /// Share of rows whose largest evidence is that of the label; evidence must be defined.
 double accuracy(const at::Tensor& evidence, const at::Tensor& labels);

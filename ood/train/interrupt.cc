@@ -3,6 +3,8 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "ood/distributed/ranks.h"
+
 namespace ood {
 namespace {
 
@@ -19,8 +21,7 @@ void remember(int signal) {
 // A launcher sends once more what the terminal has sent to all of them.
 void remember_each(int) { received = 1; }
 
-// Also as the only rank.
-bool launched() { return std::getenv("WORLD_SIZE") != nullptr; }
+bool launched() { return !ranks().alone() || std::getenv(kLaunched) != nullptr; }
 
 }  // namespace
 

@@ -4,8 +4,11 @@
 
 namespace ood {
 
+/// The variable that `ood launch` sets for its ranks, of which there may be one.
+inline constexpr const char* kLaunched = "OOD_LAUNCHED";
+
 /// While one of these lives, Ctrl-C, SIGTERM and, unless it is ignored as under nohup, SIGHUP are
-/// remembered instead of ending the program; a second one ends it. One of several ranks remembers
+/// remembered instead of ending the program; a second one ends it. A rank that was launched remembers
 /// every one, since a launcher repeats what the terminal sends; `ood launch` and torchrun end what
 /// does not end by itself.
 class InterruptGuard {

@@ -7,7 +7,6 @@
 
 #include "ood/data/files.h"
 #include "ood/data/hash.h"
-#include "ood/data/parts.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
 #include "ood/models/network_file.h"
@@ -61,7 +60,7 @@ Medians energies_after_warmup(const RunOptions& options, const Task& task) {
     if (o.clip > 0) optimizer.clip(o.clip);
     optimizer.step(cosine_lr(o.lr, o.warmup, i, total));
   }
-  const auto energies = energies_of(network, task, held_out_seed(o));
+  const auto energies = energies_of(network, task, held_out_seed(o), "the warm-up");
   const double id = threshold_at(energies.id, 0.5);
   return {id, energies.outliers.empty() ? id : threshold_at(energies.outliers, 0.5)};
 }
@@ -162,18 +161,13 @@ void check_start(const RunOptions& options, const Task& task) {
 namespace {
 
 // Of a run's folder, or of the one that its model file lies in, where a file of that name may be
-// another program's.
+// another program's: it does not begin as ours do.
 std::optional<RunOptions> options_of(const fs::path& run) {
   const bool is_run = fs::is_directory(run);
-  if (!is_run && run.extension() != fs::path(kModelFile).extension()) return std::nullopt;
   const auto config = (is_run ? run : run.parent_path()) / kConfigFile;
-  if (!fs::exists(config)) return std::nullopt;
-  try {
-    return read_config(config);
-  } catch (const Error&) {
-    if (is_run) throw;
-    return std::nullopt;
-  }
+  if (is_network_file(run.string()) || !fs::exists(config)) return std::nullopt;
+  if (!is_run && !is_config(config)) return std::nullopt;
+  return read_config(config);
 }
 
 }  // namespace
@@ -188,17 +182,7 @@ std::optional<RunOptions> trained_with(const fs::path& run, const std::string& d
 
 bool was_learned(const fs::path& run, const fs::path& place) {
   const auto options = options_of(run);
-  if (!options) return false;
-  std::error_code none;
-  const auto data = fs::weakly_canonical(data_path(options->data), none),
-             asked = fs::weakly_canonical(place, none);
-  const auto inside = asked.lexically_relative(data);
-  if (inside.empty() || *inside.begin() == "..") return false;
-  // Of arrays their test part is taken.
-  if (inside == ".") return !pictures_of(asked.string()).files.empty();
-  const auto& first = *inside.begin();
-  const bool folder = fs::is_directory(data / first);
-  return (folder ? part_named(first.string()) : part_of_file(first)) != "test";
+  return options && learns_from(options->data, place);
 }
 
 void take_division(RunOptions& options) {

@@ -5,6 +5,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <fstream>
 #include <iomanip>
 #include <set>
 #include <sstream>
@@ -81,12 +82,13 @@ std::vector<double> RunOptions::objective_parameters() const {
 
 void RunOptions::resolve() {
   const ObjectiveEntry& entry = entry_of(objective);
+  if (batch_size < 0 || batch_size == 1)
+    throw UsageError("`batch-size`: expected 0 or at least 2, got " + std::to_string(batch_size));
   visit_options(*this, [](const char* name, const auto& value, const OptionHelp& help) {
     using T = std::remove_cvref_t<decltype(value)>;
     if constexpr (std::is_same_v<T, std::int64_t> || std::is_same_v<T, double>)
       check_range(name, static_cast<double>(value), help);
   });
-  if (batch_size == 1) throw UsageError("`batch-size`: expected 0 or at least 2, got 1");
   check_word("resize", resize, {"squash", "crop"});
   check_word("optimizer", optimizer, {"sgd", "adamw"});
   check_word("precision", precision, {"float32", "float64", "bf16", "tf32"});
@@ -323,6 +325,12 @@ struct TomlReader {
 };
 
 }  // namespace
+
+bool is_config(const std::filesystem::path& path) {
+  std::string first;
+  std::ifstream in(path);
+  return std::getline(in, first) && first.starts_with("format = ");
+}
 
 RunOptions read_config(const std::filesystem::path& path) {
   constexpr std::uint64_t kLargest = 1 << 20;

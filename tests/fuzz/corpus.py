@@ -31,6 +31,7 @@ for save in (np.savez, np.savez_compressed):
     put("npz", save.__name__, b.getvalue())
 put("manifest", "csv", b'path,label,split\na.png,"x, ""y""",train\n"b\nc.png",y,test\n')
 put("manifest", "jsonl", b'{"path": "a.png", "label": "x"}\n\n{"path": "b.png", "label": 3, "split": null}\n')
+put("table", "csv", b'a,"b",label,split\n1,-2.5e3,x,train\n "3", 4 ,"y",test\n')
 for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
     b = io.BytesIO()
     with tarfile.open(fileobj=b, mode="w", format=form) as tar:

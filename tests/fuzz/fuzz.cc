@@ -12,6 +12,7 @@
 #include "ood/data/idx.h"
 #include "ood/data/manifest.h"
 #include "ood/data/picture.h"
+#include "ood/data/table.h"
 #include "ood/data/tar.h"
 #include "ood/errors.h"
 #include "ood/train/curves.h"
@@ -42,6 +43,9 @@ void manifest(const Path& file, const std::string&) {
   } catch (const ood::Error&) {
   }
   ood::load_manifest(folder / "list.jsonl", {});
+}
+void table(const Path& file, const std::string&) {
+  ood::load_table(folder_with(file, {"table.csv"}) / "table.csv");
 }
 void tar(const Path& file, const std::string&) {
   ood::load_tar(folder_with(file, {"x-train.tar", "x-test.tar"}), {});

@@ -309,6 +309,7 @@ def test_a_rank_that_ends_or_hangs_is_named(folder, tmp_path, rank, how, of):
                 others_gave_up = time.monotonic() + HANGS
                 while len(ranks_of(p)) > 1 and time.monotonic() < others_gave_up:
                     time.sleep(.1)
+                assert list(ranks_of(p)) == [rank]
                 os.kill(victim, signal.SIGKILL)
             _, error = p.communicate(timeout=HANGS)
         finally:
@@ -319,6 +320,18 @@ def test_a_rank_that_ends_or_hangs_is_named(folder, tmp_path, rank, how, of):
         # Rank 0 holds the store by which they find one another.
         assert f"rank {rank} on " in line and ("ended" in line or "hangs" in line), error
     assert p.returncode in (5, 128 + signal.SIGKILL)
+
+
+def test_ctrl_c_reaches_one_process_twice_and_costs_no_step(folder, tmp_path):
+    """From the terminal and from its launcher."""
+    out = tmp_path / "run"
+    p = subprocess.Popen([PROGRAM, "launch", "-n", "1", *map(str, ["train", "--data", folder, *TASK, *LONG, "--out", out])],
+                         stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for_steps(out, 20, p)
+    os.killpg(p.pid, signal.SIGINT)
+    _, error = p.communicate(timeout=HANGS)
+    assert p.returncode == 130 and "interrupted at step" in error, error
+    assert list((out / "checkpoints").glob("*.safetensors"))
 
 
 def test_threads_that_move_bytes_run_ahead_where_they_may(folder, tmp_path):

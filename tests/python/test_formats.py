@@ -137,6 +137,18 @@ def test_names_and_links_in_archives(whole, tmp_path):
     assert len(r.stdout.splitlines()) == len(files) + 1 and r.stdout.splitlines()[1].startswith(str(archive))
 
 
+def test_what_an_archive_is_called_is_no_part_of_one_alone(whole, tmp_path):
+    where, _, _, _ = whole
+    members = [(p.relative_to(where / "folder").as_posix(), p.read_bytes()) for p in sorted((where / "folder").rglob("*.png"))]
+    archive = packed(tmp_path / "one" / "images-test.tar", members)
+    (archive.parent / "loop").symlink_to(archive.parent)  # is none of the data
+    out = tmp_path / "run"
+    assert run("train", "--data", archive.parent, *TASK, "--out", out).returncode == 0
+    assert "would promise nothing" in one_line(run("threshold", out, "--data", archive), 2)
+    r = run("embed", out, archive.parent, "--out", tmp_path / "all.npy")
+    assert r.returncode == 0 and np.load(tmp_path / "all.npy").shape[0] == len(members), r.stderr
+
+
 def test_labelled_pictures_keep_the_part_of_their_folder(divided, tmp_path):
     where, _, run_folder = divided
     members = [m for p in sorted((where / "folder").rglob("*.png")) for part, c in [p.relative_to(where / "folder").parts[:2]]
@@ -306,7 +318,12 @@ def test_lists_as_ood_data(whole, tmp_path):
 
 
 @pytest.mark.parametrize("name, content, expected", [
-    ("a.csv", "file,label\na.png,x\n", "a.csv:1: expected a line of column names, path among them"),
+    ("a.csv", "file,label\na.png,x\n", "a.csv:2: file: expected a finite number, got \"a.png\"; a list of pictures has a column path"),
+    ("a.csv", "", "a.csv: expected a line of column names, then rows of numbers or, in a list of pictures, with a column path; got none"),
+    ("a.csv", "label\nx\n", "got none"), ("a.csv", "a,b\n1,2\n", "a.csv: expected a column label, with the name of each row's class"),
+    ("a.csv", "a,label\n1,\n", "a.csv:2: expected a label, got none"), ("a.csv", "a,label\n1e99,x\n", "a.csv:2: a: expected a finite number, got \"1e99\""),
+    ("a.csv", "a,label\nnan,x\n", "a.csv:2: a: expected a finite number"), ("a.csv", "a,label,split\n1,x,\n2,x,test\n", "a.csv:3: expected a split train, val or test in every row or none"),
+    ("a.csv", "a,label,split\n1,x,train\n2,x,best\n", "a.csv:3: expected a split train, val or test in every row or none, got \"best\""),
     ("a.csv", "path,label\na.png\n", "a.csv:2: expected 2 fields, as the first line has, got 1"),
     ("a.csv", 'path,label\n"a.png,x\n', "a.csv:2: a quoted field does not end"),
     ("a.csv", "path,label\na.png,\n", "a.csv:2: expected a label, got none"),
@@ -317,7 +334,7 @@ def test_lists_as_ood_data(whole, tmp_path):
     ("a.jsonl", '{"path": "a.png"\n', "a.jsonl:1: expected a JSON object"),
     ("a.jsonl", '{"path": ["a.png"]}\n', 'a.jsonl:1: path: expected a text, got ["a.png"]'),
     ("a.npz", "no zip", "a.npz: expected arrays (.npz): Not a zip archive"),
-    ("a.parquet", "", "expected a folder of training and test data, a list (.csv, .jsonl), arrays (.npz) or an archive (.tar), got another file"),
+    ("a.parquet", "", "expected a folder of training and test data, a list or table (.csv, .jsonl), arrays (.npz) or an archive (.tar), got another file"),
 ])
 def test_mistakes_are_named(tmp_path, name, content, expected):
     (tmp_path / name).write_text(content)

@@ -135,6 +135,37 @@ def test_a_head_on_embeddings_and_its_scores(data, tmp_path):
     assert {l.split(",")[4] for l in lines[1:]} <= {"accept", "reject"}
 
 
+def test_a_table_of_numbers_is_embeddings(data, tmp_path):
+    """Shuffled, as a spreadsheet writes it: the run is that of the same numbers as arrays."""
+    rows, unlabelled = [], []
+    for part in ("train", "test"):
+        x, y = (np.load(data / "npy" / f"{part}{end}.npy") for end in ("", "_labels"))
+        rows += [[*map(repr, map(float, r)), str(c), part] for r, c in zip(x, y)]
+        unlabelled += [",".join(map(str, r)) for r in x] if part == "test" else []
+    random.Random(0).shuffle(rows)
+    header = [f"f{i}" for i in range(len(rows[0]) - 2)]
+    table, new = tmp_path / "parts.csv", tmp_path / "new.csv"
+    table.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(",".join(r) for r in [[*header, "Label", "split"], *rows]).encode())
+    new.write_text("\n".join([",".join(header), *unlabelled]))
+    for name, source in ("arrays", data / "npy"), ("table", table):
+        assert run("train", "--data", source, *TASK, "--epochs", 2, "--out", tmp_path / name).returncode == 0
+    assert weights(tmp_path / "table") == weights(tmp_path / "arrays")
+    scores = {source.name: run("score", tmp_path / "table", source) for source in (data / "npy" / "test.npy", new, table)}
+    assert scores["new.csv"].stdout == scores["test.npy"].stdout and len(scores["new.csv"].stdout.splitlines()) == 81
+    assert "is a data set; takes its test data, 80" in scores["parts.csv"].stderr
+    assert sorted(l.split(",", 1)[1] for l in scores["parts.csv"].stdout.splitlines()) == sorted(l.split(",", 1)[1] for l in scores["new.csv"].stdout.splitlines())
+    assert run("threshold", tmp_path / "table", "--data", table, "--false-alarms", .3).returncode == 0  # its test rows
+    # Without a split every fifth row of a class is test data; rows of another width are named.
+    undivided = tmp_path / "undivided.csv"
+    undivided.write_text("\n".join(",".join(r[:-1]) for r in [[*header, "label", ""], *rows]))
+    r = run("train", "--data", undivided, *TASK, "--epochs", 1, "--out", tmp_path / "fifth")
+    assert r.returncode == 0 and "every 5th sample of a class is that" in r.stderr, r.stderr
+    narrow = tmp_path / "narrow.csv"
+    narrow.write_text("a,b\n1,2\n")
+    assert "expected" in one_line(run("eval", tmp_path / "table", "--ood-data", f"narrow={narrow}"), 3)
+    assert "got embeddings of 2 numbers" in one_line(run("score", tmp_path / "table", narrow), 3)
+
+
 def test_thresholds_change_without_training(data, tmp_path):
     out = tmp_path / "run"
     assert run("train", "--data", data / "npy", *TASK, "--epochs", 2, "--validation", .5, "--out", out).returncode == 0
@@ -296,16 +327,29 @@ def test_what_a_run_learned_sets_no_threshold(data, tmp_path):
     assert run("train", "--data", whole, "--known", "testtubes,class1,class2", "--unknown", "class3", "--epochs", 1,
                "--out", tmp_path / "parts").returncode == 0
     assert "would promise nothing" in one_line(run("threshold", tmp_path / "parts", "--data", whole / "testtubes"), 2)
-    # A test part says so anywhere in the name of its file.
+    # The reader of arrays says which are the test part.
     arrays = tmp_path / "arrays"
     arrays.mkdir()
     for path in (data / "npy").glob("*.npy"):
-        name = path.name.replace("_labels", "")
-        (arrays / f"{'y' if '_labels' in path.name else 'x'}_{name}").write_bytes(path.read_bytes())
-    (arrays / "._x_train.npy").write_bytes(b"of another system")
-    assert run("train", "--data", arrays, *TASK, "--epochs", 1, "--out", tmp_path / "arrayed").returncode == 0
-    assert run("threshold", tmp_path / "arrayed", "--data", arrays / "x_test.npy", "--false-alarms", .3).returncode == 0
-    assert "would promise nothing" in one_line(run("threshold", tmp_path / "arrayed", "--data", arrays / "x_train.npy"), 2)
+        (arrays / path.name.replace("train", "trainset").replace("test", "testset")).write_bytes(path.read_bytes())
+    (arrays / "._trainset.npy").write_bytes(b"of another system")
+    arrayed = tmp_path / "arrayed"
+    assert run("train", "--data", arrays, *TASK, "--epochs", 1, "--out", arrayed).returncode == 0
+    assert run("threshold", arrayed, "--data", arrays / "testset.npy", "--false-alarms", .3).returncode == 0
+    assert "would promise nothing" in one_line(run("threshold", arrayed, "--data", arrays / "trainset.npy"), 2)
+    classes = tmp_path / "classes"
+    classes.mkdir()
+    x, y = np.load(data / "npy" / "train.npy"), np.load(data / "npy" / "train_labels.npy")
+    for c, name in enumerate(("boots", "crash test", "cups")):
+        np.save(classes / f"{name}.npy", x[y == c])
+    assert run("train", "--data", classes, "--known", "crash test,cups", "--unknown", "boots", "--epochs", 1, "--out", tmp_path / "cups").returncode == 0
+    assert "would promise nothing" in one_line(run("threshold", tmp_path / "cups", "--data", classes / "crash test.npy"), 2)
+    # Under another name the model is of its run, too, and a configuration that cannot be read is said.
+    (arrayed / "model.bak").write_bytes((arrayed / "model.safetensors").read_bytes())
+    assert "would promise nothing" in one_line(run("threshold", arrayed / "model.bak", "--data", arrays / "trainset.npy"), 2)
+    config = (arrayed / "config.toml").read_text()
+    (arrayed / "config.toml").write_text(config.replace("format = 2", "format = 99"))
+    assert "format 99" in one_line(run("train", "--data", arrays, *TASK, "--init", arrayed / "model.safetensors", "--out", tmp_path / "x"), 3)
     assert run("train", *TASK, "--limit-train", 200, "--limit-test", 50, "--epochs", 1, "--out", tmp_path / "fashion").returncode == 0
     images = next(pathlib.Path("/usr/share/datasets/fashion-mnist").glob("train-images*"))
     assert "a threshold by it would promise nothing" in one_line(run("threshold", tmp_path / "fashion", "--data", images), 2)

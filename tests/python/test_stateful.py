@@ -206,6 +206,8 @@ def test_energy_margin_golden(eta, state, key):
     value, inputs = scone(eta, state)
     inside, outside, c1, c2, total = g["SCONE.Lin,Lout,c1,c2,total " + key]
     near(value, total)
+    got = ops.energy_margin_means(*[i.detach() for i in inputs[:1]], Y, *inputs[1:], -eta)
+    near(got[0], inside), near(got[1], outside)
     if "SCONE.grad_logits " + key in g:
         for grad, name in zip(torch.autograd.grad(value, inputs), ("logits", "w", "b")):
             near(grad, g[f"SCONE.grad_{name} {key}"])
@@ -350,7 +352,7 @@ def test_opcheck_of_every_op_of_the_library():
         "confidence_budget_": (one.clone(), one / 2, .3), "vos_energy": (x, torch.rand(4, dtype=D)),
         "vos_reg_loss": (x, y, torch.rand(4, dtype=D), w, b), "vos_enqueue_": (*state, x.detach(), y, 0),
         "vos_covariance": tuple(state), "vos_order_radii": (torch.ones(2, dtype=D), 10, 3),
-        "energy_margin_loss": (x, y, w[:1], b[:1], scone_state),
+        "energy_margin_loss": (x, y, w[:1], b[:1], scone_state), "energy_margin_means": (x, y, w[:1], b[:1]),
         "energy_margin_update_": (scone_state.clone(), .1, .2),
         "msp_score": (x,), "max_logit_score": (x,), "energy_score": (x,), "entropy_score": (x,), "margin_score": (x,),
         "score_compute": ("gen", [.1, 100.], x.detach(), None, []),

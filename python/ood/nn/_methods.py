@@ -82,8 +82,13 @@ class _EnergyMargin:
     def update_hyperparameters(self, model: Callable, batches: Iterable[Tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Multipliers and penalties after the violations over ID batches, or what `measure` does where nothing was
         measured; the model's mode stays as it was."""
-        with evaluating(model):
-            self.update_state("epoch", [t for x, y in batches for t in (model(x), y)])
+        if self.state[4] < 0:
+            return self.measure(model, batches)
+        w = self.phi.weight.clamp(max=-1 / max(self.margin, 1.0))
+        inside, ce = mean_constraints(model, batches, lambda z, y: ops.energy_margin_means(
+            z, y, w, self.phi.bias, self.margin), self._ranks())
+        ops.energy_margin_update_(self.state, inside - self.false_alarm, ce - self.tau * float(self.state[4]),
+                                  self.rate, self.growth, self.tolerance, self.shared_multiplier)
 
 
 METHODS = {"cac": _Cac, "center": _Center, "mchad": _Mchad, "objectosphere": _Objectosphere, "deep_svdd": _Svdd,
@@ -101,3 +106,20 @@ def evaluating(model: Callable):
     finally:
         if was_training:
             model.train()
+
+
+def mean_constraints(model: Callable, batches, means_of, ranks=None) -> Tuple[float, float]:
+    """Means of sigmoid(phi) and cross-entropy over ID rows of all batches, the model in evaluation mode."""
+    inside = ce = rows = 0.0
+    device = torch.device("cpu")
+    with evaluating(model):
+        for x, y in batches:
+            n = int((y >= 0).sum())
+            m = means_of(model(x), y)
+            inside, ce, rows = inside + float(m[0]) * n, ce + float(m[2]) * n, rows + n
+            device = y.device
+    if ranks:
+        inside, ce, rows = ranks.sum([inside, ce, rows], device)
+    if rows == 0:
+        raise ValueError("update_hyperparameters: expected batches with ID rows, got none")
+    return inside / rows, ce / rows

@@ -46,6 +46,11 @@ class Ranks:
                                  "each input of a rank")
         return [t[0] for t in tables]
 
+    def sum(self, values: List[float], device: torch.device) -> List[float]:
+        total = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(total, group=self.group)
+        return total.tolist()
+
     def take_from_first(self, tensors: List[torch.Tensor]) -> None:
         """Sets tensors to those of the first rank."""
         for t in tensors:

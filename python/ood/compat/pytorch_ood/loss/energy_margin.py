@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ood._library import ops
 from ood.compat.pytorch_ood.loss.vos import bias_of
 from ood.nn.functional import loss
-from ood.nn._methods import evaluating
+from ood.nn._methods import mean_constraints
 
 
 def _has_hooks(layer: nn.Module) -> bool:
@@ -69,15 +69,8 @@ class EnergyMarginLoss(nn.Module):
                                logistic_regression: Callable[[Tensor], Tensor]) -> None:
         """Multipliers and penalties after the violations over the loader; the model's mode stays as it was."""
         device = self.lam.device
-        inside = ce = rows = 0.0
-        with evaluating(model):
-            for x, y in train_loader_in:
-                m = self._means(model(x.to(device)), y.to(device), logistic_regression)
-                n = int((y >= 0).sum())
-                inside, ce, rows = inside + float(m[0]) * n, ce + float(m[2]) * n, rows + n
-        if rows == 0:
-            raise ValueError("update_hyperparameters: expected batches with ID rows, got none")
-        inside, ce = inside / rows, ce / rows
+        batches = ((x.to(device), y.to(device)) for x, y in train_loader_in)
+        inside, ce = mean_constraints(model, batches, lambda z, y: self._means(z, y, logistic_regression))
         state = torch.stack([self.lam, self.in_constraint_weight, self.lam2, self.ce_constraint_weight,
                              self.full_train_loss]).double()
         ops.energy_margin_update_(state, inside - float(self.false_alarm_cutoff),

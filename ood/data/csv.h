@@ -1,0 +1,39 @@
+#pragma once
+
+#include <filesystem>
+#include <istream>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ood {
+
+/// CSV (RFC 4180) whose first line names the columns, record by record. Blank lines are left out.
+class CsvReader {
+ public:
+  /// `path` is what errors name.
+  CsvReader(std::istream& in, const std::filesystem::path& path);
+
+  /// In small letters.
+  const std::vector<std::string>& columns() const { return columns_; }
+  std::optional<std::size_t> column(const std::string& name) const;
+
+  /// The fields of the next record, as many as there are columns; false at the end. DataError where
+  /// there are more or less, or a quoted field does not end.
+  bool next(std::vector<std::string>& fields);
+  /// The line on which the last record ends.
+  std::size_t line() const { return line_; }
+
+ private:
+  bool record(std::vector<std::string>& fields);
+
+  std::istream& in_;
+  std::filesystem::path path_;
+  std::size_t line_ = 0;
+  std::vector<std::string> columns_;
+};
+
+/// "PATH:LINE", for errors.
+std::string at_line(const std::filesystem::path& path, std::size_t line);
+
+}  // namespace ood

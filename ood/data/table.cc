@@ -1,0 +1,132 @@
+#include "ood/data/table.h"
+
+#include <charconv>
+#include <cmath>
+#include <fstream>
+#include <map>
+
+#include "ood/data/arrays.h"
+#include "ood/data/csv.h"
+#include "ood/data/manifest.h"
+#include "ood/data/parts.h"
+#include "ood/errors.h"
+#include "ood/registry/listener.h"
+#include "ood/registry/text.h"
+#include "ood/torch.h"
+
+namespace ood {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::ifstream opened(const fs::path& path) {
+  if (!fs::is_regular_file(path))
+    throw DataError(path.string() + ": expected a file, got another thing");
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw DataError(path.string() + ": cannot be read");
+  return in;
+}
+
+// Blanks beside it do not count.
+float number(std::string_view text, const std::string& where) {
+  const auto first = text.find_first_not_of(" \t"), last = text.find_last_not_of(" \t");
+  const auto trimmed = first == std::string_view::npos ? "" : text.substr(first, last + 1 - first);
+  float value = 0;
+  const auto [end, error] = std::from_chars(trimmed.data(), trimmed.data() + trimmed.size(), value);
+  if (error != std::errc() || end != trimmed.data() + trimmed.size() || !std::isfinite(value))
+    throw DataError(where + ": expected a finite number, got \"" + std::string(text) +
+                    "\"; a list of pictures has a column path");
+  return value;
+}
+
+struct Table {
+  Samples all;                      // without labels where there is no such column
+  std::vector<std::string> names;   // of the classes
+  std::vector<std::string> splits;  // of the rows; of undivided ones empty
+};
+
+Table read_table(const fs::path& path) {
+  auto in = opened(path);
+  CsvReader csv(in, path);
+  const auto label = csv.column("label"), split = csv.column("split");
+  std::vector<std::size_t> numbers;
+  for (std::size_t i = 0; i < csv.columns().size(); ++i)
+    if (i != label && i != split) numbers.push_back(i);
+  std::vector<float> values;
+  std::vector<std::string> labels, splits;
+  for (std::vector<std::string> fields; csv.next(fields);) {
+    const auto where = at_line(path, csv.line());
+    for (const auto i : numbers)
+      values.push_back(number(fields[i], where + ": " + csv.columns()[i]));
+    if (label && fields[*label].empty()) throw DataError(where + ": expected a label, got none");
+    if (label) labels.push_back(fields[*label]);
+    splits.push_back(split ? fields[*split] : "");
+    // The first row says whether the table is divided.
+    const auto& part = splits.back();
+    if (splits.front().empty() ? !part.empty() : part_named(part).empty())
+      throw DataError(where + ": expected a split train, val or test in every row or none, got \"" +
+                      part + "\"");
+  }
+  if (splits.empty() || numbers.empty())
+    throw DataError(path.string() +
+                    ": expected a line of column names, then rows of numbers or, in "
+                    "a list of pictures, with a column path; got none");
+  const auto n = static_cast<std::int64_t>(splits.size());
+  Table t;
+  t.all.inputs = torch::tensor(values).view({n, -1, 1, 1});
+  if (!splits.front().empty()) t.splits = std::move(splits);
+  if (!label) return t;
+  std::map<std::string, std::int64_t> classes;
+  for (const auto& name : labels) classes[name] = 0;
+  for (auto& [name, c] : classes) {
+    c = static_cast<std::int64_t>(t.names.size());
+    t.names.push_back(name);
+  }
+  t.all.labels = at::empty({n}, at::kLong);
+  for (std::int64_t i = 0; i < n; ++i)
+    t.all.labels.mutable_data_ptr<std::int64_t>()[i] =
+        classes.at(labels[static_cast<std::size_t>(i)]);
+  return t;
+}
+
+Dataset dataset_of(const Table& t, const fs::path& path) {
+  Dataset d;
+  d.class_names = t.names;
+  const auto rows = [&](std::string_view part) {
+    std::vector<std::int64_t> of_part;
+    for (std::size_t i = 0; i < t.splits.size(); ++i)
+      if (part_named(t.splits[i]) == part) of_part.push_back(static_cast<std::int64_t>(i));
+    return of_part.empty() ? Samples() : t.all.select(of_part);
+  };
+  d.train = t.splits.empty() ? t.all : rows("train");
+  d.test = rows("test");
+  d.validation = rows("val");
+  complete(d, path.string(), path.string());
+  return d;
+}
+
+}  // namespace
+
+bool is_table(const fs::path& path) {
+  if (lower(path.extension().string()) != ".csv" || !fs::is_regular_file(path)) return false;
+  auto in = opened(path);
+  return !CsvReader(in, path).column("path");
+}
+
+Dataset load_table(const fs::path& path) {
+  const auto table = read_table(path);
+  if (!table.all.labels.defined())
+    throw DataError(path.string() + ": expected a column label, with the name of each row's class");
+  return dataset_of(table, path);
+}
+
+Samples load_table_inputs(const fs::path& path) {
+  const auto table = read_table(path);
+  if (!table.all.labels.defined()) return table.all;
+  const auto test = dataset_of(table, path).test;
+  listener().tell("note: " + path.string() + ": is a data set; takes its test data, " +
+                  std::to_string(test.size()));
+  return test;
+}
+
+}  // namespace ood
