@@ -13,11 +13,17 @@ std::string at_line(const std::filesystem::path& path, std::size_t line) {
   return path.string() + ":" + std::to_string(line);
 }
 
+std::string trimmed(const std::string& text) {
+  const auto first = text.find_first_not_of(" \t"), last = text.find_last_not_of(" \t");
+  return first == std::string::npos ? "" : text.substr(first, last + 1 - first);
+}
+
 CsvReader::CsvReader(std::istream& in, const std::filesystem::path& path) : in_(in), path_(path) {
   record(columns_);
+  if (separator_ == 0) separator_ = ',';
   if (const std::string mark = "\xef\xbb\xbf"; !columns_.empty() && columns_[0].starts_with(mark))
     columns_[0].erase(0, mark.size());
-  for (auto& name : columns_) name = lower(name);
+  for (auto& name : columns_) name = lower(trimmed(name));
 }
 
 std::optional<std::size_t> CsvReader::column(const std::string& name) const {
@@ -55,7 +61,8 @@ bool CsvReader::record(std::vector<std::string>& fields) {
         quoted = false;
     } else if (c == '"' && field.empty()) {
       quoted = true;
-    } else if (c == ',') {
+    } else if (c == separator_ || (separator_ == 0 && (c == ',' || c == ';' || c == '\t'))) {
+      separator_ = c;
       fields.push_back(std::exchange(field, {}));
     } else if (c == '\n') {
       break;

@@ -8,13 +8,14 @@
 
 namespace ood {
 
-/// CSV (RFC 4180) whose first line names the columns, record by record. Blank lines are left out.
+/// CSV (RFC 4180) whose first line names the columns, record by record; between the fields stand
+/// commas, semicolons or tabs, as in the first line. Blank lines are left out.
 class CsvReader {
  public:
   /// `path` is what errors name.
   CsvReader(std::istream& in, const std::filesystem::path& path);
 
-  /// In small letters.
+  /// In small letters, without blanks around them.
   const std::vector<std::string>& columns() const { return columns_; }
   std::optional<std::size_t> column(const std::string& name) const;
 
@@ -30,8 +31,12 @@ class CsvReader {
   std::istream& in_;
   std::filesystem::path path_;
   std::size_t line_ = 0;
+  int separator_ = 0;  // until the first is met
   std::vector<std::string> columns_;
 };
+
+/// Without the blanks around it.
+std::string trimmed(const std::string& text);
 
 /// "PATH:LINE", for errors.
 std::string at_line(const std::filesystem::path& path, std::size_t line);

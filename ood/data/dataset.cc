@@ -3,12 +3,14 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <set>
 
 #include "ood/data/arrays.h"
 #include "ood/data/cifar.h"
 #include "ood/data/files.h"
 #include "ood/data/idx.h"
 #include "ood/data/manifest.h"
+#include "ood/data/parts.h"
 #include "ood/data/picture.h"
 #include "ood/data/picture_files.h"
 #include "ood/data/picture_folder.h"
@@ -106,6 +108,8 @@ Format format_of(const fs::path& folder) {
   if (has_pictures(folder)) return Format::kPictures;
   if (is_folder_of_class_arrays(folder)) return Format::kClassArrays;
   if (has_tar_files(folder)) return Format::kTar;
+  if (const auto unreadable = pictures_below(folder).unreadable; !unreadable.empty())
+    throw DataError(unreadable.front() + "; expected folders that can be read");
   throw DataError(
       folder.string() +
       ": expected idx files (train-images*), CIFAR's binary files (data_batch_1.bin), arrays "
@@ -257,38 +261,57 @@ Inputs arrays_of(const fs::path& path) {
   return pictures(test.empty() ? find_file(files, {""}, "images") : test);
 }
 
-// Whether a file or folder in a data set's folder is its test data.
-bool is_test_part(const fs::path& data, const fs::path& entry) {
+std::vector<LabelledPicture> labelled_pictures(const fs::path& data, Format format) {
+  if (format == Format::kTar) return labelled_tar(data);
+  if (format == Format::kManifest) return labelled_manifest(data);
+  PictureFiles found;
+  return labelled_folder(data, found);
+}
+
+// Without links.
+std::string real_name(const PictureFile& picture) {
   std::error_code none;
-  const auto is = [&](const fs::path& other) { return fs::equivalent(entry, other, none); };
-  switch (format_of(data)) {
-    case Format::kPictures: {
-      const auto parts = parts_of(data);
-      // Behind train comes test or, where there is none, val.
-      return parts.size() > 1 && is(parts[1].first);
-    }
-    case Format::kIdx:
-      return is(find_file(files_in(data), kIdxTest, "images"));
-    case Format::kArrays:
-      return is(test_array(data));
-    case Format::kTar:
-      return is_test_archive(entry);
-    default:
-      return false;
-  }
+  const auto file = fs::weakly_canonical(picture.opened(), none).string();
+  if (picture.archive.empty()) return file;
+  return file + picture.path.string().substr(picture.archive.string().size());
+}
+
+bool learns_pictures(const fs::path& data, Format format, const fs::path& place) {
+  const auto pictures = labelled_pictures(data, format);
+  const auto is_of = [](const char* part) {
+    return [part](const LabelledPicture& p) { return part_named(p.part) == part; };
+  };
+  // Where there is no other, val is test data.
+  const bool tested = std::any_of(pictures.begin(), pictures.end(), is_of("test"));
+  const auto is_test = is_of(tested ? "test" : "val");
+  std::set<std::string> learned;
+  for (const auto& p : pictures)
+    if (!is_test(p)) learned.insert(real_name(p.file));
+  const auto asked = pictures_of(place).files;
+  return std::any_of(asked.begin(), asked.end(),
+                     [&](const PictureFile& p) { return learned.count(real_name(p)) > 0; });
 }
 
 }  // namespace
 
 bool learns_from(const std::string& what, const fs::path& place) {
   const auto data = data_path(what);
+  if (!fs::exists(data)) return false;
   std::error_code none;
   const auto inside =
       fs::weakly_canonical(place, none).lexically_relative(fs::weakly_canonical(data, none));
-  if (inside.empty() || *inside.begin() == "..") return false;
-  // Of arrays their test part is taken.
-  if (inside == ".") return !pictures_of(place).files.empty();
-  return !is_test_part(data, data / *inside.begin());
+  const bool lies_in = !inside.empty() && *inside.begin() != "..";
+  try {
+    const auto format = format_of(data);
+    if (format == Format::kPictures || format == Format::kManifest || format == Format::kTar)
+      return learns_pictures(data, format, place);
+    const auto test = format == Format::kIdx      ? find_file(files_in(data), kIdxTest, "images")
+                      : format == Format::kArrays ? test_array(data)
+                                                  : fs::path();
+    return lies_in && !fs::equivalent(place, test, none);
+  } catch (const DataError&) {  // of data that are no longer a set
+    return lies_in;
+  }
 }
 
 Samples load_inputs(const std::string& what, const PictureOptions& options) {

@@ -92,8 +92,9 @@ Samples load_inputs(const std::string& what, const PictureOptions& options = {})
 /// The pictures of such a set as they lie there, unread; none of a set in another format.
 PictureFiles pictures_of(const std::filesystem::path& path);
 
-/// Whether a training with the data set `what` learns some of what lies at a place, or chooses by it: of
-/// all of the set but its test part.
+/// Whether a training with the data set `what` learns some of what lies at a place, or chooses by it: all
+/// of the set but the pictures, or the file of arrays, that its reader takes for test data. Of the set
+/// as it is now; of arrays elsewhere nothing is known.
 bool learns_from(const std::string& what, const std::filesystem::path& place);
 
 }  // namespace ood

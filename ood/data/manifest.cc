@@ -7,7 +7,6 @@
 #include "ood/data/csv.h"
 #include "ood/data/files.h"
 #include "ood/data/parts.h"
-#include "ood/data/picture_folder.h"
 #include "ood/errors.h"
 #include "ood/registry/text.h"
 
@@ -80,7 +79,7 @@ bool is_manifest_name(const fs::path& path) {
   return end == ".csv" || end == ".jsonl";
 }
 
-Dataset load_manifest(const fs::path& path, const PictureOptions& options) {
+std::vector<LabelledPicture> labelled_manifest(const fs::path& path) {
   auto rows = rows_of(path);
   std::stable_sort(rows.begin(), rows.end(),
                    [](const Row& a, const Row& b) { return fs::path(a.path) < fs::path(b.path); });
@@ -95,7 +94,11 @@ Dataset load_manifest(const fs::path& path, const PictureOptions& options) {
                       row.split + "\"");
     pictures.push_back({fs::path(row.path), row.label, row.split});
   }
-  return load_labelled(std::move(pictures), path, options);
+  return pictures;
+}
+
+Dataset load_manifest(const fs::path& path, const PictureOptions& options) {
+  return load_labelled(labelled_manifest(path), path, options);
 }
 
 std::vector<PictureFile> manifest_pictures(const fs::path& path) {

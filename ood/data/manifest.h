@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "ood/data/dataset.h"
-#include "ood/data/picture_file.h"
+#include "ood/data/picture_folder.h"
 
 namespace ood {
 
@@ -17,6 +17,9 @@ bool is_manifest_name(const std::filesystem::path& path);
 /// test pictures those of val are the test data, without splits every fifth of a class, by path.
 /// DataError names the line.
 Dataset load_manifest(const std::filesystem::path& path, const PictureOptions& options);
+
+/// Its pictures with classes and parts, by path.
+std::vector<LabelledPicture> labelled_manifest(const std::filesystem::path& path);
 
 /// Its pictures, which need no label, in its order.
 std::vector<PictureFile> manifest_pictures(const std::filesystem::path& path);

@@ -14,9 +14,9 @@
 namespace ood {
 namespace fs = std::filesystem;
 
-std::vector<std::pair<fs::path, std::string>> parts_of(const fs::path& folder) {
+std::vector<LabelledPicture> labelled_folder(const fs::path& folder, PictureFiles& found) {
   const auto inside = folders_in(folder);
-  std::vector<std::pair<fs::path, std::string>> parts;
+  std::vector<std::pair<fs::path, std::string>> parts;  // and what they are
   for (const char* name : {"train", "test", "val"}) {
     const auto part = std::find_if(inside.begin(), inside.end(), [&](const fs::path& f) {
       return part_named(f.filename().string()) == name;
@@ -24,18 +24,12 @@ std::vector<std::pair<fs::path, std::string>> parts_of(const fs::path& folder) {
     if (part != inside.end()) parts.emplace_back(*part, name);
   }
   if (parts.empty() || parts.front().second != "train") parts = {{folder, ""}};
-  return parts;
-}
-
-Dataset load_picture_folder(const fs::path& folder, const PictureOptions& options) {
-  const auto parts = parts_of(folder);
   const auto& [train, name_of_train] = parts.front();
   if (parts.size() == 1 && !name_of_train.empty())
     throw DataError(folder.string() + ": has " + train.filename().string() +
                     "/ but no test/ or val/; expected both or neither");
   std::vector<LabelledPicture> pictures;
   std::set<std::string> classes;
-  PictureFiles all;
   for (std::size_t i = 0; i < parts.size(); ++i)
     for (const auto& c : folders_in(parts[i].first)) {
       const std::string label = c.filename().string();
@@ -48,11 +42,17 @@ Dataset load_picture_folder(const fs::path& folder, const PictureOptions& option
       if (files.files.empty() && files.unreadable.empty())
         throw DataError(c.string() + ": a class folder without pictures");
       for (const auto& file : files.files) pictures.push_back({file, label, parts[i].second});
-      all.add(std::move(files));
+      found.add(std::move(files));
     }
   if (classes.empty())
     throw DataError(folder.string() + ": expected a sub-folder of pictures for each class");
-  check_picture_files(all, folder, options.strict);
+  return pictures;
+}
+
+Dataset load_picture_folder(const fs::path& folder, const PictureOptions& options) {
+  PictureFiles found;
+  auto pictures = labelled_folder(folder, found);
+  check_picture_files(found, folder, options.strict);
   return load_labelled(std::move(pictures), folder, options);
 }
 

@@ -2,7 +2,6 @@
 
 #include <filesystem>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "ood/data/dataset.h"
@@ -16,17 +15,16 @@ namespace ood {
 /// is. Classes are numbered in the order of their names.
 Dataset load_picture_folder(const std::filesystem::path& folder, const PictureOptions& options);
 
-/// The folders of its parts and what they are, train, test and val, as far as it has them; of an
-/// undivided one itself, which is "".
-std::vector<std::pair<std::filesystem::path, std::string>> parts_of(
-    const std::filesystem::path& folder);
-
 /// A picture of a data set that says what each is.
 struct LabelledPicture {
   PictureFile file;
   std::string label;  ///< its class
   std::string part;   ///< a name of one, see parts.h; of none, "": they are not divided
 };
+
+/// Those of such a folder, by class and name; `found` gets all that lies in the folders of classes.
+std::vector<LabelledPicture> labelled_folder(const std::filesystem::path& folder,
+                                             PictureFiles& found);
 
 /// Reads them, in their order: where none has a part, every fifth of a class is test data; without
 /// test data those held out are that. `from` is what errors name. DataError names a picture of an

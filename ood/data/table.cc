@@ -1,9 +1,12 @@
 #include "ood/data/table.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <fstream>
 #include <map>
+#include <optional>
+#include <set>
 
 #include "ood/data/arrays.h"
 #include "ood/data/csv.h"
@@ -27,16 +30,37 @@ std::ifstream opened(const fs::path& path) {
   return in;
 }
 
-// Blanks beside it do not count.
-float number(std::string_view text, const std::string& where) {
-  const auto first = text.find_first_not_of(" \t"), last = text.find_last_not_of(" \t");
-  const auto trimmed = first == std::string_view::npos ? "" : text.substr(first, last + 1 - first);
-  float value = 0;
-  const auto [end, error] = std::from_chars(trimmed.data(), trimmed.data() + trimmed.size(), value);
-  if (error != std::errc() || end != trimmed.data() + trimmed.size() || !std::isfinite(value))
-    throw DataError(where + ": expected a finite number, got \"" + std::string(text) +
-                    "\"; a list of pictures has a column path");
+std::optional<double> number_of(const std::string& field) {
+  const auto text = trimmed(field);
+  const char* first = text.data() + text.starts_with('+');
+  double value = 0;
+  const auto [end, error] = std::from_chars(first, text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
+}
+
+// A table of numbers alone has none.
+void check_names(const std::vector<std::string>& names, const fs::path& path) {
+  const auto where = at_line(path, 1) + ": expected ";
+  std::set<std::string> seen;
+  for (const auto& name : names) {
+    if (!name.empty() && !seen.insert(name).second)
+      throw DataError(where + "a name of its own for each column, got \"" + name + "\" twice");
+    if (name.find_first_of(".e-") != std::string::npos && number_of(name))
+      throw DataError(where + "a line of column names, got numbers: " + name);
+  }
+}
+
+// pandas writes "2.0" where a label was missing once.
+void shorten_whole_numbers(std::vector<std::string>& labels) {
+  const auto is_whole = [](const std::string& l) {
+    const auto point = l.find('.');
+    return point != std::string::npos && point > 0 && point + 1 < l.size() &&
+           l.find_first_not_of("0123456789") == point &&
+           l.find_first_not_of('0', point + 1) == std::string::npos;
+  };
+  if (std::all_of(labels.begin(), labels.end(), is_whole))
+    for (auto& l : labels) l.resize(l.find('.'));
 }
 
 struct Table {
@@ -48,19 +72,29 @@ struct Table {
 Table read_table(const fs::path& path) {
   auto in = opened(path);
   CsvReader csv(in, path);
+  check_names(csv.columns(), path);
   const auto label = csv.column("label"), split = csv.column("split");
   std::vector<std::size_t> numbers;
   for (std::size_t i = 0; i < csv.columns().size(); ++i)
-    if (i != label && i != split) numbers.push_back(i);
+    if (const auto& name = csv.columns()[i]; name.empty() || name.starts_with("unnamed:"))
+      listener().tell("note: " + path.string() + ": column " + std::to_string(i + 1) +
+                      " has no name and is left out, as an index");
+    else if (i != label && i != split)
+      numbers.push_back(i);
   std::vector<float> values;
   std::vector<std::string> labels, splits;
   for (std::vector<std::string> fields; csv.next(fields);) {
     const auto where = at_line(path, csv.line());
-    for (const auto i : numbers)
-      values.push_back(number(fields[i], where + ": " + csv.columns()[i]));
-    if (label && fields[*label].empty()) throw DataError(where + ": expected a label, got none");
-    if (label) labels.push_back(fields[*label]);
-    splits.push_back(split ? fields[*split] : "");
+    for (const auto i : numbers) {
+      values.push_back(static_cast<float>(number_of(fields[i]).value_or(std::nan(""))));
+      if (!std::isfinite(values.back()))
+        throw DataError(
+            where + ": " + csv.columns()[i] + ": expected a finite number, got \"" + fields[i] +
+            "\"; a class stands in a column label, the file of a picture in a column path");
+    }
+    if (label) labels.push_back(trimmed(fields[*label]));
+    if (label && labels.back().empty()) throw DataError(where + ": expected a label, got none");
+    splits.push_back(split ? trimmed(fields[*split]) : "");
     // The first row says whether the table is divided.
     const auto& part = splits.back();
     if (splits.front().empty() ? !part.empty() : part_named(part).empty())
@@ -76,6 +110,7 @@ Table read_table(const fs::path& path) {
   t.all.inputs = torch::tensor(values).view({n, -1, 1, 1});
   if (!splits.front().empty()) t.splits = std::move(splits);
   if (!label) return t;
+  shorten_whole_numbers(labels);
   std::map<std::string, std::int64_t> classes;
   for (const auto& name : labels) classes[name] = 0;
   for (auto& [name, c] : classes) {
@@ -122,7 +157,7 @@ Dataset load_table(const fs::path& path) {
 
 Samples load_table_inputs(const fs::path& path) {
   const auto table = read_table(path);
-  if (!table.all.labels.defined()) return table.all;
+  if (!table.all.labels.defined() || table.splits.empty()) return table.all;
   const auto test = dataset_of(table, path).test;
   listener().tell("note: " + path.string() + ": is a data set; takes its test data, " +
                   std::to_string(test.size()));

@@ -11,12 +11,14 @@ namespace ood {
 bool is_table(const std::filesystem::path& path);
 
 /// A sample a row: its class's name in the column `label`, where the table divides its samples the part
-/// in `split` (see parts.h), and in all other columns numbers, which are embeddings [N, D] in their
-/// order. Without test rows those of val are the test data, without both every fifth row of a class.
-/// DataError names line and column of what is no finite number.
+/// in `split` (see parts.h), and in all other columns with a name numbers, which are embeddings [N, D]
+/// in their order; a column without a name is an index, which tells the order of the rows. Without test rows those of val are the test data, without both every fifth row of a class.
+/// Labels that are whole
+/// numbers with zeros behind a point are those numbers. DataError names line and column of what is no
+/// finite number.
 Dataset load_table(const std::filesystem::path& path);
 
-/// The rows of a table without labels, of one with labels its test data.
+/// The rows of a table, of one that is divided its test data.
 Samples load_table_inputs(const std::filesystem::path& path);
 
 }  // namespace ood

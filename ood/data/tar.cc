@@ -9,7 +9,6 @@
 #include "ood/data/files.h"
 #include "ood/data/parts.h"
 #include "ood/data/picture.h"
-#include "ood/data/picture_folder.h"
 #include "ood/data/picture_inputs.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
@@ -265,11 +264,7 @@ bool is_tar_name(const fs::path& path) { return lower(path.extension().string())
 
 bool has_tar_files(const fs::path& folder) { return !archives(folder).empty(); }
 
-bool is_test_archive(const fs::path& path) {
-  return archives(path.parent_path()).size() > 1 && part_of_file(path) == "test";
-}
-
-Dataset load_tar(const fs::path& path, const PictureOptions& options) {
+std::vector<LabelledPicture> labelled_tar(const fs::path& path) {
   std::vector<LabelledPicture> pictures, by_folder;
   std::vector<std::vector<std::string>> folders;  // of the latter
   const auto all = archives(path);
@@ -308,7 +303,11 @@ Dataset load_tar(const fs::path& path, const PictureOptions& options) {
                    });
   if (pictures.empty())
     throw DataError(path.string() + ": expected pictures in the TAR archive, got none");
-  return load_labelled(std::move(pictures), path, options);
+  return pictures;
+}
+
+Dataset load_tar(const fs::path& path, const PictureOptions& options) {
+  return load_labelled(labelled_tar(path), path, options);
 }
 
 std::vector<PictureFile> tar_pictures(const fs::path& path) {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "ood/data/dataset.h"
-#include "ood/data/picture_file.h"
+#include "ood/data/picture_folder.h"
 
 namespace ood {
 
@@ -22,8 +22,8 @@ bool has_tar_files(const std::filesystem::path& folder);
 /// is compressed or damaged, or a picture has no class.
 Dataset load_tar(const std::filesystem::path& path, const PictureOptions& options);
 
-/// Whether an archive of a folder of several is test data by its name.
-bool is_test_archive(const std::filesystem::path& path);
+/// Its pictures with classes and parts, by name.
+std::vector<LabelledPicture> labelled_tar(const std::filesystem::path& path);
 
 /// All its pictures by archive and name, with or without classes.
 std::vector<PictureFile> tar_pictures(const std::filesystem::path& path);

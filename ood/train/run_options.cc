@@ -327,9 +327,10 @@ struct TomlReader {
 }  // namespace
 
 bool is_config(const std::filesystem::path& path) {
-  std::string first;
   std::ifstream in(path);
-  return std::getline(in, first) && first.starts_with("format = ");
+  for (std::string line; std::getline(in, line);)
+    if (!line.empty() && line.front() != '#') return line.starts_with("format = ");
+  return false;
 }
 
 RunOptions read_config(const std::filesystem::path& path) {

@@ -209,7 +209,7 @@ std::string run_id(const RunOptions& options);
 /// UsageError where a key or the type of a value is wrong.
 std::string to_toml(const RunOptions& options);
 RunOptions read_config(const std::filesystem::path& path);
-/// Whether a file begins as to_toml() has it.
+/// Whether a file begins as to_toml() has it, comments aside.
 bool is_config(const std::filesystem::path& path);
 RunOptions parse_config(const std::string& text, const std::filesystem::path& path);
 

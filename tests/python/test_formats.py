@@ -149,6 +149,21 @@ def test_what_an_archive_is_called_is_no_part_of_one_alone(whole, tmp_path):
     assert r.returncode == 0 and np.load(tmp_path / "all.npy").shape[0] == len(members), r.stderr
 
 
+def test_folders_in_archives_say_more_than_their_names(divided, tmp_path):
+    """Which archive is test data is what the reader makes of it."""
+    where, _, _ = divided
+    def members(part):
+        return [(p.relative_to(where / "folder").as_posix(), p.read_bytes()) for p in sorted((where / "folder" / part).rglob("*.png"))]
+    named, val = tmp_path / "named", tmp_path / "val"
+    packed(named / "x-test.tar", members("train")), packed(named / "other.tar", members("test"))
+    packed(val / "x-train.tar", members("train")), packed(val / "x-val.tar", members("val"))
+    for data, learned, test in (named, "x-test.tar", "other.tar"), (val, "x-train.tar", "x-val.tar"):
+        out = tmp_path / f"run-{data.name}"
+        assert run("train", "--data", data, *TASK, "--out", out).returncode == 0
+        assert "would promise nothing" in one_line(run("threshold", out, "--data", data / learned), 2)
+        assert run("threshold", out, "--data", data / test, "--false-alarms", .5).returncode == 0
+
+
 def test_labelled_pictures_keep_the_part_of_their_folder(divided, tmp_path):
     where, _, run_folder = divided
     members = [m for p in sorted((where / "folder").rglob("*.png")) for part, c in [p.relative_to(where / "folder").parts[:2]]
@@ -318,7 +333,9 @@ def test_lists_as_ood_data(whole, tmp_path):
 
 
 @pytest.mark.parametrize("name, content, expected", [
-    ("a.csv", "file,label\na.png,x\n", "a.csv:2: file: expected a finite number, got \"a.png\"; a list of pictures has a column path"),
+    ("a.csv", "file,label\na.png,x\n", "a.csv:2: file: expected a finite number, got \"a.png\"; a class stands in a column label, the file of a picture in a column path"),
+    ("a.csv", "f,F\n1,2\n", "a.csv:1: expected a name of its own for each column, got \"f\" twice"),
+    ("a.csv", "1.5,2\n1,2\n", "a.csv:1: expected a line of column names, got numbers: 1.5"),
     ("a.csv", "", "a.csv: expected a line of column names, then rows of numbers or, in a list of pictures, with a column path; got none"),
     ("a.csv", "label\nx\n", "got none"), ("a.csv", "a,b\n1,2\n", "a.csv: expected a column label, with the name of each row's class"),
     ("a.csv", "a,label\n1,\n", "a.csv:2: expected a label, got none"), ("a.csv", "a,label\n1e99,x\n", "a.csv:2: a: expected a finite number, got \"1e99\""),

@@ -154,15 +154,26 @@ def test_a_table_of_numbers_is_embeddings(data, tmp_path):
     assert scores["new.csv"].stdout == scores["test.npy"].stdout and len(scores["new.csv"].stdout.splitlines()) == 81
     assert "is a data set; takes its test data, 80" in scores["parts.csv"].stderr
     assert sorted(l.split(",", 1)[1] for l in scores["parts.csv"].stdout.splitlines()) == sorted(l.split(",", 1)[1] for l in scores["new.csv"].stdout.splitlines())
-    assert run("threshold", tmp_path / "table", "--data", table, "--false-alarms", .3).returncode == 0  # its test rows
+    # Its own rows set no threshold: they may stand elsewhere now, and those of unknown classes are among them.
+    assert "would promise nothing" in one_line(run("threshold", tmp_path / "table", "--data", table), 2)
+    # As pandas writes it, with an index, and as spreadsheets do where the comma is that of a number.
+    new.write_text("\n".join([";" + ";".join(header), *(f"{i};" + l.replace(",", ";") for i, l in enumerate(unlabelled))]))
+    r = run("score", tmp_path / "table", new)
+    assert r.stdout == scores["test.npy"].stdout and "column 1 has no name and is left out, as an index" in r.stderr, r.stderr
     # Without a split every fifth row of a class is test data; rows of another width are named.
     undivided = tmp_path / "undivided.csv"
     undivided.write_text("\n".join(",".join(r[:-1]) for r in [[*header, "label", ""], *rows]))
     r = run("train", "--data", undivided, *TASK, "--epochs", 1, "--out", tmp_path / "fifth")
     assert r.returncode == 0 and "every 5th sample of a class is that" in r.stderr, r.stderr
+    assert len(run("score", tmp_path / "fifth", undivided).stdout.splitlines()) == 321
+    # Labels as pandas writes them, with blanks; numbers beyond float32's small ones.
+    again = tmp_path / "again.csv"
+    again.write_text("\n".join([",".join([*header, " Label "])] + [",".join(["+1e-60" if float(v) == 0 else f" {v}" for v in r[:-2]] + [f" {r[-2]}.0 "]) for r in rows]))
+    assert run("train", "--data", again, *TASK, "--epochs", 1, "--out", tmp_path / "again").returncode == 0
+    assert weights(tmp_path / "again") == weights(tmp_path / "fifth")
     narrow = tmp_path / "narrow.csv"
     narrow.write_text("a,b\n1,2\n")
-    assert "expected" in one_line(run("eval", tmp_path / "table", "--ood-data", f"narrow={narrow}"), 3)
+    assert "of 2 numbers" in one_line(run("eval", tmp_path / "table", "--ood-data", f"narrow={narrow}"), 3)
     assert "got embeddings of 2 numbers" in one_line(run("score", tmp_path / "table", narrow), 3)
 
 
@@ -320,6 +331,11 @@ def test_what_a_run_learned_sets_no_threshold(data, tmp_path):
     for learned in (folder, folder / "train", folder / "train" / "class0"):
         assert "a threshold by it would promise nothing" in one_line(run("threshold", out, "--data", learned), 2), learned
     assert run("threshold", out, "--data", folder / "test" / "class0", "--false-alarms", .3).returncode == 0
+    # Nor what holds it, names it or leads to it.
+    (tmp_path / "list.csv").write_text("path\n" + "".join(f"{p}\n" for p in (folder / "train" / "class1").iterdir()))
+    (tmp_path / "link").symlink_to(folder / "train")
+    for learned in (tmp_path / "list.csv", tmp_path / "link", folder / "train" / "class0" / "0000.png"):
+        assert "would promise nothing" in one_line(run("threshold", out, "--data", learned), 2), learned
     # A class is none of the parts, whatever it begins with; without parts all is learned but every fifth picture.
     whole = tmp_path / "whole"
     shutil.copytree(folder / "train", whole)
@@ -346,8 +362,9 @@ def test_what_a_run_learned_sets_no_threshold(data, tmp_path):
     assert "would promise nothing" in one_line(run("threshold", tmp_path / "cups", "--data", classes / "crash test.npy"), 2)
     # Under another name the model is of its run, too, and a configuration that cannot be read is said.
     (arrayed / "model.bak").write_bytes((arrayed / "model.safetensors").read_bytes())
-    assert "would promise nothing" in one_line(run("threshold", arrayed / "model.bak", "--data", arrays / "trainset.npy"), 2)
     config = (arrayed / "config.toml").read_text()
+    (arrayed / "config.toml").write_text("# the best run\n\n" + config)
+    assert "would promise nothing" in one_line(run("threshold", arrayed / "model.bak", "--data", arrays / "trainset.npy"), 2)
     (arrayed / "config.toml").write_text(config.replace("format = 2", "format = 99"))
     assert "format 99" in one_line(run("train", "--data", arrays, *TASK, "--init", arrayed / "model.safetensors", "--out", tmp_path / "x"), 3)
     assert run("train", *TASK, "--limit-train", 200, "--limit-test", 50, "--epochs", 1, "--out", tmp_path / "fashion").returncode == 0
