@@ -209,7 +209,7 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   Dataset d = load_folder(folder, options);
   d.name = what == "fashion-mnist" ? what : name_of(folder);
   if (d.train.size() == 0 || d.test.size() == 0)
-    throw DataError(what + ": expected training and test pictures, got none");
+    throw DataError(what + ": expected training and test samples, got none");
   for (Samples* s : {&d.train, &d.test, &d.validation})
     if (s->inputs.defined()) s->inputs = sized(s->inputs, what, options);
   for (const Samples* s : {&d.test, &d.validation})
