@@ -19,10 +19,15 @@ std::string trimmed(const std::string& text) {
 }
 
 CsvReader::CsvReader(std::istream& in, const std::filesystem::path& path) : in_(in), path_(path) {
+  // Before the first field, which may be quoted.
+  const std::string mark = "\xef\xbb\xbf";
+  std::string first(mark.size(), '\0');
+  if (!in_.read(first.data(), static_cast<std::streamsize>(first.size())) || first != mark) {
+    in_.clear();
+    in_.seekg(0);
+  }
   record(columns_);
   if (separator_ == 0) separator_ = ',';
-  if (const std::string mark = "\xef\xbb\xbf"; !columns_.empty() && columns_[0].starts_with(mark))
-    columns_[0].erase(0, mark.size());
   for (auto& name : columns_) name = lower(trimmed(name));
 }
 

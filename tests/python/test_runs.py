@@ -145,7 +145,7 @@ def test_a_table_of_numbers_is_embeddings(data, tmp_path):
     random.Random(0).shuffle(rows)
     header = [f"f{i}" for i in range(len(rows[0]) - 2)]
     table, new = tmp_path / "parts.csv", tmp_path / "new.csv"
-    table.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(",".join(r) for r in [[*header, "Label", "split"], *rows]).encode())
+    table.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(",".join(r) for r in [['"Label"', *header, "split"], *([r[-2], *r[:-2], r[-1]] for r in rows)]).encode())
     new.write_text("\n".join([",".join(header), *unlabelled]))
     for name, source in ("arrays", data / "npy"), ("table", table):
         assert run("train", "--data", source, *TASK, "--epochs", 2, "--out", tmp_path / name).returncode == 0
