@@ -113,8 +113,10 @@ def synthesis(library, b):
         c.data_dict = torch.randn(b.classes, QUEUE, FEATURES, generator=g)
         c.number_dict = {k: QUEUE for k in range(b.classes)}
     else:
-        for _ in range(QUEUE):
-            c.queues.draw(torch.randn(b.classes, FEATURES, generator=g), torch.arange(b.classes))
+        for step in range(QUEUE):
+            queues = [q for name, q in c.queues.named_buffers() if name != "steps"]
+            torch.ops.ood.vos_enqueue_(*queues, torch.randn(b.classes, FEATURES, generator=g), torch.arange(b.classes), step)
+            c.queues.steps += 1
     return c
 
 

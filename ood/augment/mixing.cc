@@ -125,18 +125,6 @@ Mixed cutmix(const at::Tensor& inputs, const at::Tensor& target, double alpha, d
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
-  m.def("mixup_with(Tensor inputs, Tensor target, float lam, Tensor order) -> (Tensor, Tensor)",
-        [](const at::Tensor& x, const at::Tensor& y, double lambda, const at::Tensor& order) {
-          const auto mixed = mixup_with(x, y, lambda, order);
-          return std::make_tuple(mixed.inputs, mixed.target_b);
-        });
-  m.def(
-      "cut_box(int height, int width, float lam, int center_x, int center_y) -> (int, int, int, "
-      "int, float)",
-      [](std::int64_t h, std::int64_t w, double lambda, std::int64_t x, std::int64_t y) {
-        const auto b = cut_box(h, w, lambda, x, y);
-        return std::make_tuple(b.x1, b.y1, b.x2, b.y2, b.lambda);
-      });
   const auto unpack = [](const Mixed& mixed) {
     return std::make_tuple(mixed.inputs, mixed.target_b, mixed.lambda);
   };

@@ -1,7 +1,5 @@
 #include "ood/kernels/transpose.h"
 
-#include <algorithm>
-
 #include "ood/kernels/simd_level.h"
 
 #undef HWY_TARGET_INCLUDE

@@ -8,43 +8,10 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "ood/metrics/score_groups.h"
+
 namespace ood {
 namespace {
-
-struct Scored {
-  double score;
-  bool ood;
-};
-
-// Distinct scores in ascending order with the number of ID and OOD samples at each.
-struct Group {
-  double score;
-  std::int64_t id, ood;
-};
-
-std::vector<Scored> sorted(std::span<const double> id, std::span<const double> ood) {
-  if (id.empty() || ood.empty())
-    throw std::invalid_argument("expected scores of ID and of OOD samples, got none of " +
-                                std::string(id.empty() ? "ID" : "OOD"));
-  std::vector<Scored> all;
-  all.reserve(id.size() + ood.size());
-  for (const double s : id) all.push_back({s, false});
-  for (const double s : ood) all.push_back({s, true});
-  for (const Scored& s : all)
-    if (std::isnan(s.score)) throw std::invalid_argument("expected numbers as scores, got NaN");
-  std::sort(all.begin(), all.end(),
-            [](const Scored& a, const Scored& b) { return a.score < b.score; });
-  return all;
-}
-
-std::vector<Group> groups(std::span<const double> id, std::span<const double> ood) {
-  std::vector<Group> out;
-  for (const Scored& s : sorted(id, ood)) {
-    if (out.empty() || out.back().score != s.score) out.push_back({s.score, 0, 0});
-    ++(s.ood ? out.back().ood : out.back().id);
-  }
-  return out;
-}
 
 // Sum over OOD samples of the ID samples below, ties one half, as a share of all pairs.
 template <class Groups>
@@ -74,16 +41,16 @@ double average_precision(It first, It last, Positive positive, Negative negative
 }  // namespace
 
 Detection detection(std::span<const double> id, std::span<const double> ood) {
-  const auto all = groups(id, ood);
-  const auto ids = [](const Group& g) { return static_cast<double>(g.id); };
-  const auto oods = [](const Group& g) { return static_cast<double>(g.ood); };
+  const auto all = score_groups(id, ood);
+  const auto ids = [](const ScoreGroup& g) { return static_cast<double>(g.id); };
+  const auto oods = [](const ScoreGroup& g) { return static_cast<double>(g.ood); };
   Detection d{};
   d.auroc = auroc_of(all);
   d.aupr_in = average_precision(all.begin(), all.end(), ids, oods);
   d.aupr_out = average_precision(all.rbegin(), all.rend(), oods, ids);
   std::int64_t accepted_id = 0, accepted_ood = 0;
   // 0.95 n is not representable; an integer comparison is exact.
-  for (const Group& g : all) {
+  for (const ScoreGroup& g : all) {
     accepted_id += g.id;
     accepted_ood += g.ood;
     if (accepted_id * 100 >= static_cast<std::int64_t>(id.size()) * 95) break;
@@ -99,7 +66,7 @@ Detection detection(std::span<const double> id, std::span<const double> ood) {
   d.fpr95_ood = static_cast<double>(rejected_id) / n_id;
   d.error = 0.5;  // all are accepted
   double below_id = 0, below_ood = 0;
-  for (const Group& g : all) {
+  for (const ScoreGroup& g : all) {
     below_id += ids(g);
     below_ood += oods(g);
     d.error = std::min(d.error, (1 - below_id / n_id + below_ood / n_ood) / 2);
@@ -113,9 +80,10 @@ namespace {
 // bootstrap sample needs no sorting.
 class Resampled {
  public:
-  Resampled(std::span<const double> id, std::span<const double> ood) : groups_(groups(id, ood)) {
-    for (const double s : id) id_.push_back(index_of(s));
-    for (const double s : ood) ood_.push_back(index_of(s));
+  Resampled(std::span<const double> id, std::span<const double> ood)
+      : groups_(score_groups(id, ood)) {
+    for (const double s : id) id_.push_back(group_of(groups_, s));
+    for (const double s : ood) ood_.push_back(group_of(groups_, s));
   }
 
   double auroc(std::uint64_t seed, int replicate) const {
@@ -133,13 +101,7 @@ class Resampled {
   struct Count {
     std::int32_t id, ood;
   };
-  std::size_t index_of(double score) const {
-    const auto it = std::lower_bound(groups_.begin(), groups_.end(), score,
-                                     [](const Group& g, double s) { return g.score < s; });
-    return static_cast<std::size_t>(it - groups_.begin());
-  }
-
-  std::vector<Group> groups_;
+  std::vector<ScoreGroup> groups_;
   std::vector<std::size_t> id_, ood_;
 };
 
@@ -150,7 +112,7 @@ struct Placements {
 };
 
 Placements placements(std::span<const double> id, std::span<const double> ood) {
-  const auto all = groups(id, ood);
+  const auto all = score_groups(id, ood);
   std::vector<double> above(all.size()), below(all.size());
   double ids = 0, oods = 0;
   for (std::size_t g = 0; g < all.size(); ++g) {
@@ -162,11 +124,7 @@ Placements placements(std::span<const double> id, std::span<const double> ood) {
   const auto at = [&](const std::vector<double>& of_group, std::span<const double> scores) {
     std::vector<double> out;
     out.reserve(scores.size());
-    for (const double s : scores) {
-      const auto it = std::lower_bound(all.begin(), all.end(), s,
-                                       [](const Group& g, double v) { return g.score < v; });
-      out.push_back(of_group[static_cast<std::size_t>(it - all.begin())]);
-    }
+    for (const double s : scores) out.push_back(of_group[group_of(all, s)]);
     return out;
   };
   return {at(above, id), at(below, ood)};
@@ -228,7 +186,7 @@ Interval percentiles(int replicates, const Value& value) {
 Interval auroc_interval(std::span<const double> id, std::span<const double> ood, std::uint64_t seed,
                         int replicates) {
   // Where no pair is out of order, none is in any bootstrap sample.
-  const double found = auroc_of(groups(id, ood));
+  const double found = auroc_of(score_groups(id, ood));
   const double furthest =
       1 - low_of_perfect(static_cast<double>(id.size()), static_cast<double>(ood.size()));
   if (found == 1) return {1 - furthest, 1};
@@ -262,13 +220,15 @@ std::vector<CurvePoint> roc_curve(std::span<const double> id, std::span<const do
   if (max_points < 2)
     throw std::invalid_argument("roc_curve: expected at least 2 points, got " +
                                 std::to_string(max_points));
-  const auto all = groups(id, ood);
+  const auto all = score_groups(id, ood);
   std::vector<CurvePoint> points{{0, 0}};
-  double rejected_id = 0, rejected_ood = 0;
+  const auto n_id = static_cast<double>(id.size()), n_ood = static_cast<double>(ood.size());
+  std::int64_t rejected_id = 0, rejected_ood = 0;
   for (auto g = all.rbegin(); g != all.rend(); ++g) {
-    rejected_id += static_cast<double>(g->id) / static_cast<double>(id.size());
-    rejected_ood += static_cast<double>(g->ood) / static_cast<double>(ood.size());
-    points.push_back({std::min(rejected_id, 1.0), std::min(rejected_ood, 1.0)});
+    rejected_id += g->id;
+    rejected_ood += g->ood;
+    points.push_back(
+        {static_cast<double>(rejected_id) / n_id, static_cast<double>(rejected_ood) / n_ood});
   }
   if (static_cast<int>(points.size()) <= max_points) return points;
   // Keep a point whenever the curve has moved far enough in either direction.

@@ -2,11 +2,13 @@
 #include <ATen/core/Tensor.h>
 #include <torch/library.h>
 
+#include <limits>
 #include <stdexcept>
 
 #include "ood/metrics/detection.h"
 #include "ood/metrics/open_set.h"
 #include "ood/metrics/threshold.h"
+#include "ood/ops/direct_loss.h"
 
 namespace ood {
 namespace {
@@ -78,11 +80,11 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       [](const at::Tensor& logits, const at::Tensor& labels_in, std::int64_t bins) {
         TORCH_CHECK_VALUE(
             logits.dim() == 2 && labels_in.dim() == 1 && labels_in.size(0) == logits.size(0) &&
-                bins >= 1,
-            "calibration: expected logits [N, K], labels [N] and at least 1 bin, got ",
+                bins >= 1 && bins <= std::numeric_limits<int>::max(),
+            "calibration: expected logits [N, K], labels [N] and from 1 to 2^31 - 1 bins, got ",
             logits.sizes(), ", ", labels_in.sizes(), " and ", bins);
         const auto log_p = numbers(logits.to(at::kDouble).log_softmax(-1), "calibration", "logits");
-        const auto labels = labels_in.to(at::kCPU, at::kLong).contiguous();
+        const auto labels = ops::class_labels(labels_in, "calibration").cpu().contiguous();
         const auto c = with_value_errors([&] {
           return calibration(
               log_p,

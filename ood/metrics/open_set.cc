@@ -2,63 +2,32 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <stdexcept>
 
+#include "ood/metrics/score_groups.h"
+
 namespace ood {
-namespace {
-
-// Distinct scores in ascending order, and how many samples of each kind have them.
-struct Group {
-  double score;
-  double right = 0, wrong = 0, ood = 0;
-};
-
-std::vector<Group> groups(std::span<const double> id, std::span<const std::uint8_t> correct,
-                          std::span<const double> ood) {
-  if (id.empty() || ood.empty() || id.size() != correct.size())
-    throw std::invalid_argument(
-        "open_set: expected ID and OOD samples and an answer for each ID sample");
-  struct Sample {
-    double score;
-    double Group::*kind;
-  };
-  std::vector<Sample> all;
-  for (std::size_t i = 0; i < id.size(); ++i)
-    all.push_back({id[i], correct[i] ? &Group::right : &Group::wrong});
-  for (const double s : ood) all.push_back({s, &Group::ood});
-  for (const Sample& s : all)
-    if (std::isnan(s.score)) throw std::invalid_argument("open_set: expected scores, got NaN");
-  std::sort(all.begin(), all.end(), [](auto& a, auto& b) { return a.score < b.score; });
-  std::vector<Group> out;
-  for (const Sample& s : all) {
-    if (out.empty() || out.back().score != s.score) out.push_back({s.score});
-    out.back().*s.kind += 1;
-  }
-  return out;
-}
-
-}  // namespace
-
 // Samples are accepted from the lowest score on. Within a group of equal scores the order is
 // random: its failures come evenly.
 OpenSet open_set(std::span<const double> id, std::span<const std::uint8_t> correct,
                  std::span<const double> ood) {
-  const auto all = groups(id, correct, ood);
+  if (id.size() != correct.size())
+    throw std::invalid_argument("open_set: expected an answer for each ID sample");
   const auto n_id = static_cast<double>(id.size()), n_ood = static_cast<double>(ood.size());
   const double n = n_id + n_ood;
   OpenSet out{};
   double right = 0, accepted = 0, failed = 0, accepted_ood = 0;
-  for (const Group& g : all) {
-    out.oscr += g.ood / n_ood * (right + g.right / 2) / n_id;
-    const double size = g.right + g.wrong + g.ood, failures = g.wrong + g.ood;
+  for (const ScoreGroup& g : score_groups(id, ood, correct)) {
+    const auto of_ood = static_cast<double>(g.ood), of_right = static_cast<double>(g.right);
+    out.oscr += of_ood / n_ood * (right + of_right / 2) / n_id;
+    const double size = static_cast<double>(g.id) + of_ood, failures = size - of_right;
     for (double i = 1; i <= size; ++i)
       out.aurc += (failed + failures * i / size) / (accepted + i) / n;
     out.augrc += size / n * (failed + failures / 2) / n;
-    right += g.right;
+    right += of_right;
     accepted += size;
     failed += failures;
-    accepted_ood += g.ood;
+    accepted_ood += of_ood;
     for (std::size_t i = 0; i < std::size(kCcrRates); ++i)
       if (accepted_ood <= kCcrRates[i] * n_ood * (1 + 1e-12)) out.ccr_at_fpr[i] = right / n_id;
   }

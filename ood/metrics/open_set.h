@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 /// What a classifier with a score for rejection is worth as a whole. Scores are higher for OOD;
 /// equal scores form one point. std::invalid_argument for NaN, for an empty population, or for

@@ -12,11 +12,9 @@ CriterionCore::CriterionCore(std::string_view objective, std::vector<double> par
       sizes_{entry_->slice.by_class ? sizes[0] : 0, entry_->slice.by_class ? sizes[1] : sizes[0]},
       options_(std::move(options)) {}
 
-at::Tensor CriterionCore::loss(std::vector<at::Tensor> in, bool training, const Head& head,
-                               const std::optional<at::Tensor>& weight) {
+at::Tensor CriterionCore::loss(std::vector<at::Tensor> in, bool training, const Head& head) {
   const SliceEntry& slice = entry_->slice;
   auto options = options_;
-  if (weight) options.weight = weight;
   if (in.size() == slice.inputs.size() + 2) {  // a weight of rows after the target
     options.weight = in.back();
     in.pop_back();
@@ -59,10 +57,7 @@ Readout CriterionCore::readout(const NetworkOutput& output) const {
 
 void CriterionCore::print(std::ostream& stream) const {
   stream << "ood::nn::" << entry_->class_name
-         << (entry_->class_name.size() > 4 &&
-                     entry_->class_name.substr(entry_->class_name.size() - 4) == "Loss"
-                 ? "("
-                 : "Loss(");
+         << (entry_->class_name.ends_with("Loss") ? "(" : "Loss(");
   for (std::size_t i = 0; i < parameters_.size(); ++i)
     if (!entry_->parameters[i].training_only)
       stream << entry_->parameters[i].name << "=" << parameters_[i] << ", ";

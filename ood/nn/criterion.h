@@ -45,9 +45,8 @@ class CriterionCore {
                 const std::array<std::int64_t, 2>& sizes, ReductionOptions options);
 
   void start(torch::nn::Module& owner) { kept.start(owner, parameters_, sizes_); }
-  /// Inputs and target -> loss. In training mode the state is updated after it.
-  at::Tensor loss(std::vector<at::Tensor> inputs, bool training, const Head& head,
-                  const std::optional<at::Tensor>& weight);
+  /// Inputs and target -> loss. In training mode the state is updated, too.
+  at::Tensor loss(std::vector<at::Tensor> inputs, bool training, const Head& head);
   void update(Tensors inputs, const Event& event) {
     objective_update(*entry_, parameters_, inputs, kept.all(), event);
   }
@@ -136,12 +135,12 @@ class CriterionImpl : public torch::nn::Cloneable<CriterionImpl<Options>> {
   template <class... Input>
   requires(std::is_convertible_v<Input, at::Tensor>&&...) at::Tensor
       forward(const at::Tensor& first, const Input&... rest) {
-    return core_.loss({first, rest...}, this->is_training(), {}, std::nullopt);
+    return core_.loss({first, rest...}, this->is_training(), {});
   }
   /// The same where outliers are drawn, which go through `head`, the network's last layer.
   at::Tensor forward(const at::Tensor& logits, const at::Tensor& features, const at::Tensor& target,
                      const CriterionCore::Head& head) {
-    return core_.loss({logits, features, target}, this->is_training(), head, std::nullopt);
+    return core_.loss({logits, features, target}, this->is_training(), head);
   }
   /// Of a formula: logits [B, C] or [B, C, ...]; target [B] or [B, ...], int64; weight like target
   /// or absent.

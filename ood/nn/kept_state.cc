@@ -4,7 +4,6 @@ namespace ood::nn {
 
 void KeptState::start(torch::nn::Module& owner, Numbers parameters, const Sizes& sizes) {
   const auto fresh = objective_start(*entry_, parameters, sizes, training_);
-  std::vector<std::pair<std::string, std::shared_ptr<torch::nn::Module>>> holders;
   tensors_.clear();
   for (std::size_t i = 0; i < fresh.size(); ++i) {
     const State& s = declared_[i];
@@ -13,14 +12,12 @@ void KeptState::start(torch::nn::Module& owner, Numbers parameters, const Sizes&
     torch::nn::Module* to = &owner;
     if (dot != std::string::npos) {
       const auto prefix = name.substr(0, dot);
-      auto found = std::find_if(holders.begin(), holders.end(),
-                                [&](const auto& h) { return h.first == prefix; });
-      if (found == holders.end()) {
-        holders.emplace_back(
-            prefix, owner.register_module(prefix, std::make_shared<torch::nn::Module>(prefix)));
-        found = holders.end() - 1;
-      }
-      to = found->second.get();
+      const auto children = owner.named_children();
+      const auto* found = children.find(prefix);
+      to = (found != nullptr
+                ? *found
+                : owner.register_module(prefix, std::make_shared<torch::nn::Module>(prefix)))
+               .get();
     }
     const auto own = dot == std::string::npos ? name : name.substr(dot + 1);
     const bool fixed = !s.fixed_by.empty() && entry_->value(parameters, s.fixed_by) != 0;

@@ -1,7 +1,5 @@
 #include "ood/objectives/background_class.h"
 
-#include <ATen/ops/softmax.h>
-
 #include "ood/ops/row_terms.h"
 #include "ood/registry/register.h"
 

@@ -3,11 +3,9 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/full_like.h>
-#include <ATen/ops/softmax.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
-#include <torch/library.h>
 
 #include "ood/ops/by_type.h"
 #include "ood/ops/distances.h"
@@ -21,8 +19,7 @@ std::vector<at::Tensor> Cac::start(const Sizes& sizes) const {
 }
 
 at::Tensor Cac::distances(const at::Tensor& embedding, Tensors state) const {
-  const auto x = ops::widened(embedding);
-  return center_distances(x, state[0].to(x.scalar_type()), squared);
+  return center_distances(embedding, state[0], squared);
 }
 
 std::vector<at::Tensor> Cac::prepare(Tensors in) const {

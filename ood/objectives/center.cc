@@ -1,17 +1,12 @@
 #include "ood/objectives/center.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/gather.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include <numeric>
-
-#include "ood/kernels/distance.h"
+#include "ood/objectives/sphere.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/direct_loss.h"
 #include "ood/ops/distances.h"
@@ -61,57 +56,19 @@ std::vector<Term> Center::composite(Tensors in) const {
                   radius * radius)};
 }
 
-namespace {
-
-// With d = ||x_i - c_y||^2 above the square of the radius, else nothing:
-//
-//   dx_i = 2 scale (x_i - c_y)     dc_j = -sum of dx_i over the rows of class j
-template <class F>
-Parts parts_of(double square_radius, Tensors in, bool sum, std::int64_t wanted) {
-  const auto x = in[kEmbedding].contiguous(), target = in[kLabels].contiguous(),
-             centers = in[kCenters].contiguous();
-  const auto n = x.size(0), width = x.size(1);
-  const double scale = ops::mean_factor(sum, count_known(target, centers.size(0)));
-  const bool want_x = ops::wants(wanted, kEmbedding), want_c = ops::wants(wanted, kCenters);
-  Parts out{{}, std::vector<at::Tensor>(in.size())};
-  const auto to_x = want_x || want_c ? at::empty({n, width}, x.options()) : at::Tensor();
-  if (want_x) out.gradients[kEmbedding] = to_x;
-  const F *px = x.const_data_ptr<F>(), *pc = centers.const_data_ptr<F>();
-  const auto* y = target.const_data_ptr<std::int64_t>();
-  F* g = to_x.defined() ? to_x.mutable_data_ptr<F>() : nullptr;
-  std::vector<double> values(static_cast<std::size_t>(n), 0.0);
-  const auto grain = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(width, 1));
-  at::parallel_for(0, n, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (auto i = begin; i < end; ++i) {
-      F d = 0;
-      const F* own = y[i] >= 0 ? pc + y[i] * width : nullptr;
-      if (own != nullptr) kernels::square_distances(px + i * width, 1, own, 1, width, &d, 1);
-      const bool takes_part = own != nullptr && !(d <= static_cast<F>(square_radius));
-      if (takes_part) values[static_cast<std::size_t>(i)] = d - square_radius;
-      if (g == nullptr) continue;
-      const F weight = static_cast<F>(2 * scale);
-      if (takes_part)
-        kernels::weighted_difference(px + i * width, own, width, weight, g + i * width);
-      else
-        std::fill(g + i * width, g + (i + 1) * width, F{0});
-    }
-  });
-  out.terms = {scale * std::accumulate(values.begin(), values.end(), 0.0)};
-  if (!want_c) return out;
-  out.gradients[kCenters] = at::zeros(centers.sizes(), centers.options());
-  F* to = out.gradients[kCenters].mutable_data_ptr<F>();
-  for (std::int64_t i = 0; i < n; ++i)
-    if (y[i] >= 0)
-      for (std::int64_t k = 0; k < width; ++k) to[y[i] * width + k] -= g[i * width + k];
-  return out;
-}
-
-}  // namespace
-
+// d - radius^2 where that is above 0.
 Parts Center::parts(Tensors in, bool sum, std::int64_t wanted) const {
   check(in);
+  const auto target = in[kLabels].contiguous();
+  const double scale = ops::mean_factor(sum, count_known(target, in[kCenters].size(0)));
   return ops::by_type(in[kEmbedding], "center", [&](auto zero) {
-    return parts_of<decltype(zero)>(radius * radius, in, sum, wanted);
+    using F = decltype(zero);
+    const F square = static_cast<F>(radius * radius);
+    return sphere::parts<F>(
+        in, wanted, scale, [](std::int64_t y) { return y; },
+        [&](std::int64_t, F d) -> sphere::Row<F> {
+          return d <= square ? sphere::Row<F>{} : sphere::Row<F>{d - square, 1};
+        });
   });
 }
 
@@ -168,16 +125,6 @@ constexpr ops::DirectLoss kLoss{"center_loss_of_distances", 2, 1, 1, 1, composit
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
-  m.def(
-      "center_loss(Tensor embedding, Tensor target, Tensor centers, float radius=0, "
-      "str reduction='mean') -> Tensor",
-      [](const at::Tensor& x, const at::Tensor& target, const at::Tensor& centers, double radius,
-         std::string_view reduction) {
-        return ops::direct_loss("center", std::vector{x, target, centers}, {1, radius, 0, 0},
-                                parse_reduction(reduction, "center"))
-            .loss;
-      },
-      {at::Tag::pt2_compliant_tag});
   m.def(
       "center_loss_of_distances(Tensor distances, Tensor target, float radius=0, "
       "str reduction='mean') -> Tensor",

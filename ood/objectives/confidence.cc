@@ -2,7 +2,6 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/log_sigmoid.h>
 #include <ATen/ops/logaddexp.h>
@@ -95,10 +94,6 @@ bool looks_like_probability(const F* u, std::int64_t n) {
   return n >= kEnough && sum > 0.3 * static_cast<double>(n);
 }
 
-void budget_(const at::Tensor& lambda, const at::Tensor& mean_confidence, double budget) {
-  lambda.copy_(at::where(mean_confidence.lt(budget), lambda / 1.01, lambda / 0.99));
-}
-
 }  // namespace
 
 std::vector<at::Tensor> Confidence::start(const Sizes&) const {
@@ -159,10 +154,9 @@ void Confidence::update(Tensors in, Tensors state, const Event& event) const {
   const auto penalty = at::softplus(-u);
   const auto mean =
       at::where(known, penalty, at::zeros_like(penalty)).sum() / known.sum().clamp_min(1);
-  const auto before = state[0].clone();
-  budget_(state[0], mean, budget);
+  const auto moved = at::where(mean.lt(budget), state[0] / 1.01, state[0] / 0.99);
   // A batch without ID rows says nothing of the confidence.
-  state[0].copy_(at::where(known.any(), state[0], before));
+  state[0].copy_(at::where(known.any(), moved, state[0]));
 }
 
 void Confidence::readout(const NetworkOutput& output, Tensors, Readout& r) const {
@@ -212,19 +206,6 @@ constexpr ops::DirectLoss kOfProbability{
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
   m.def(
-      "confidence_loss(Tensor logits, Tensor confidence_logit, Tensor target, Tensor lambda_, "
-      "Tensor? hint=None, str reduction='mean') -> Tensor",
-      [](const at::Tensor& logits, const at::Tensor& confidence_logit, const at::Tensor& target,
-         const at::Tensor& lambda, const std::optional<at::Tensor>& hint,
-         std::string_view reduction) {
-        std::vector<at::Tensor> in{logits, confidence_logit, target, lambda};
-        if (hint.has_value()) in.push_back(*hint);
-        return ops::direct_loss("confidence", in, get_objective("confidence").defaults(),
-                                parse_reduction(reduction, "confidence"))
-            .loss;
-      },
-      {at::Tag::pt2_compliant_tag});
-  m.def(
       "confidence_loss_of_probability(Tensor logits, Tensor confidence, Tensor target, "
       "Tensor lambda_, float eps=1e-24) -> Tensor",
       [](const at::Tensor& logits, const at::Tensor& confidence, const at::Tensor& target,
@@ -234,11 +215,6 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
             .loss;
       },
       {at::Tag::pt2_compliant_tag});
-  m.def("confidence_budget_(Tensor(a!) lambda_, Tensor mean_confidence, float budget) -> ()",
-        [](const at::Tensor& lambda, const at::Tensor& mean_confidence, double budget) {
-          const at::NoGradGuard no_grad;
-          budget_(lambda, mean_confidence, budget);
-        });
 }
 
 }  // namespace ood

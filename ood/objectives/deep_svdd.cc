@@ -26,6 +26,8 @@ Tensor radius_of(const Tensor& distances, const Tensor& known, double nu) {
   return at::nanquantile(at::where(known, d, none), 1 - nu);
 }
 
+std::int64_t if_known(std::int64_t label) { return label >= 0 ? 0 : -1; }
+
 double share(Tensors in, bool sum) {
   return ops::mean_factor(sum, in[kLabels].ge(0).sum().item<std::int64_t>());
 }
@@ -50,8 +52,7 @@ Parts DeepSvdd::parts(Tensors in, bool sum, std::int64_t wanted) const {
   return ops::by_type(in[kEmbedding], "deep_svdd", [&](auto zero) {
     using F = decltype(zero);
     const F r = square_radius(in).template item<F>(), steep = static_cast<F>(nu > 0 ? 1 / nu : 0);
-    return sphere::parts<F>(in, wanted, share(in, sum), [&](std::int64_t y, F d) -> Row<F> {
-      if (y < 0) return {};
+    return sphere::parts<F>(in, wanted, share(in, sum), if_known, [&](std::int64_t, F d) -> Row<F> {
       if (nu == 0) return {d, 1};
       return d <= r ? Row<F>{r, 0} : Row<F>{r + (d - r) * steep, steep};
     });
@@ -92,8 +93,8 @@ Parts hinge_parts(Numbers, Tensors in, bool sum, std::int64_t wanted) {
   return ops::by_type(in[kEmbedding], "svdd_hinge_loss", [&](auto zero) {
     using F = decltype(zero);
     const F r = square_radius(in).template item<F>();
-    return sphere::parts<F>(in, wanted, share(in, sum), [&](std::int64_t y, F d) -> Row<F> {
-      return y < 0 || d <= r ? Row<F>{} : Row<F>{d - r, 1};
+    return sphere::parts<F>(in, wanted, share(in, sum), if_known, [&](std::int64_t, F d) -> Row<F> {
+      return d <= r ? Row<F>{} : Row<F>{d - r, 1};
     });
   });
 }
@@ -105,19 +106,6 @@ constexpr ops::DirectLoss kHinge{"svdd_hinge_loss", 4, 1, 0, 1, hinge_composite,
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
   const std::vector<at::Tag> tag{at::Tag::pt2_compliant_tag};
-  m.def(
-      "svdd_loss(Tensor distances, Tensor target, Tensor radius, float nu=0, str reduction='mean') "
-      "-> Tensor",
-      [](const Tensor& d, const Tensor& target, const Tensor& radius, double nu,
-         std::string_view reduction) {
-        TORCH_CHECK_VALUE(nu >= 0 && nu <= 1, "deep_svdd: expected nu from 0 to 1, got ", nu);
-        const auto r = radius.detach().square();
-        return ops::add_up_terms({{0, nu == 0 ? d : r + (d - r).relu() / nu, target.ge(0)}}, 1,
-                                 parse_reduction(reduction, "deep_svdd"))
-            .loss;
-      },
-      tag);
-  m.def("svdd_center(Tensor mean) -> Tensor", sphere::center_of, tag);
   m.def(
       "svdd_radius(Tensor distances, float nu) -> Tensor",
       [](const Tensor& distances, double nu) {

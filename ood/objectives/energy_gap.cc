@@ -1,7 +1,5 @@
 #include "ood/objectives/energy_gap.h"
 
-#include <ATen/ops/logsumexp.h>
-
 #include "ood/ops/row_terms.h"
 #include "ood/registry/register.h"
 

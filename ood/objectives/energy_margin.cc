@@ -9,13 +9,11 @@
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/unbind.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
-#include <array>
 #include <cmath>
 
 #include "ood/ops/by_type.h"
@@ -324,7 +322,7 @@ void EnergyMargin::measure(Tensors state, const Event& event) const {
   double ce = 0;
   event.pass([&](Tensors in) {
     const auto known = in[kLabels].ge(0);
-    log_sums.push_back(at::logsumexp(in[kLogits], 1).masked_select(known));
+    log_sums.push_back(at::logsumexp(ops::widened(in[kLogits]), 1).masked_select(known));
     ce += cross_entropy(in[kLogits], in[kLabels], "sum").item<double>();
   });
   const auto s = log_sums.empty() ? at::Tensor() : std::get<0>(at::cat(log_sums).sort());

@@ -1,7 +1,5 @@
 #include "ood/objectives/energy_regularized.h"
 
-#include <ATen/ops/logsumexp.h>
-
 #include "ood/registry/register.h"
 #include "ood/registry/text.h"
 

@@ -199,7 +199,9 @@ at::Tensor Ii::distances(const at::Tensor& embedding, Tensors state) const {
 }
 
 void Ii::readout(const NetworkOutput& output, Tensors state, Readout& r) const {
-  const auto d = distances(normalised(output.features, state[2], state[3], false), state);
+  const bool trained = state.size() > 2;
+  const auto d = distances(
+      trained ? normalised(output.features, state[2], state[3], false) : output.features, state);
   r.score = d.amin(1);
   // Without cross-entropy nothing trains the last layer, and the nearest mean is the class.
   if (cross_entropy > 0) return;
@@ -208,18 +210,6 @@ void Ii::readout(const NetworkOutput& output, Tensors state, Readout& r) const {
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
-  m.def(
-      "ii_loss(Tensor embedding, Tensor target, int classes, float alpha=1, "
-      "bool normalize_by_dim=False, str reduction='mean') -> Tensor",
-      [](const at::Tensor& x, const at::Tensor& target, std::int64_t classes, double alpha,
-         bool normalize_by_dim, std::string_view reduction) {
-        TORCH_CHECK_VALUE(classes >= 1, "ii: expected at least 1 class, got ", classes);
-        return ops::direct_loss(
-                   "ii", std::vector{x, target, at::empty({classes}, target.options())},
-                   {alpha, normalize_by_dim ? 1.0 : 0.0, 0}, parse_reduction(reduction, "ii"))
-            .loss;
-      },
-      {at::Tag::pt2_compliant_tag});
   m.def("closest_pair(Tensor rows, Tensor counts) -> Tensor", {at::Tag::pt2_compliant_tag});
 }
 TORCH_LIBRARY_IMPL(ood, CPU, m) { m.impl("closest_pair", closest_pair_cpu); }

@@ -2,11 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/neg.h>
 #include <ATen/ops/randn.h>
-#include <ATen/ops/relu.h>
-#include <ATen/ops/square.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
@@ -47,6 +43,7 @@ std::vector<at::Tensor> Mchad::prepare(Tensors in) const {
 std::vector<Term> Mchad::composite(Tensors in) const {
   check(in);
   const auto& d = in[kDistances];
+  const auto nll = cross_entropy(d.neg(), in[kLabels], "none");  // which also looks at the labels
   const auto known = in[kLabels].ge(0), other = known.logical_not();
   const auto own =
       d.gather(1, at::where(known, in[kLabels], at::zeros_like(in[kLabels])).unsqueeze(1))
@@ -56,7 +53,7 @@ std::vector<Term> Mchad::composite(Tensors in) const {
   // The authors sum over the outliers, whatever the reduction.
   const auto old = (margin * margin - d.square()).relu().sum(1);
   return {{0, weight_center * center, known},
-          {1, weight_nll * cross_entropy(d.neg(), in[kLabels], "none"), known},
+          {1, weight_nll * nll, known},
           legacy ? Term{2, weight_oe * at::where(other, old, at::zeros_like(old)).sum(), {}}
                  : Term{2, weight_oe * (reach() * reach() - d).relu().sum(1), other}};
 }
@@ -113,11 +110,7 @@ Parts Mchad::parts(Tensors in, bool sum, std::int64_t wanted) const {
 }
 
 at::Tensor Mchad::distances(const at::Tensor& embedding, Tensors state) const {
-  const auto& centers = state[0];
-  if (embedding.scalar_type() == centers.scalar_type())
-    return center_distances(embedding, centers, true);
-  const auto x = ops::widened(embedding);
-  return center_distances(x, centers.to(x.scalar_type()), true);
+  return center_distances(embedding, state[0], true);
 }
 
 void Mchad::readout(const NetworkOutput& output, Tensors state, Readout& r) const {

@@ -1,7 +1,5 @@
 #include "ood/objectives/objectosphere.h"
 
-#include <ATen/ops/softmax.h>
-
 #include "ood/registry/register.h"
 
 namespace ood {

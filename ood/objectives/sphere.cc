@@ -5,11 +5,6 @@
 
 namespace ood::sphere {
 
-at::Tensor center_of(const at::Tensor& mean) {
-  constexpr double kLeast = 0.1;
-  return at::where(mean.abs().lt(kLeast), mean.sign() * kLeast, mean);
-}
-
 void begin(const at::Tensor& center, const Event& event) {
   at::Tensor sum;
   std::int64_t n = 0;
@@ -17,14 +12,19 @@ void begin(const at::Tensor& center, const Event& event) {
     TORCH_CHECK_VALUE(in[kEmbedding].dim() == 2 && in[kEmbedding].size(1) == center.size(0),
                       "init_center: expected embeddings [N, ", center.size(0), "], got ",
                       in[kEmbedding].sizes());
-    const auto s = in[kEmbedding].to(at::kDouble).sum(0);
+    const bool labelled = in.size() > kLabels;
+    const auto x = labelled ? in[kEmbedding].index_select(0, in[kLabels].ge(0).nonzero().squeeze(1))
+                            : in[kEmbedding];
+    const auto s = x.to(at::kDouble).sum(0);
     sum = sum.defined() ? sum + s : s;
-    n += in[kEmbedding].size(0);
+    n += x.size(0);
   });
   TORCH_CHECK_VALUE(n > 0, "init_center: expected batches of embeddings, got none");
   TORCH_CHECK_VALUE(sum.isfinite().all().item<bool>(),
                     "init_center: expected finite embeddings, got NaN or infinity");
-  center.copy_(center_of(sum / static_cast<double>(n)));
+  constexpr double kLeast = 0.1;
+  const auto mean = sum / static_cast<double>(n);
+  center.copy_(at::where(mean.abs().lt(kLeast), mean.sign() * kLeast, mean));
 }
 
 }  // namespace ood::sphere

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
 #include <numeric>
 
@@ -10,8 +11,8 @@
 #include "ood/ops/direct_loss.h"
 #include "ood/ops/distances.h"
 
-/// What Deep SVDD and Deep SAD share: losses of the squared distance to one center, with inputs
-/// embedding [N, D], target [N] and center [D].
+/// Losses of the squared distance of a row to one center, which all rows share or its class has. The
+/// inputs of Deep SVDD and Deep SAD are embedding [N, D], target [N] and center [D].
 namespace ood::sphere {
 
 enum { kEmbedding, kLabels, kCenter, kRadius };  // of the inputs; Deep SAD has no radius
@@ -27,8 +28,7 @@ inline void check(std::string_view objective, Tensors in) {
 
 /// embedding [N, D], center [D] -> squared distances [N].
 inline at::Tensor distances(const at::Tensor& embedding, const at::Tensor& center) {
-  const auto x = ops::widened(embedding);
-  return center_distances(x, center.reshape({1, -1}).to(x.scalar_type()), true).squeeze(1);
+  return center_distances(embedding, center.reshape({1, -1}), true).squeeze(1);
 }
 
 /// A row's value and its derivative by the squared distance.
@@ -37,9 +37,14 @@ struct Row {
   F value = 0, slope = 0;
 };
 
-/// sum_i scale f(y_i, d_i) with d_i = ||x_i - c||^2:  dx_i = 2 scale f' (x_i - c),  dc = -sum dx_i
-template <class F, class RowOf>
-Parts parts(Tensors in, std::int64_t wanted, double scale, const RowOf& row_of) {
+/// sum_i scale f(y_i, d_i) with d_i = ||x_i - c_k||^2, k = center_of(y_i), of rows with k >= 0:
+///
+///   dx_i = 2 scale f' (x_i - c_k)     dc_k = -sum of dx_i over the rows of center k
+///
+/// Of inputs embedding [N, D], target [N] and centers [K, D], or one center [D].
+template <class F, class CenterOf, class RowOf>
+Parts parts(Tensors in, std::int64_t wanted, double scale, const CenterOf& center_of,
+            const RowOf& row_of) {
   const auto x = in[kEmbedding].contiguous(), c = in[kCenter].contiguous(),
              target = in[kLabels].contiguous();
   const auto n = x.size(0), width = x.size(1);
@@ -52,25 +57,34 @@ Parts parts(Tensors in, std::int64_t wanted, double scale, const RowOf& row_of) 
   const auto grain = std::max<std::int64_t>(1, 32768 / std::max<std::int64_t>(width, 1));
   at::parallel_for(0, n, grain, [&](std::int64_t begin, std::int64_t end) {
     for (auto i = begin; i < end; ++i) {
-      F d = 0;
-      kernels::square_distances(px + i * width, 1, pc, 1, width, &d, 1);
-      const Row<F> row = row_of(y[i], d);
+      const std::int64_t k = center_of(y[i]);
+      const F* own = pc + std::max<std::int64_t>(k, 0) * width;
+      Row<F> row;
+      if (k >= 0) {
+        F d = 0;
+        kernels::square_distances(px + i * width, 1, own, 1, width, &d, 1);
+        row = row_of(y[i], d);
+      }
       values[static_cast<std::size_t>(i)] = row.value;
       const F weight = static_cast<F>(2 * scale) * row.slope;
       if (g != nullptr)
-        kernels::weighted_difference(px + i * width, pc, width, weight, g + i * width);
+        kernels::weighted_difference(px + i * width, own, width, weight, g + i * width);
     }
   });
   Parts out{{scale * std::accumulate(values.begin(), values.end(), 0.0)},
             std::vector<at::Tensor>(in.size())};
   if (want_x) out.gradients[kEmbedding] = to_x;
-  if (want_c) out.gradients[kCenter] = to_x.sum(0).neg().view(c.sizes());
+  if (!want_c) return out;
+  out.gradients[kCenter] = at::zeros(c.sizes(), c.options());
+  F* to_c = out.gradients[kCenter].template mutable_data_ptr<F>();
+  for (std::int64_t i = 0; i < n; ++i)
+    if (const std::int64_t k = center_of(y[i]); k >= 0)
+      for (std::int64_t j = 0; j < width; ++j) to_c[k * width + j] -= g[i * width + j];
   return out;
 }
 
 /// The mean of the first pass as a center: entries within 0.1 of 0 move to +-0.1 by their sign,
 /// exact zeros stay.
-at::Tensor center_of(const at::Tensor& mean);
 void begin(const at::Tensor& center, const Event& event);
 
 }  // namespace ood::sphere

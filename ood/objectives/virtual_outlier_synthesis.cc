@@ -46,10 +46,6 @@ void recompute(VosQueues& s) {
   s.moment.copy_(at::mm(flat.t(), flat));
 }
 
-}  // namespace
-
-namespace {
-
 // Row `rows[i]` of the features comes to place `places[i]` of the queues, on any device.
 void replace_rows(VosQueues& s, const at::Tensor& features, const std::vector<std::int64_t>& rows,
                   const std::vector<std::int64_t>& places) {

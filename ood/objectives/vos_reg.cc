@@ -199,20 +199,8 @@ void VosReg::update(Tensors, Tensors state, const Event& event) const {
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
-  const std::vector<at::Tag> tag{at::Tag::pt2_compliant_tag};
-  m.def("vos_energy(Tensor logits, Tensor weights) -> Tensor", energy_of, tag);
-  m.def(
-      "vos_reg_loss(Tensor logits, Tensor target, Tensor weights, Tensor phi_weight, "
-      "Tensor phi_bias, float alpha=0.1, bool balance=False, str reduction='mean') -> Tensor",
-      [](const at::Tensor& logits, const at::Tensor& target, const at::Tensor& weights,
-         const at::Tensor& phi_weight, const at::Tensor& phi_bias, double alpha, bool balance,
-         std::string_view reduction) {
-        return ops::direct_loss("vos_reg",
-                                std::vector{logits, target, weights, phi_weight, phi_bias},
-                                {alpha, balance ? 1.0 : 0.0}, parse_reduction(reduction, "vos_reg"))
-            .loss;
-      },
-      tag);
+  m.def("vos_energy(Tensor logits, Tensor weights) -> Tensor", energy_of,
+        {at::Tag::pt2_compliant_tag});
 }
 
 }  // namespace ood

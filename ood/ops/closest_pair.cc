@@ -1,7 +1,6 @@
 #include "ood/ops/closest_pair.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>

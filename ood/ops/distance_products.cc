@@ -4,7 +4,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 
-#include <cmath>
 #include <vector>
 
 #include "ood/kernels/distance.h"

@@ -7,6 +7,7 @@
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/library.h>
 
@@ -40,6 +41,7 @@ void check(const Tensor& embedding, const Tensor& centers) {
 
 // Ordinary operations, for higher derivatives: a product of centred operands.
 Tensor composite(const Tensor& x, const Tensor& centers, bool squared) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const auto shift = centers.detach().mean(0, true);
   const auto a = x - shift, b = centers - shift;
   const auto square = a.square().sum(-1, true) + b.square().sum(-1).unsqueeze(-2) -
@@ -99,6 +101,7 @@ std::tuple<Tensor, Tensor> backward_cpu(const Tensor& upstream, const Tensor& x_
 // fit, since the parts of a product are much larger than the difference of near rows.
 std::tuple<Tensor, Tensor> backward_composite(const Tensor& upstream, const Tensor& x_in,
                                               const Tensor& c, bool squared) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   constexpr std::int64_t kFits = std::int64_t{1} << 24;
   // A row that takes no part may hold NaN.
   const auto takes_part = upstream.ne(0).any(1, true).logical_or(x_in.isfinite().all(1, true));
@@ -191,7 +194,8 @@ Tensor any_device(const Tensor& x_in, const Tensor& c_in, bool squared) {
 Tensor center_distances(const Tensor& embedding, const Tensor& centers, bool squared) {
   static auto op =
       ops::find_op<Tensor(const Tensor&, const Tensor&, bool)>("ood::center_distances");
-  return op.call(embedding, centers, squared);
+  const auto x = ops::widened(embedding);
+  return op.call(x, centers.to(x.scalar_type()), squared);
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {

@@ -4,12 +4,13 @@
 
 #include <utility>
 
-/// Differentiable distances between embeddings and centers; no N x K x D temporary, deterministic
-/// gradients, and no cancellation near a center.
+/// Differentiable distances between embeddings and centers. On the CPU without an N x K x D temporary,
+/// with deterministic gradients and no cancellation near a center; derivatives of higher order and other
+/// devices take ordinary operations, which have neither promise.
 namespace ood {
 
-/// embedding [N, D], centers [K, D] -> [N, K]: Euclidean distances, or their squares. The
-/// derivative of a Euclidean distance is 0 where the distance is 0.
+/// embedding [N, D], centers [K, D] -> [N, K]: Euclidean distances, or their squares, in the type of the
+/// embedding, of half types in float32. The derivative of a Euclidean distance is 0 where the distance is 0.
 at::Tensor center_distances(const at::Tensor& embedding, const at::Tensor& centers, bool squared);
 
 /// Squared distance of each row to the center of its own class, O(N D): embedding [N, D],

@@ -23,4 +23,13 @@ bool fused(const at::Tensor& t) {
   return (t.is_cpu() || t.is_meta()) && !t._fw_grad(kForwardLevel).defined() && !functorch_active();
 }
 
+bool readable(const at::Tensor& t) {
+  using c10::DispatchKey;
+  constexpr c10::DispatchKeySet kWrapped({DispatchKey::Python, DispatchKey::Functionalize,
+                                          DispatchKey::ZeroTensor, DispatchKey::FuncTorchBatched,
+                                          DispatchKey::FuncTorchGradWrapper});
+  return t.is_cpu() && !t.key_set().has_any(kWrapped) && t.has_storage() &&
+         (t.numel() == 0 || t.const_data_ptr() != nullptr);
+}
+
 }  // namespace ood::ops

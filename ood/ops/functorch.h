@@ -9,4 +9,7 @@ namespace ood::ops {
 /// such a function has neither.
 bool fused(const at::Tensor& t);
 
+/// Whether the numbers of `t` are there to be read: not of a call that is traced or vectorised.
+bool readable(const at::Tensor& t);
+
 }  // namespace ood::ops

@@ -3,16 +3,14 @@
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/graph_task.h>
 
+#include "ood/ops/functorch.h"
+
 namespace ood::ops {
 namespace {
 
 // Whether `t` is the number 1, as it is for loss.backward(). Not known while a graph is traced.
 bool is_one(const at::Tensor& t) {
-  if (!t.is_cpu() || t.dim() != 0 || !t.has_storage() || t.const_data_ptr() == nullptr ||
-      t.key_set().has_any(
-          c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::Functionalize,
-                               c10::DispatchKey::ZeroTensor})))
-    return false;
+  if (t.dim() != 0 || !readable(t)) return false;
   return t.scalar_type() == at::kDouble ? *t.const_data_ptr<double>() == 1
                                         : *t.const_data_ptr<float>() == 1;
 }

@@ -62,14 +62,6 @@ void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const a
   }
 }
 
-at::Tensor relabelled(const ObjectiveEntry& entry, const at::Tensor& logits,
-                      const at::Tensor& target, std::optional<std::int64_t> ignore_index) {
-  if (!entry.ood_is_last_class || logits.dim() == 0) return target;
-  auto background = target.lt(0);
-  if (ignore_index.has_value()) background = background.logical_and(target.ne(*ignore_index));
-  return target.masked_fill(background, c10::Scalar(logits.sym_size(class_dim(logits)) - 1));
-}
-
 LaidOut lay_out(const at::Tensor& logits) {
   LaidOut out;
   Layout& l = out.layout;

@@ -15,11 +15,6 @@ void check_inputs(const ObjectiveEntry& entry, const at::Tensor& logits, const a
 /// The dimension of the classes: 0 for [C], else 1.
 inline std::int64_t class_dim(const at::Tensor& logits) { return logits.dim() == 1 ? 0 : 1; }
 
-/// The target as the formula sees it: for an objective whose OOD rows are the last class, with that
-/// label in their place. Ignored rows keep theirs.
-at::Tensor relabelled(const ObjectiveEntry& entry, const at::Tensor& logits,
-                      const at::Tensor& target, std::optional<std::int64_t> ignore_index);
-
 /// Where the numbers of logits lie: sample i of image o has class c at
 /// data[o * outer_stride + i * sample_stride + c * class_stride]. Either the classes of a sample
 /// lie side by side (class_stride 1: [B, C], channels-last), or the samples of an image do

@@ -37,10 +37,7 @@ Balance balance_of(bool whole_batch) {
 Parts parts_cpu(OOD_PARTS_ARGS, bool want_logits, bool want_extras, bool want_weight,
                 const OptionalTensor& upstream) {
   constexpr bool per_row = false;
-  const double factor = !usable(upstream) ? 1.0
-                        : upstream->scalar_type() == at::kDouble
-                            ? *upstream->const_data_ptr<double>()
-                            : static_cast<double>(*upstream->const_data_ptr<float>());
+  const double factor = usable(upstream) ? upstream->item<double>() : 1.0;
   const auto p = row_loss_cpu(OOD_ROW_CALL, sum, balance_of(whole_batch),
                               {want_logits, want_extras, want_weight}, factor);
   return {p.loss, p.terms, or_empty(p.logits, logits), or_empty(p.extras, p.loss),
@@ -73,10 +70,6 @@ auto& loss_op() {
   return op;
 }
 
-Balance mean_of(const ObjectiveEntry& entry, Balance balance) {
-  return balance == Balance::kDefault ? entry.balance : balance;
-}
-
 Tensor reduced(const RowTermsArguments& a, const Tensor& terms, const Tensor& counts, bool sum,
                Balance balance) {
   if (const auto combine = get_objective(a.objective).row.combine; combine != nullptr)
@@ -87,15 +80,13 @@ Tensor reduced(const RowTermsArguments& a, const Tensor& terms, const Tensor& co
   return terms.mul(rows.clamp_min(1).to(terms.scalar_type()).reciprocal().unsqueeze(1)).sum(0);
 }
 
-// Of anything that has terms.
+// Of anything that has terms, by its own `balance`.
 Losses loss_of_terms(const RowTermsArguments& given, Reduction reduction, Balance balance) {
-  const ObjectiveEntry& entry = get_objective(given.objective);
   RowTermsArguments a = given;
   a.per_row = reduction == Reduction::kNone;
   const auto [terms, counts] = row_terms(a);
   if (a.per_row) return {terms.sum(0), {}};
-  const auto means =
-      reduced(a, terms, counts, reduction == Reduction::kSum, mean_of(entry, balance));
+  const auto means = reduced(a, terms, counts, reduction == Reduction::kSum, balance);
   return {means.sum(), means.detach()};
 }
 
@@ -198,10 +189,12 @@ Losses fused_loss(const RowTermsArguments& given, bool sum, bool whole_batch) {
 Losses compute(const RowTermsArguments& a, Reduction reduction, Balance balance,
                bool may_fuse = true) {
   const ObjectiveEntry& entry = get_objective(a.objective);
-  const Balance mean = mean_of(entry, balance);
-  TORCH_CHECK_VALUE(entry.row.combine == nullptr || reduction == Reduction::kMean, entry.name,
-                    ": is a function of the whole batch; expected reduction mean, got ",
-                    name(reduction));
+  const Balance mean = balance == Balance::kDefault ? entry.balance : balance;
+  TORCH_CHECK_VALUE(entry.row.combine == nullptr ||
+                        (reduction == Reduction::kMean && mean != Balance::kWholeBatch),
+                    entry.name, ": is a function of the whole batch; expected reduction mean and ",
+                    "balance default or per_population, got ", name(reduction), " and ",
+                    name(balance));
   // Its formula sees outliers as one more class, so the populations are weighted here.
   if (entry.ood_is_last_class && mean == Balance::kPerPopulation && reduction == Reduction::kMean) {
     const auto known = a.target.ge(0), other = a.target.lt(0);
@@ -216,24 +209,17 @@ Losses compute(const RowTermsArguments& a, Reduction reduction, Balance balance,
         {a.logits, a.target, a.extras, weight, a.objective, a.parameters, false, a.ignore_index},
         Reduction::kSum, mean, may_fuse);
   }
-  const auto fits = [](const OptionalTensor& t) { return !usable(t) || fused(*t); };
   if (reduction == Reduction::kNone || !may_fuse || !fused(a.logits) || !fits(a.extras) ||
       !fits(a.weight))
     return loss_of_terms(a, reduction, mean);
   return fused_loss(a, reduction == Reduction::kSum, mean == Balance::kWholeBatch);
 }
 
+template <bool kMayFuse>
 Tensor loss_any(OOD_LOSS_ARGS) {
   constexpr bool per_row = false;
   return compute(OOD_ROW_CALL, parse_reduction(reduction, objective),
-                 parse_balance(balance, objective))
-      .loss;
-}
-
-Tensor loss_composite(OOD_LOSS_ARGS) {
-  constexpr bool per_row = false;
-  return compute(OOD_ROW_CALL, parse_reduction(reduction, objective),
-                 parse_balance(balance, objective), /*may_fuse=*/false)
+                 parse_balance(balance, objective), kMayFuse)
       .loss;
 }
 
@@ -275,14 +261,14 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
 }
 TORCH_LIBRARY_IMPL(ood, CPU, m) {
   m.impl("_loss_parts", ops::parts_cpu);
-  m.impl("loss", ops::loss_any);
+  m.impl("loss", ops::loss_any<true>);
 }
 TORCH_LIBRARY_IMPL(ood, Meta, m) {
   m.impl("_loss_parts", ops::parts_meta);
-  m.impl("loss", ops::loss_any);
+  m.impl("loss", ops::loss_any<true>);
 }
-TORCH_LIBRARY_IMPL(ood, Autograd, m) { m.impl("loss", ops::loss_any); }
-TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) { m.impl("loss", ops::loss_composite); }
-TORCH_LIBRARY_IMPL(ood, CompositeExplicitAutograd, m) { m.impl("loss", ops::loss_composite); }
+TORCH_LIBRARY_IMPL(ood, Autograd, m) { m.impl("loss", ops::loss_any<true>); }
+TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) { m.impl("loss", ops::loss_any<false>); }
+TORCH_LIBRARY_IMPL(ood, CompositeExplicitAutograd, m) { m.impl("loss", ops::loss_any<false>); }
 
 }  // namespace ood

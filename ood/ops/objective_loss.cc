@@ -48,10 +48,6 @@ Losses without_rows(const ObjectiveEntry& entry, Numbers parameters, Tensors giv
   return losses;
 }
 
-}  // namespace
-
-namespace {
-
 void check_inputs(const ObjectiveEntry& entry, std::size_t inputs) {
   const std::size_t wanted = entry.slice.inputs.size() + 1;
   TORCH_CHECK_VALUE(inputs >= wanted, entry.name, ": expected ", wanted - 1,
@@ -82,6 +78,16 @@ Losses objective_loss(const ObjectiveEntry& entry, Numbers parameters, Tensors g
   TORCH_CHECK_VALUE(!o.weight || !slice.outliers_through_head, entry.name,
                     ": takes no weights of rows");
   const std::size_t label = slice.inputs.size();
+  TORCH_CHECK_VALUE(!o.weight || o.weight->sym_sizes() == given[label].sym_sizes(), entry.name,
+                    ": expected weight of the target's shape ", given[label].sym_sizes(), ", got ",
+                    o.weight->sym_sizes());
+  TORCH_CHECK_VALUE(entry.per_row || o.reduction == Reduction::kMean, entry.name,
+                    ": is a function of the whole batch; expected reduction mean, got ",
+                    name(o.reduction));
+  TORCH_CHECK_VALUE(slice.composite == nullptr || o.balance != Balance::kPerPopulation ||
+                        entry.balance == o.balance,
+                    entry.name, ": has one mean over all rows; expected balance default or ",
+                    "whole_batch, got ", name(o.balance));
   if (o.ignore_index && slice.composite != nullptr && given[label].dim() == 1)
     return without_rows(entry, parameters, given, o);
   auto in = o.ignore_index ? without_ignored(slice, given, *o.ignore_index) : given.vec();
@@ -95,7 +101,7 @@ Losses objective_loss(const ObjectiveEntry& entry, Numbers parameters, Tensors g
   ops::TermOptions options;
   options.who = entry.name;
   options.whole_batch = o.balance == Balance::kWholeBatch && entry.balance != o.balance;
-  if (o.weight) options.weight = *o.weight;
+  if (o.weight) options.weight = o.weight->to(ops::computing_type(in[0]));
   if (o.ignore_index) {
     auto& target = in[slice.prepare != nullptr ? 1 : slice.inputs.size()];
     options.keep = target.ne(*o.ignore_index);
@@ -146,6 +152,14 @@ std::tuple<Tensor, Tensor> loss_op(std::string_view objective, Numbers parameter
                                       parse_balance(balance, objective), ignore_index, weight});
   return {losses.loss,
           losses.terms.defined() ? losses.terms : at::empty({0}, losses.loss.options())};
+}
+
+Tensor distances_op(std::string_view objective, Numbers parameters, const Tensor& embedding,
+                    Tensors state) {
+  const ObjectiveEntry& entry = get_objective(objective);
+  TORCH_CHECK_VALUE(entry.slice.distances != nullptr, objective, ": has no distances");
+  check_counts(entry, parameters, entry.slice.inputs.size() + 1, state.size());
+  return entry.slice.distances(parameters, embedding, state);
 }
 
 Tensor draw_op(std::string_view objective, Numbers parameters, Tensors inputs) {
@@ -208,16 +222,13 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
   m.def(
       "objective_distances(str objective, float[] parameters, Tensor embedding, Tensor[] state) -> "
       "Tensor",
-      [](std::string_view objective, Numbers parameters, const Tensor& embedding, Tensors state) {
-        const ObjectiveEntry& entry = get_objective(objective);
-        TORCH_CHECK_VALUE(entry.slice.distances != nullptr, objective, ": has no distances");
-        check_counts(entry, parameters, entry.slice.inputs.size() + 1, state.size());
-        return entry.slice.distances(parameters, embedding, state);
-      },
-      {at::Tag::pt2_compliant_tag});
+      distances_op, {at::Tag::pt2_compliant_tag});
 }
 // The decomposition of an op with a list of tensors is not found by itself.
-TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) { m.impl("objective_loss", loss_op); }
+TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) {
+  m.impl("objective_loss", loss_op);
+  m.impl("objective_distances", distances_op);
+}
 TORCH_LIBRARY_IMPL(ood, CompositeExplicitAutograd, m) { m.impl("objective_update_", update_op); }
 TORCH_LIBRARY_IMPL(ood, Meta, m) {
   m.impl("objective_update_", [](std::string_view, Numbers, Tensors, Tensors, std::string_view) {});

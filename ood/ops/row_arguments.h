@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ood/ops/dispatch.h"
+#include "ood/ops/functorch.h"
 #include "ood/ops/layout.h"
 #include "ood/ops/row_terms.h"
 
@@ -25,6 +26,8 @@ using Label = std::optional<std::int64_t>;
   RowTermsArguments { logits, target, extras, weight, objective, parameters, per_row, ignore_index }
 
 inline bool usable(const OptionalTensor& t) { return t.has_value() && t->defined(); }
+
+inline bool fits(const OptionalTensor& t) { return !usable(t) || fused(*t); }
 
 /// A tensor return of a schema is never undefined; one that is not wanted is empty.
 inline Tensor or_empty(const Tensor& t, const Tensor& like) {
@@ -76,14 +79,6 @@ RowGradients row_gradients_with_graph(const RowTermsArguments& a, const WantedGr
       },
       std::vector<Tensor>{a.logits, or_none(a.extras), or_none(a.weight)}, bits, upstream);
   return {g[0], g[1], g[2]};
-}
-
-/// What autograd asks of a function whose inputs are logits, target, extras and weight, absent ones
-/// left out.
-template <class Context>
-WantedGradients wanted(Context* ctx, const OptionalTensor& extras, const OptionalTensor& weight) {
-  return {ctx->needs_input_grad(0), extras && ctx->needs_input_grad(2),
-          weight && ctx->needs_input_grad(extras ? 3 : 2)};
 }
 
 }  // namespace ood::ops

@@ -107,7 +107,9 @@ struct RowTermsFunction : ag::Function<RowTermsFunction> {
     const Tensor &logits = saved[0], &target = saved[1];
     const OptionalTensor extras = saved[3].defined() ? OptionalTensor(saved[3]) : std::nullopt;
     const OptionalTensor weight = saved[4].defined() ? OptionalTensor(saved[4]) : std::nullopt;
-    const auto want = wanted(ctx, extras, weight);
+    // Inputs of the function; absent ones are left out.
+    const WantedGradients want{ctx->needs_input_grad(0), extras && ctx->needs_input_grad(2),
+                               weight && ctx->needs_input_grad(extras ? 3 : 2)};
 
     RowGradients to;
     if (at::GradMode::is_enabled()) {
@@ -143,7 +145,7 @@ Terms below_autograd(OOD_ROW_ARGS) {
 }
 
 Terms autograd(OOD_ROW_ARGS) {
-  if (!fused(logits))
+  if (!fused(logits) || !fits(extras) || !fits(weight))
     return composite(logits, target, objective, parameters, extras, weight, per_row, ignore_index);
   return with_computing_types(logits, target, objective, parameters, extras, weight, per_row,
                               ignore_index, [](OOD_ROW_ARGS) -> Terms {

@@ -1,7 +1,5 @@
 // The same formulas by tensor operations: the oracle of the fused path, and its stand-in wherever
 // ordinary autograd has to see every step.
-#include <ATen/ops/exp.h>
-#include <ATen/ops/log.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
@@ -16,6 +14,15 @@ at::Tensor zero_unless(const at::Tensor& condition, const at::Tensor& x) {
   return at::where(condition, x, at::zeros_like(x));
 }
 
+// The target as the formula sees it: for an objective whose OOD rows are the last class, with that
+// label in their place. Ignored rows keep theirs.
+at::Tensor relabelled(const ObjectiveEntry& entry, const RowTermsArguments& a) {
+  if (!entry.ood_is_last_class) return a.target;
+  auto background = a.target.lt(0);
+  if (a.ignore_index) background = background.logical_and(a.target.ne(*a.ignore_index));
+  return a.target.masked_fill(background, c10::Scalar(a.logits.sym_size(class_dim(a.logits)) - 1));
+}
+
 }  // namespace
 
 std::tuple<at::Tensor, at::Tensor> row_terms_composite(const RowTermsArguments& a) {
@@ -25,7 +32,7 @@ std::tuple<at::Tensor, at::Tensor> row_terms_composite(const RowTermsArguments& 
   check_inputs(entry, a.logits, a.target, a.extras, a.weight);
   check_parameters(entry.name, entry.parameters, a.parameters);
 
-  const auto target = relabelled(entry, a.logits, a.target, a.ignore_index);
+  const auto target = relabelled(entry, a);
   const auto id = target.ge(0);
   const auto taken =
       a.ignore_index.has_value() ? a.target.ne(*a.ignore_index) : id.logical_or(target.lt(0));

@@ -2,7 +2,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
@@ -11,7 +10,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include "ood/kernels/distance.h"
 #include "ood/ops/by_type.h"
 #include "ood/ops/direct_loss.h"
 #include "ood/ops/dispatch.h"
@@ -61,10 +59,6 @@ void check_target(const Tensor& x, const Tensor& target, const char* op) {
                     target.sym_sizes());
   TORCH_CHECK_VALUE(target.device() == x.device(), op, ": expected target on ", x.device(),
                     ", where the rows are, got ", target.device());
-}
-
-std::int64_t grain(std::int64_t width) {
-  return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(width, 1));
 }
 
 // segment_sum: out[j] = sum of the rows with label j.
@@ -137,149 +131,23 @@ Tensor segment_sum_autograd(const Tensor& x_in, const Tensor& target_in, std::in
   return SegmentSum::apply(x, target, classes);
 }
 
-// own_center_distances: d[i] = ||x_i - c_y||^2.
-
-void check_centers(const Tensor& x, const Tensor& centers, const Tensor& target) {
-  check_target(x, target, "own_center_distances");
-  TORCH_CHECK_VALUE(centers.dim() == 2 && centers.sym_size(1) == x.sym_size(1),
-                    "own_center_distances: expected centers [K, ", x.sym_size(1), "], got ",
-                    centers.sym_sizes());
-  TORCH_CHECK_VALUE(centers.device() == x.device(), "own_center_distances: expected centers on ",
-                    x.device(), ", where the embedding is, got ", centers.device());
-  TORCH_CHECK_TYPE(centers.scalar_type() == x.scalar_type(),
-                   "own_center_distances: expected embedding and centers of one type, got ",
-                   x.scalar_type(), " and ", centers.scalar_type());
-}
-
-Tensor own_forward_cpu(const Tensor& x_in, const Tensor& c_in, const Tensor& target_in) {
-  check_centers(x_in, c_in, target_in);
-  const auto x = x_in.contiguous(), c = c_in.contiguous(), target = target_in.contiguous();
-  check_labels(target, c.size(0), "own_center_distances");
-  const auto d = x.size(1);
-  auto out = at::zeros({x.size(0)}, x.options());
-  ops::by_type(x, "own_center_distances", [&](auto zero) {
-    using F = decltype(zero);
-    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>();
-    const auto* y = target.const_data_ptr<std::int64_t>();
-    F* to = out.mutable_data_ptr<F>();
-    at::parallel_for(0, x.size(0), grain(d), [&](std::int64_t begin, std::int64_t end) {
-      for (auto i = begin; i < end; ++i)
-        if (y[i] >= 0) kernels::square_distances(px + i * d, 1, pc + y[i] * d, 1, d, to + i, 1);
-    });
-  });
-  return out;
-}
-
-Tensor own_forward_meta(const Tensor& x, const Tensor& c, const Tensor& target) {
-  check_centers(x, c, target);
-  return at::empty_symint({x.sym_size(0)}, x.options());
-}
-
-Tensor own_composite(const Tensor& x, const Tensor& c, const Tensor& target) {
-  check_centers(x, c, target);
+// d[i] = ||x_i - c_y||^2 by ordinary operations: objectives that need it fast compute it with their
+// gradient.
+Tensor own_distances(const Tensor& x_in, const Tensor& c_in, const Tensor& target_in) {
+  constexpr auto kOp = "own_center_distances";
+  const auto x = ops::widened(x_in), c = ops::widened(c_in),
+             target = ops::class_labels(target_in, kOp);
+  check_target(x, target, kOp);
+  TORCH_CHECK_VALUE(c.dim() == 2 && c.sym_size(1) == x.sym_size(1), kOp, ": expected centers [K, ",
+                    x.sym_size(1), "], got ", c.sym_sizes());
+  TORCH_CHECK_VALUE(c.device() == x.device(), kOp, ": expected centers on ", x.device(),
+                    ", where the embedding is, got ", c.device());
+  TORCH_CHECK_TYPE(c.scalar_type() == x.scalar_type(), kOp,
+                   ": expected embedding and centers of one type, got ", x.scalar_type(), " and ",
+                   c.scalar_type());
+  if (ops::readable(target)) check_labels(target.contiguous(), c.size(0), kOp);
   const auto known = target.ge(0).unsqueeze(1);
   return (at::where(known, x, at::zeros_like(x)) - rows_of(c, target)).square().sum(1);
-}
-
-// dx_i = 2 g_i (x_i - c_y),  dc_j = - sum of dx_i over the rows of class j.
-std::tuple<Tensor, Tensor> own_backward_cpu(const Tensor& upstream_in, const Tensor& x_in,
-                                            const Tensor& c_in, const Tensor& target_in,
-                                            bool want_centers) {
-  check_centers(x_in, c_in, target_in);
-  TORCH_CHECK_VALUE(upstream_in.sizes() == x_in.sizes().slice(0, 1) &&
-                        upstream_in.scalar_type() == x_in.scalar_type(),
-                    "own_center_distances: expected an upstream gradient [", x_in.size(0), "] of ",
-                    x_in.scalar_type(), ", got ", upstream_in.sizes(), " of ",
-                    upstream_in.scalar_type());
-  const auto x = x_in.contiguous(), c = c_in.contiguous(), target = target_in.contiguous();
-  check_labels(target, c.size(0), "own_center_distances");
-  const auto weight = (2.0 * upstream_in).contiguous();
-  const auto d = x.size(1);
-  auto to_x = at::empty_like(x);
-  auto to_c = want_centers ? at::zeros_like(c) : at::empty({0}, c.options());
-  ops::by_type(x, "own_center_distances", [&](auto zero) {
-    using F = decltype(zero);
-    const F *px = x.const_data_ptr<F>(), *pc = c.const_data_ptr<F>(),
-            *w = weight.const_data_ptr<F>();
-    const auto* y = target.const_data_ptr<std::int64_t>();
-    F* gx = to_x.mutable_data_ptr<F>();
-    at::parallel_for(0, x.size(0), grain(d), [&](std::int64_t begin, std::int64_t end) {
-      for (auto i = begin; i < end; ++i)
-        if (y[i] >= 0)
-          kernels::weighted_difference(px + i * d, pc + y[i] * d, d, w[i], gx + i * d);
-        else
-          std::fill(gx + i * d, gx + (i + 1) * d, F{0});
-    });
-    if (!want_centers) return;
-    const ByClass by(target, c.size(0), "own_center_distances");
-    F* gc = to_c.mutable_data_ptr<F>();
-    at::parallel_for(0, c.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
-      for (auto j = begin; j < end; ++j)
-        for (auto r = by.start[static_cast<std::size_t>(j)];
-             r < by.start[static_cast<std::size_t>(j) + 1]; ++r) {
-          const F* row = gx + by.rows[static_cast<std::size_t>(r)] * d;
-          for (std::int64_t k = 0; k < d; ++k) gc[j * d + k] -= row[k];
-        }
-    });
-  });
-  return {to_x, to_c};
-}
-
-std::tuple<Tensor, Tensor> own_backward_meta(const Tensor&, const Tensor& x, const Tensor& c,
-                                             const Tensor&, bool want_centers) {
-  return {
-      at::empty_symint(x.sym_sizes(), x.options()),
-      want_centers ? at::empty_symint(c.sym_sizes(), c.options()) : at::empty({0}, c.options())};
-}
-
-auto& own_forward_op() {
-  static auto op = ops::find_op<Tensor(const Tensor&, const Tensor&, const Tensor&)>(
-      "ood::_own_center_distances_forward");
-  return op;
-}
-auto& own_backward_op() {
-  static auto op = ops::find_op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&,
-                                                           const Tensor&, const Tensor&, bool)>(
-      "ood::_own_center_distances_backward");
-  return op;
-}
-
-struct OwnCenterDistances : ag::Function<OwnCenterDistances> {
-  static Tensor forward(ag::AutogradContext* ctx, const Tensor& x, const Tensor& c,
-                        const Tensor& target) {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    ctx->save_for_backward({x, c, target});
-    return own_forward_op().call(x, c, target);
-  }
-  static ag::variable_list backward(ag::AutogradContext* ctx, const ag::variable_list& grads) {
-    const auto saved = ctx->get_saved_variables();
-    const bool want_x = ctx->needs_input_grad(0), want_c = ctx->needs_input_grad(1);
-    if (at::GradMode::is_enabled()) {
-      const auto g = ops::gradients_with_graph(
-          [&](const std::vector<Tensor>& in) { return own_composite(in[0], in[1], saved[2]); },
-          Tensors(saved).slice(0, 2), want_x | want_c << 1, grads[0]);
-      return {g[0], g[1], Tensor()};
-    }
-    auto [to_x, to_c] = own_backward_op().call(grads[0], saved[0], saved[1], saved[2], want_c);
-    return {to_x, want_c ? to_c : Tensor(), Tensor()};
-  }
-};
-
-Tensor own_autograd(const Tensor& x_in, const Tensor& c_in, const Tensor& target_in) {
-  const auto x = ops::widened(x_in), c = ops::widened(c_in),
-             target = ops::class_labels(target_in, "own_center_distances");
-  check_centers(x, c, target);
-  return ops::fused(x) ? OwnCenterDistances::apply(x, c, target) : own_composite(x, c, target);
-}
-
-Tensor own_below_autograd(const Tensor& x, const Tensor& c, const Tensor& target) {
-  return own_forward_op().call(ops::widened(x), ops::widened(c),
-                               ops::class_labels(target, "own_center_distances"));
-}
-
-Tensor own_any_device(const Tensor& x, const Tensor& c, const Tensor& target) {
-  return own_composite(ops::widened(x), ops::widened(c),
-                       ops::class_labels(target, "own_center_distances"));
 }
 
 Tensor sum_below_autograd(const Tensor& x, const Tensor& target_in, std::int64_t classes) {
@@ -326,40 +194,19 @@ void running_means_update_(const Tensor& means, const Tensor& counts, const Tens
 }
 
 TORCH_LIBRARY_FRAGMENT(ood, m) {
-  const auto def = [&](const char* schema) { m.def(schema, {at::Tag::pt2_compliant_tag}); };
   m.def(
       "running_means_update_(Tensor(a!) means, Tensor(b!) counts, Tensor embedding, "
       "Tensor target, float momentum=0) -> ()",
       running_means_update_);
-  def("segment_sum(Tensor rows, Tensor target, int classes) -> Tensor");
-  def("own_center_distances(Tensor embedding, Tensor centers, Tensor target) -> Tensor");
-  def("_own_center_distances_forward(Tensor embedding, Tensor centers, Tensor target) -> Tensor");
-  def("_own_center_distances_backward(Tensor upstream, Tensor embedding, Tensor centers, "
-      "Tensor target, bool want_centers) -> (Tensor, Tensor)");
+  m.def("segment_sum(Tensor rows, Tensor target, int classes) -> Tensor",
+        {at::Tag::pt2_compliant_tag});
+  m.def("own_center_distances(Tensor embedding, Tensor centers, Tensor target) -> Tensor",
+        own_distances, {at::Tag::pt2_compliant_tag});
 }
-TORCH_LIBRARY_IMPL(ood, CPU, m) {
-  m.impl("segment_sum", sum_below_autograd);
-  m.impl("own_center_distances", own_below_autograd);
-  m.impl("_own_center_distances_forward", own_forward_cpu);
-  m.impl("_own_center_distances_backward", own_backward_cpu);
-}
-TORCH_LIBRARY_IMPL(ood, Meta, m) {
-  m.impl("segment_sum", sum_below_autograd);
-  m.impl("own_center_distances", own_below_autograd);
-  m.impl("_own_center_distances_forward", own_forward_meta);
-  m.impl("_own_center_distances_backward", own_backward_meta);
-}
-TORCH_LIBRARY_IMPL(ood, Autograd, m) {
-  m.impl("segment_sum", segment_sum_autograd);
-  m.impl("own_center_distances", own_autograd);
-}
-TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) {
-  m.impl("segment_sum", sum_any_device);
-  m.impl("own_center_distances", own_any_device);
-}
-TORCH_LIBRARY_IMPL(ood, CompositeExplicitAutograd, m) {
-  m.impl("segment_sum", sum_any_device);
-  m.impl("own_center_distances", own_any_device);
-}
+TORCH_LIBRARY_IMPL(ood, CPU, m) { m.impl("segment_sum", sum_below_autograd); }
+TORCH_LIBRARY_IMPL(ood, Meta, m) { m.impl("segment_sum", sum_below_autograd); }
+TORCH_LIBRARY_IMPL(ood, Autograd, m) { m.impl("segment_sum", segment_sum_autograd); }
+TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) { m.impl("segment_sum", sum_any_device); }
+TORCH_LIBRARY_IMPL(ood, CompositeExplicitAutograd, m) { m.impl("segment_sum", sum_any_device); }
 
 }  // namespace ood

@@ -14,8 +14,8 @@ struct Card {
   std::string_view summary;     ///< one sentence
   std::string_view formula;     ///< as text
   std::string_view paper;
-  std::string_view score;       ///< that fits a network trained with it: its own, or of scores.h
-  std::string_view ood_labels;  ///< what happens to rows with a label below 0
+  std::string_view score;  ///< that fits a network trained with it: its own, or one of the registry
+  std::string_view ood_labels;        ///< what happens to rows with a label below 0
   std::string_view input = "logits";  ///< what a row of the formula is, or what the objective takes
   std::string_view pitfalls = "";     ///< what users get wrong
   bool uses_ood = false;              ///< false: OOD rows take no part

@@ -2,8 +2,6 @@
 
 #include <ATen/ops/stack.h>
 
-#include <utility>
-
 #include "ood/formula/tensor_row.h"
 #include "ood/registry/registry.h"
 

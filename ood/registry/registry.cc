@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "ood/registry/entries.h"
 #include "ood/registry/parameters_json.h"

@@ -28,7 +28,7 @@ struct ParameterEntry {
   std::string_view source;
   bool training_only;
 
-  /// "at least 0", "a whole number from 2 to 1e+07", "0 or 1", ...
+  /// "at least 0", "a whole number at least 2 and at most 1e+07", "0 or 1", ...
   std::string range() const;
 };
 

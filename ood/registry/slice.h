@@ -61,7 +61,7 @@ struct Sizes {
 struct Event {
   enum Kind {
     kBegin,   ///< before the first step; has a pass
-    kStep,    ///< after a step; the inputs are those of the step
+    kStep,    ///< with a step, as a rule after it; the inputs are those of the step
     kEpoch,   ///< at the end of each epoch; has a pass
     kFinish,  ///< after the last step; has a pass
   };

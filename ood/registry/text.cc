@@ -35,6 +35,12 @@ std::string_view nearest(std::string_view name, const std::vector<std::string_vi
   return best;
 }
 
+std::string did_you_mean(std::string_view name, const std::vector<std::string_view>& candidates,
+                         const std::string& otherwise) {
+  const auto near = nearest(name, candidates);
+  return near.empty() ? otherwise : "; did you mean " + std::string(near) + "?";
+}
+
 std::string lower(std::string text) {
   for (char& c : text)
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');

@@ -7,8 +7,11 @@
 
 namespace ood {
 
-/// The candidate nearest to `name` by edit distance, for "did you mean"; empty if none is near.
+/// The candidate nearest to `name` by edit distance; empty if none is near.
 std::string_view nearest(std::string_view name, const std::vector<std::string_view>& candidates);
+/// "; did you mean CANDIDATE?", where one is near, else what is given.
+std::string did_you_mean(std::string_view name, const std::vector<std::string_view>& candidates,
+                         const std::string& otherwise = "");
 
 /// With small ASCII letters.
 std::string lower(std::string text);

@@ -1,4 +1,3 @@
-#include <ATen/ops/scatter.h>
 
 #include "ood/scores/activation.h"
 

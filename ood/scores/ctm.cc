@@ -1,4 +1,3 @@
-#include <ATen/ops/mm.h>
 
 #include "ood/scores/fit_data.h"
 #include "ood/scores/register.h"

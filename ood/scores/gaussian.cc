@@ -4,7 +4,6 @@
 #include <ATen/ops/eye.h>
 #include <ATen/ops/linalg_cholesky_ex.h>
 #include <ATen/ops/linalg_solve_triangular.h>
-#include <ATen/ops/mm.h>
 #include <c10/util/Exception.h>
 
 #include "ood/ops/distances.h"

@@ -1,5 +1,4 @@
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/topk.h>
 
 #include "ood/scores/register.h"
 

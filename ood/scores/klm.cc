@@ -1,10 +1,10 @@
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/mm.h>
 
 #include <limits>
 
 #include "ood/ops/distances.h"
 #include "ood/scores/fit_data.h"
+#include "ood/scores/logits.h"
 #include "ood/scores/register.h"
 
 namespace ood {
@@ -35,8 +35,8 @@ struct Klm {
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {
     TORCH_CHECK_VALUE(o.logits.size(1) == state[0].size(1), "klm: expected logits [N, ",
                       state[0].size(1), "], as it was fitted to, got ", o.logits.sizes());
-    const auto log_p = o.logits.to(at::kDouble).log_softmax(1), p = log_p.exp();
-    return ((p * log_p).sum(1, true) - p.mm(state[0].t())).amin(1);
+    const auto x = o.logits.to(at::kDouble);
+    return (-entropy_score(x).unsqueeze(1) - x.softmax(1).mm(state[0].t())).amin(1);
   }
 };
 OOD_REGISTER_SCORE(Klm);

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/mm.h>
 
 #include "ood/scores/fit_data.h"
 #include "ood/scores/gaussian.h"

@@ -1,5 +1,4 @@
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/topk.h>
 #include <c10/util/Exception.h>
 
 #include "ood/scores/logits.h"

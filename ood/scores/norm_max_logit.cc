@@ -3,6 +3,8 @@
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <limits>
+
 #include "ood/scores/register.h"
 
 namespace ood {
@@ -26,7 +28,10 @@ struct NormMaxLogit {
 
   at::Tensor compute(const NetworkOutput& o, Tensors) const {
     const auto x = o.logits.to(at::kDouble);
-    const auto centred = x - x.mean(1, true);
+    // A class that is masked out, with a logit of -infinity, takes no part.
+    const auto masked = x.eq(-std::numeric_limits<double>::infinity());
+    const auto mean = x.masked_fill(masked, 0).sum(1, true) / masked.logical_not().sum(1, true);
+    const auto centred = (x - mean).masked_fill(masked, 0);
     // Divided by its largest number first: a power of a large one overflows.
     const auto largest = centred.abs().amax(1, true);
     const auto unit = centred / at::where(largest.gt(0), largest, 1.0);

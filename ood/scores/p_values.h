@@ -16,7 +16,7 @@ namespace ood {
 /// Gammerman, Shafer 2005). A c10::ValueError where nothing is held out or a score is NaN.
 at::Tensor p_values(const at::Tensor& scores, const at::Tensor& held_out);
 
-/// Logarithms of p-values that do not end at 1 / (1 + M): the highest tenth of the held-out scores,
+/// Logarithms of p-values that do not end at 1 / (1 + M): the highest tenth of the held-out scores, ten at least,
 /// m of them above u, is continued by an exponential tail of their mean excess e,
 ///
 ///   s > u:  p = (1 + m) / (1 + M) exp(-(s - u) / e)

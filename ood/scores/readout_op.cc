@@ -31,5 +31,6 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
       "Tensor[] state) -> (Tensor evidence, Tensor logits, Tensor score)",
       readout_op, {at::Tag::pt2_compliant_tag});
 }
+TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) { m.impl("objective_readout", readout_op); }
 
 }  // namespace ood

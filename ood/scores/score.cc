@@ -8,7 +8,6 @@
 
 #include "ood/registry/entries.h"
 #include "ood/registry/parameters_json.h"
-#include "ood/registry/text.h"
 #include "ood/scores/fit_data.h"
 
 namespace ood {
@@ -126,7 +125,8 @@ at::Tensor compute_score(const ScoreEntry& score, Numbers parameters, const Netw
   if (score.uses & Need::kLogits) check_matrix(score.name, "logits", output.logits);
   if (score.uses & Need::kFeatures) {
     check_matrix(score.name, "features", output.features);
-    const auto width = state.empty() ? output.features.size(1) : state[0].size(-1);
+    const bool wide = !state.empty() && state[0].dim() == 2;
+    const auto width = wide ? state[0].size(1) : output.features.size(1);
     TORCH_CHECK_VALUE(output.features.size(1) == width, score.name, ": expected features [N, ",
                       width, "], as it was fitted to, got ", output.features.sizes());
   }

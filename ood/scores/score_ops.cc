@@ -1,5 +1,4 @@
 // Every score by name as ops: what ood.scores and the runs of Python are made of.
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "ood/ops/by_type.h"

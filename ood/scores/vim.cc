@@ -2,8 +2,6 @@
 #include <ATen/ops/linalg_eigh.h>
 #include <ATen/ops/linalg_pinv.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/mm.h>
-#include <ATen/ops/mv.h>
 #include <ATen/ops/scalar_tensor.h>
 
 #include <cmath>

@@ -29,14 +29,15 @@ def detection(id_scores: torch.Tensor, ood_scores: torch.Tensor) -> Detection:
 
 
 def auroc_interval(id_scores: torch.Tensor, ood_scores: torch.Tensor, seed: int = 0) -> Tuple[float, float]:
-    """95 % bootstrap interval of the AUROC."""
+    """95 % interval of the AUROC: by bootstrap, of 200,000 samples and more DeLong's, of a perfect separation
+    Newcombe's (2006, method 5)."""
     return ops.auroc_interval(id_scores, ood_scores, seed)
 
 
 def auroc_difference(id_a: torch.Tensor, ood_a: torch.Tensor, id_b: torch.Tensor, ood_b: torch.Tensor,
                      seed: int = 0) -> Tuple[float, float]:
-    """95 % interval of the difference of the AUROCs of two scores of the same samples, by common bootstrap samples; it
-    holds 0 where neither is shown to be better."""
+    """95 % interval of the difference of the AUROCs of two scores of the same samples, by common bootstrap samples,
+    of 200,000 and more DeLong's; it holds 0 where neither is shown to be better."""
     return ops.auroc_difference(id_a, ood_a, id_b, ood_b, seed)
 
 

@@ -41,6 +41,13 @@ def loss(name, logits, target, parameters=None, **options):
     return ops.loss(logits, target, name, values, **options)
 
 
+def objective_loss(name, *inputs, reduction="mean", **given):
+    """ops.ood.objective_loss of inputs, target and state, with registry defaults for what is not given."""
+    values = [float(given.pop(p["name"], p["default"])) for p in REGISTRY[name]["parameters"]]
+    assert not given, given
+    return ops.objective_loss(name, values, [i for i in inputs if i is not None], reduction)[0]
+
+
 def reductions(name):
     """What ops.ood.loss can reduce to; a function of the whole batch has no value per row."""
     return ["none", "mean", "sum"] if REGISTRY[name]["per_row"] else ["mean"]

@@ -4,7 +4,9 @@ import warnings
 import pytest
 import torch
 
-from conftest import loss, ops
+import ood
+
+from conftest import loss, objective_loss, ops
 
 peer = pytest.importorskip("pytorch_ood.loss")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -134,12 +136,11 @@ CENTERS = t([[.5, 1], [1, 1], [9, 9]])
 @pytest.mark.parametrize("radius,key,value", [(0., "r=0", "Center.repo(sum/B)"), (1., "r=1", "Center.mean r=1 on d-r^2")])
 def test_center_golden(golden, radius, key, value):
     x, c = CENTER_X.clone().requires_grad_(), CENTERS.clone().requires_grad_()
-    l = ops.center_loss(x, CENTER_Y, c, radius)
+    l = objective_loss("center", x, CENTER_Y, c, radius=radius, weight=0)
     near(l, golden[value])
     l.backward()
     near(x.grad, golden[f"Center.grad_x {key} (mean_I)"])
     near(c.grad, golden[f"Center.grad_centers {key} (mean_I)"])
-    torch.library.opcheck(ops.center_loss, (x, CENTER_Y, c, radius))
 
 
 def test_wen_update(golden):
@@ -163,23 +164,26 @@ def test_defect_peer_center_divides_by_the_classes_and_forgets_the_square():
 II_X, II_Y = t([[0, 0], [2, 0], [10, 0], [10, 4], [3, 5]]), torch.tensor([0, 0, 1, 1, 2])
 
 
+def ii(x, y, classes, **given):
+    return objective_loss("ii", x, y, torch.zeros(classes), **given)
+
+
 def test_ii_golden(golden):
     x = II_X.clone().requires_grad_()
-    value = ops.ii_loss(x, II_Y, 3)
+    value = ii(x, II_Y, 3)
     near(value, golden["II.paper"])
     value.backward()
     near(x.grad, golden["II.grad_x"])
-    near(ops.ii_loss(II_X, II_Y, 3, 1., True), golden["II.reference_repo(intra/D)"])
-    assert torch.autograd.gradcheck(lambda x: ops.ii_loss(x, II_Y, 3), (x,))
-    assert torch.autograd.gradgradcheck(lambda x: ops.ii_loss(x, II_Y, 3), (x,))
-    torch.library.opcheck(ops.ii_loss, (x, II_Y, 3))
+    near(ii(II_X, II_Y, 3, normalize_by_dim=1), golden["II.reference_repo(intra/D)"])
+    assert torch.autograd.gradcheck(lambda x: ii(x, II_Y, 3), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: ii(x, II_Y, 3), (x,))
 
 
 def test_defect_peer_ii_of_one_class_is_minus_1e24():
     x, y = II_X.float(), torch.zeros(5, dtype=torch.long)
     assert peer.IILoss(n_classes=3, n_embedding=2)(x, y) < -1e23
-    assert 0 < ops.ii_loss(x, y, 3).item() < 100
-    assert ops.ii_loss(x, torch.full((5,), -1), 3).item() == 0
+    assert 0 < ii(x, y, 3).item() < 100
+    assert ii(x, torch.full((5,), -1), 3).item() == 0
 
 
 def test_ii_matches_the_peer_on_random_batches():
@@ -189,7 +193,7 @@ def test_ii_matches_the_peer_on_random_batches():
         x = x.detach().float()
         a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
         theirs = peer.IILoss(n_classes=5, n_embedding=6)(b, y)
-        ours = ops.ii_loss(a, y, 5)
+        ours = ii(a, y, 5)
         torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
         ours.backward()
         theirs.backward()
@@ -224,13 +228,15 @@ def test_svdd_golden(golden):
         x = SVDD_X.clone().requires_grad_()
         d = ops.center_distances(x, SVDD_C, True).squeeze(1)
         near(d, golden["SVDD.d"])
-        l = ops.svdd_loss(d, SVDD_Y, t(radius), nu)
+        l = objective_loss("deep_svdd", x, SVDD_Y, SVDD_C[0], t(radius), nu=nu)
         near(l, golden[value])
         l.backward()
         near(x.grad, golden[grad])
     near(ops.svdd_radius(t(golden["SVDD.d"][:3]), .1), golden["SVDD.radius quantile(.9) linear"])
-    near(ops.svdd_center(t([.05, -.03, 0, .5, -.1])), [.1, -.1, 0, .5, -.1])
-    assert ops.svdd_loss(t([1., 2.]), torch.tensor([-1, -1]), t(1.), .1).item() == 0
+    criterion = ood.nn.DeepSVDDLoss(5)
+    criterion.init_center(torch.tensor([[.05, -.03, 0, .5, -.1]]))
+    assert criterion.center.tolist() == torch.tensor([.1, -.1, 0, .5, -.1]).tolist()
+    assert objective_loss("deep_svdd", t([[1.], [2.]]), torch.tensor([-1, -1]), t([0.]), t(1.), nu=.1).item() == 0
 
 
 def test_defect_peer_svdd_drops_radius_and_nu(golden):
@@ -246,7 +252,7 @@ def test_sad_golden(golden, semi, eta, value, grad):
     x = SVDD_X.clone()
     x[3] = t([.7, .9])
     x.requires_grad_()
-    l = ops.sad_loss(ops.center_distances(x, SVDD_C, True).squeeze(1), torch.tensor(semi), eta)
+    l = objective_loss("deep_sad", x, torch.tensor(semi), SVDD_C[0], eta=eta)
     near(l, golden[value])
     l.backward()
     near(x.grad, golden[grad])

@@ -3,10 +3,11 @@ import math
 
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD
 
 import ood
 import ood.compat.pytorch_ood.loss as peer
-from conftest import FORMULAS, REGISTRY, defaults, ops, reductions
+from conftest import CASES, FORMULAS, REGISTRY, defaults, objective_loss, ops, reductions
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 NAN = float("nan")
@@ -121,9 +122,9 @@ def test_the_log_sum_of_vos_has_no_floor_beside_positive_weights():
     exact = z.logsumexp(1)
     torch.testing.assert_close(ops.vos_energy(z, one), exact)
     phi, b = T([0., 1.], dtype=torch.double), torch.zeros(2, dtype=torch.double)
-    value = ops.vos_reg_loss(z, y, one, phi, b, 1.)
+    value = objective_loss("vos_reg", z, y, one, phi, b, alpha=1)
     torch.testing.assert_close(value, torch.nn.functional.cross_entropy(z, y) + torch.nn.functional.softplus(-exact).sum())
-    f = lambda z: ops.vos_reg_loss(z, y, one, phi, b, 1.)
+    f = lambda z: objective_loss("vos_reg", z, y, one, phi, b, alpha=1)
     assert torch.autograd.gradcheck(f, z)
 
 
@@ -134,3 +135,119 @@ def test_an_older_name_of_deep_sad():
     new = peer.DeepSADLoss(3)
     x, y = torch.randn(4, 3), T([0, -1, 1, -1])
     assert old(x, y) == new(x, y)
+
+
+# Objectives and scores: what they refuse and take
+
+SOME = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+LABELS = T([0, 1, 2, 0, -1, -1])
+
+
+NO_WEIGHTS = ("EnergyMarginLoss", "IILoss", "VirtualOutlierSynthesizingRegLoss")  # as they say
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.name not in NO_WEIGHTS], ids=lambda c: c.name)
+def test_a_weight_has_the_shape_of_the_target(case):
+    """Of a column it would be that of every pair of rows."""
+    criterion, inputs = case.make(), [*case.inputs(SOME), case.labels(LABELS)]
+    with pytest.raises(ValueError, match="expected weight of the target's shape"):
+        criterion(*inputs, weight=torch.ones(6, 1))
+    assert criterion(*inputs, weight=torch.ones(6, dtype=torch.double)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not REGISTRY[c.objective.name]["per_row"]], ids=lambda c: c.name)
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_a_function_of_the_batch_has_a_mean_alone(case, reduction):
+    with pytest.raises(ValueError, match="is a function of the whole batch; expected reduction mean"):
+        case.call(case.make(reduction=reduction), SOME, LABELS, torch.nn.Linear(4, 4))
+
+
+def test_a_balance_that_has_no_meaning_is_refused():
+    with pytest.raises(ValueError, match="has one mean over all rows; expected balance default or whole_batch"):
+        ood.nn.DeepSADLoss(4, balance="per_population")(SOME, LABELS.clamp(max=0))
+    with pytest.raises(ValueError, match="expected reduction mean and balance default or per_population"):
+        ood.nn.EnergyGapLoss(balance="whole_batch")(SOME, LABELS)
+
+
+def test_means_of_a_module_are_read_out():
+    ii = ood.nn.IILoss(3, 4)
+    ii(SOME, LABELS)
+    _, _, score = ops.objective_readout("ii", [1., 0., 64.], torch.randn(6, 3), SOME, ii._state())
+    torch.testing.assert_close(score, ii.distance(SOME).amin(1))
+    assert ii.distance(SOME.double()).dtype == torch.float64
+
+
+def test_forward_derivatives_by_any_input():
+    center, weight, tangent = torch.randn(3, 4), torch.rand(6), torch.randn(6)
+    losses = [(lambda c: objective_loss("center", SOME, LABELS, c), center),
+              (lambda w: ood.nn.functional.cross_entropy(SOME, LABELS, weight=w), weight),
+              (lambda w: ood.nn.functional.cross_entropy(SOME, LABELS, weight=w, reduction="none").sum(), weight)]
+    for f, at in losses:
+        direction = torch.randn_like(at)
+        with fwAD.dual_level():
+            forward = fwAD.unpack_dual(f(fwAD.make_dual(at, direction))).tangent
+        at = at.clone().requires_grad_()
+        backward, = torch.autograd.grad(f(at), at)
+        torch.testing.assert_close(forward, (backward * direction).sum())
+
+
+def test_distances_and_readouts_of_one_row_at_a_time():
+    for criterion in (ood.nn.MCHADLoss(3, 4), ood.nn.CACLoss(4)):
+        torch.testing.assert_close(torch.vmap(lambda r: criterion.distance(r[None])[0])(SOME), criterion.distance(SOME))
+        torch.testing.assert_close(torch.vmap(lambda r: criterion.predict(r[None])[0])(SOME), criterion.predict(SOME))
+
+
+def test_distances_are_not_rounded_under_autocast():
+    c = torch.randn(3, 4)
+    with torch.autocast("cpu", torch.bfloat16), fwAD.dual_level():
+        rows = fwAD.unpack_dual(ops.center_distances(fwAD.make_dual(SOME, SOME), c, True)).primal
+    torch.testing.assert_close(rows, ops.center_distances(SOME, c, True), rtol=1e-5, atol=1e-6)
+
+
+def test_arguments_of_classes():
+    with pytest.raises(ValueError, match="expected sample_number of type int, got 10.7"):
+        ood.nn.VirtualOutlierSynthesizingRegLoss(2, 2, sample_number=10.7)
+    with pytest.raises(ValueError, match="expected squared of type bool, got 0.5"):
+        ood.nn.CACLoss(3, squared=.5)
+    assert ood.nn.VirtualOutlierSynthesizingRegLoss(2, 2, sample_number=10.).sample_number == 10
+    svdd, weight = ood.nn.DeepSVDDLoss(4), torch.rand(6)
+    assert svdd(SOME, LABELS, weight) == svdd(SOME, LABELS, weight=weight)
+    with pytest.raises(ValueError, match="no classes to predict"):
+        svdd.predict(SOME)
+    svdd.update_state("begin", [SOME, LABELS])
+    torch.testing.assert_close(svdd.center[svdd.center.abs() > .1], SOME[:4].mean(0)[SOME[:4].mean(0).abs() > .1])
+    for name, classes in (("CACLoss", 3), ("MCHADLoss", (3, 4))):
+        criterion = getattr(ood.nn, name)(*([classes] if name == "CACLoss" else classes), reduction="sum")
+        x = SOME[:, :3] if name == "CACLoss" else SOME
+        torch.testing.assert_close(criterion.loss_of(criterion.distance(x), LABELS), criterion(x, LABELS))
+    with pytest.raises(IndexError, match="mchad: expected labels below .* 3, got 9|cross_entropy: expected labels below .* 3, got 9"):
+        objective_loss("mchad", SOME, T([0, 1, 2, 9, -1, -1]), torch.randn(3, 4), reduction="none")
+
+
+def test_a_class_that_is_masked_out_is_no_nan():
+    """With a logit of -infinity; what is left decides."""
+    z, masked = torch.randn(40, 4), torch.randn(40, 5)
+    masked[:, :4], masked[:, 4] = z, -torch.inf
+    score = ood.scores.NormMaxLogit()
+    torch.testing.assert_close(score(logits=masked), score(logits=z))
+    klm = ood.scores.KLM().fit(logits=torch.randn(99, 5))
+    almost = masked.clone()
+    almost[:, 4] = -700.  # of which the probability is 0 beside the others
+    torch.testing.assert_close(klm(logits=masked), klm(logits=almost))
+
+
+def test_labels_of_a_calibration_are_whole_numbers():
+    with pytest.raises(TypeError, match="calibration: expected target of an integer type"):
+        ood.metrics.calibration(torch.randn(3, 3), T([.9, 1.9, .2]))
+    with pytest.raises(ValueError, match=r"from 1 to 2\^31 - 1 bins"):
+        ood.metrics.calibration(torch.randn(3, 3), T([0, 1, 2]), bins=2 ** 32 + 3)
+
+
+def test_margins_measured_of_half_logits_are_those_of_single_precision():
+    bias = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        criterion = ood.nn.EnergyMarginLoss(margin=.3)
+        x = (SOME * 4).bfloat16().to(dtype)
+        criterion.measure(lambda z: z, [(x, LABELS)])
+        bias[dtype] = criterion.phi.bias.detach().clone()
+    torch.testing.assert_close(*bias.values(), rtol=1e-5, atol=1e-5)

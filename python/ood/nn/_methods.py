@@ -11,7 +11,8 @@ from ood.nn.functional import loss
 
 class _Cac:
     def loss_of(self, distances: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return loss("cac", self.parameter_list(), -distances, target)
+        return loss("cac", self.parameter_list(), -distances, target, reduction=self.reduction,
+                    ignore_index=self._value("ignore_index", None))
 
     @staticmethod
     def score(distances: torch.Tensor) -> torch.Tensor:
@@ -30,7 +31,7 @@ class _Center:
 
 class _Mchad:
     def loss_of(self, distances: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return ops.mchad_loss(distances, target, self.parameter_list())
+        return ops.mchad_loss(distances, target, self.parameter_list(), self.reduction or "none")
 
 
 class _Objectosphere:
@@ -53,7 +54,7 @@ class _Sphere:
             if x.dim() != 2 or x.shape[1] != len(self.center):
                 raise ValueError(f"{type(self).__name__}.init_center: expected embeddings [N, {len(self.center)}], "
                                  f"got {tuple(x.shape)}")
-            inputs += [x.detach(), torch.zeros(len(x), dtype=torch.long)]
+            inputs += [x.detach(), x.new_zeros(len(x), dtype=torch.long)]
         self.update_state("begin", inputs)
 
 
@@ -64,10 +65,10 @@ class _Svdd(_Sphere):
             distances, = ranks.rows([distances.detach()])
         self.radius.copy_(ops.svdd_radius(distances, self.nu))
 
-    def __call__(self, embedding, target=None, **options):
+    def __call__(self, embedding, target=None, *rest, **options):
         if target is None:
             target = torch.zeros(len(embedding), dtype=torch.long, device=embedding.device)
-        return super().__call__(embedding, target, **options)
+        return super().__call__(embedding, target, *rest, **options)
 
 
 class _EnergyMargin:

@@ -2,6 +2,7 @@
 import contextlib
 import copy
 import inspect
+import operator
 from typing import Callable, Iterable, List, Optional
 
 import torch
@@ -38,7 +39,11 @@ class Criterion(torch.nn.Module):
         for name, value in bound.arguments.items():
             setattr(self, name, value)
         for p in self.objective.arguments:
-            setattr(self, p.python_name, p.type(getattr(self, p.python_name)))
+            given = getattr(self, p.python_name)
+            if p.type is not float and p.type(given) != given:
+                raise ValueError(f"{self.objective.class_name}: expected {p.python_name} of type {p.type.__name__}, "
+                                 f"got {given}")
+            setattr(self, p.python_name, p.type(given))
         for state in self._declared():  # what a parameter only starts: the attribute is the tensor
             if state.key in self.__dict__:
                 self.__dict__["start_" + state.key] = self.__dict__.pop(state.key)
@@ -77,13 +82,7 @@ class Criterion(torch.nn.Module):
         return torch.nn.Module()
 
     def _state(self) -> List[torch.Tensor]:
-        tensors = []
-        for state in self._declared():
-            value = self
-            for name in state.key.split("."):
-                value = getattr(value, name)
-            tensors.append(value)
-        return tensors
+        return [operator.attrgetter(s.key)(self) for s in self._declared()]
 
     def _state_of_loss(self) -> List[torch.Tensor]:
         """Buffers as copies where they are updated before the backward pass."""
@@ -96,10 +95,8 @@ class Criterion(torch.nn.Module):
         exact = [(s, t) for s, t in zip(self._declared(), self._state()) if s.role == "exact"]
         super()._apply(fn, recurse)
         for state, before in exact:
-            *holders, name = state.key.split(".")
-            module = self
-            for holder in holders:
-                module = getattr(module, holder)
+            holder, _, name = state.key.rpartition(".")
+            module = self.get_submodule(holder)
             moved = getattr(module, name)
             setattr(module, name, moved.to(before.dtype) if before.is_meta else before.to(moved.device))
         return self
@@ -211,7 +208,10 @@ class Distances:
 
     def predict(self, embedding: torch.Tensor) -> torch.Tensor:
         """Class probabilities [N, K], softmin of the distances."""
-        return torch.nn.functional.softmin(self.distance(embedding), dim=1)
+        distances = self.distance(embedding)
+        if distances.dim() != 2:
+            raise ValueError(f"{self.objective.class_name}: has one center and no classes to predict; see distance")
+        return torch.nn.functional.softmin(distances, dim=1)
 
 
 def signature(o: Objective) -> inspect.Signature:
@@ -312,7 +312,6 @@ def __getattr__(name: str) -> type:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-FormulaLoss = Criterion  # its name when only formulas were made from the registry
 __all__ = [o.class_name for o in objectives().values()]
 for _name in __all__:
     __getattr__(_name)

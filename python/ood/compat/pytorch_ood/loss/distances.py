@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from ood._library import ops
 from ood.compat.pytorch_ood.loss.centers import ClassCenters, RunningCenters
-from ood.nn.functional import loss
+from ood.nn import CACLoss as CAC
+from ood.nn.functional import loss, objective
 
 
 def _check_distances(criterion: nn.Module, distances: Tensor, classes: int) -> None:
@@ -39,7 +40,7 @@ class CACLoss(nn.Module):
     @staticmethod
     def score(distance: Tensor) -> Tensor:
         """The paper's score, min_j d_j (1 - softmin(d)_j): higher for OOD."""
-        return (distance * (1 - nn.functional.softmin(distance, dim=1))).amin(dim=1)
+        return CAC.score(distance)
 
 
 class CenterLoss(nn.Module):
@@ -88,7 +89,7 @@ class IILoss(nn.Module):
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         if self.training:
             self.running_centers.update(x, target)
-            return ops.ii_loss(x, target, self.num_classes, self.alpha)
+            return objective("ii", [self.alpha, 0.0, 0.0], [x, target, self.running_centers.counts], "mean")
         known = target >= 0
         mu = self.running_centers.centers.to(x.dtype)
         intra = ops.own_center_distances(x, mu, target)[known].sum() / known.sum().clamp(min=1)
@@ -157,10 +158,8 @@ class DeepSADLoss(nn.Module):
         return self._center(x).squeeze(1)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        y = y.clamp(min=-1, max=0)
-        if self.reduction in ("none", None):
-            return ops.sad_loss(self.distance(x), y, self.eta, self.eps, "none")
-        return ops.sad_embedding_loss(x, self.center.params, y, self.eta, self.eps, self.reduction)
+        inputs = [x, y.clamp(min=-1, max=0), self.center.params]
+        return objective("deep_sad", [self.eta, self.eps, 0.0], inputs, self.reduction)
 
 
 class SSDeepSVDDLoss(DeepSADLoss):

@@ -1,11 +1,11 @@
 """VOS, with given outliers and with synthesised ones."""
-from typing import Callable, Optional, Tuple
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
 
 from ood._library import ops
-from ood.nn.functional import loss
+from ood.nn.functional import objective
 
 REDUCTIONS = ("mean", "sum", "none", None)
 
@@ -39,33 +39,6 @@ class VosQueues(nn.Module):
             setattr(self, name, moved.double() if before.is_meta else before.to(moved.device))
         return self
 
-    def full(self) -> bool:
-        return bool((self.counts >= self.queue.shape[1]).all())
-
-    @torch.no_grad()
-    def draw(self, features: Tensor, target: Tensor) -> Optional[Tensor]:
-        """Takes the features [N, D] in; outliers [K * select, D] where the queues were full before."""
-        full = self.full()
-        ops.vos_enqueue_(self.queue, self.counts, self.sums, self.moment, features.detach(), target, int(self.steps))
-        self.steps += 1
-        if not full:
-            return None
-        means = (self.sums / self.queue.shape[1]).to(features.dtype)
-        covariance = ops.vos_covariance(self.queue, self.counts, self.sums, self.moment)
-        return ops.vos_sample(means, covariance, self.sample_from, self.select)
-
-    def with_outliers(self, logits: Tensor, features: Tensor, target: Tensor,
-                      last: Callable[[Tensor], Tensor]) -> Tuple[Tensor, Tensor, int]:
-        """The ID rows of a batch and, once the queues were full before it, outliers through the last layer:
-        logits, labels (-1 for an outlier), and how many outliers there are."""
-        outliers = self.draw(features, target)
-        known = target >= 0
-        logits, target = logits[known], target[known]
-        if outliers is None or len(target) == 0:
-            return logits, target, 0
-        return (torch.cat([logits, last(outliers).to(logits.dtype)]),
-                torch.cat([target, target.new_full((len(outliers),), -1)]), len(outliers))
-
 
 class VOSRegLoss(nn.Module):
     """VOS with given outliers (Du et al. 2022). The energies enter the logistic layer as in pytorch-ood: negative."""
@@ -84,13 +57,10 @@ class VOSRegLoss(nn.Module):
         if device is not None:
             self.to(device)
 
-    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        phi = self.logistic_regression
-        return ops.vos_reg_loss(logits, y, _energy_weights(self.weights_energy), -phi.weight, bias_of(phi), self.alpha,
-                                False, self.reduction or "none")
-
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
-        return self._loss(logits, y)
+        phi = self.logistic_regression
+        inputs = [logits, y, _energy_weights(self.weights_energy), -phi.weight, bias_of(phi)]
+        return objective("vos_reg", [self.alpha, 0.0], inputs, self.reduction)
 
 
 class VirtualOutlierSynthesizingRegLoss(VOSRegLoss):
@@ -134,8 +104,13 @@ class VirtualOutlierSynthesizingRegLoss(VOSRegLoss):
     def forward(self, logits: Tensor, features: Tensor, y: Tensor) -> Tensor:
         if y.dim() != 1:
             raise NotImplementedError("VirtualOutlierSynthesizingRegLoss: segmentation is not supported")
-        rows, labels, drawn = self.queues.with_outliers(logits, features, y, self.fc)
-        if not drawn:
-            return loss("cross_entropy", [0.0], rows, labels, reduction=self.reduction)
-        value = self._loss(rows, labels)
-        return value[:-drawn] if self.reduction in ("none", None) else value
+        known, phi, name = y >= 0, self.logistic_regression, "virtual_outlier_synthesis"
+        rows = [t[known] for t in (logits, features, y)]
+        of_loss = [_energy_weights(self.weights_energy), -phi.weight, bias_of(phi)]
+        state = [t.detach() for t in (*of_loss, *self.queues.buffers())]
+        values, step = [self.alpha, self.sample_number, self.sample_from, self.select, 0.0], [t.detach() for t in rows]
+        ops.objective_update_(name, values, step, state)
+        drawn = ops.objective_draw(name, values, [*step, *state])
+        outliers = [self.fc(drawn)] if len(drawn) and len(rows[2]) else []
+        value = objective(name, values, [*rows, *of_loss, *outliers], self.reduction)
+        return value[:-len(drawn)] if outliers and self.reduction in ("none", None) else value
