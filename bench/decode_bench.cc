@@ -16,7 +16,7 @@ int main(int argc, char** argv) try {
   ood::PictureOptions options;
   options.size = {side, side, /*crop=*/true};
   options.cache = 0;
-  const auto inputs = ood::load_inputs(argv[1], options).inputs;
+  const auto inputs = ood::load_inputs(argv[1], options);
   constexpr std::int64_t kBatch = 64;
   ood::ReadAhead ahead(
       [&](std::int64_t step) {

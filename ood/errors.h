@@ -1,5 +1,7 @@
 #pragma once
 
+#include <c10/util/Exception.h>
+
 #include <stdexcept>
 #include <string>
 
@@ -31,6 +33,16 @@ struct Interrupted : Error {
 struct DistributedError : Error {
   using Error::Error;
 };
+
+/// What `body` gives; what LibTorch throws in it becomes an error of that kind.
+template <class E, class Body>
+decltype(auto) with_errors_as(const Body& body) {
+  try {
+    return body();
+  } catch (const c10::Error& e) {
+    throw E(e.what_without_backtrace());
+  }
+}
 
 /// Whether LibTorch's words say so, of the memory of the CPU or of another device.
 inline bool is_out_of_memory(const std::string& what) {

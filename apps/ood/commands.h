@@ -48,7 +48,7 @@ void add_parameter_flags(CLI::App& command, RunOptions& options);
 void check_output(const std::string& out, const std::string& data);
 
 /// "a,b,c" as a list.
-std::vector<std::string> split(const std::string& text);
+std::vector<std::string> split(const std::string& text, char separator = ',');
 
 /// A command `name` that lists something: as a table, with --json, or, with --markdown, as the file of
 /// that name in docs/.

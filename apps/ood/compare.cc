@@ -1,9 +1,6 @@
 #include <algorithm>
-#include <cmath>
 #include <iostream>
-#include <list>
 #include <map>
-#include <numeric>
 #include <optional>
 
 #include "apps/ood/commands.h"
@@ -15,6 +12,7 @@
 #include "ood/registry/listener.h"
 #include "ood/registry/registry.h"
 #include "ood/report/report.h"
+#include "ood/torch.h"
 #include "ood/train/checkpoint.h"
 #include "ood/train/device.h"
 #include "ood/train/evaluate.h"
@@ -49,11 +47,9 @@ ObjectiveResults add_up_seeds(const std::vector<ObjectiveResults>& runs) {
   for (const auto& [set, unused] : all.ood) {
     OverSeeds& over = all.over_seeds[set];
     for (const auto& run : runs) over.runs.push_back(run.ood.at(set).detection.auroc);
-    const auto n = static_cast<double>(over.runs.size());
-    over.mean = std::accumulate(over.runs.begin(), over.runs.end(), 0.0) / n;
-    double squares = 0;
-    for (const double v : over.runs) squares += (v - over.mean) * (v - over.mean);
-    over.sd = n > 1 ? std::sqrt(squares / (n - 1)) : 0.0;
+    const auto each = torch::tensor(over.runs, torch::kDouble);
+    over.mean = each.mean().item<double>();
+    over.sd = over.runs.size() > 1 ? each.std().item<double>() : 0.0;
   }
   all.failure_signs.clear();
   for (const auto& run : runs)
@@ -166,13 +162,11 @@ struct Compare {
 
   // So that a comparison that is stopped can go on where it was.
   void drop_all(const std::vector<std::string>& wanted) const {
-    std::list<std::pair<std::string, RunLock>> held;
+    std::map<std::string, RunLock> held;
     for (std::int64_t i = 0; i < seeds; ++i)
       for (const auto& name : wanted) {
         const std::string run = folder_of(options.seed + i) + "/" + name;
-        if (std::filesystem::exists(run))
-          held.emplace_back(std::piecewise_construct, std::forward_as_tuple(run),
-                            std::forward_as_tuple(run));
+        if (std::filesystem::exists(run)) held.try_emplace(run, run);
       }
     for (const char* name : {kResultsFile, kReportFile})
       std::filesystem::remove(std::filesystem::path(out) / name);

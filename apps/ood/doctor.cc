@@ -22,7 +22,7 @@ void line(const char* what, const std::string& value) {
   std::printf("%-12s %s\n", what, value.c_str());
 }
 
-// Two losses whose values are known in closed form.
+// A loss whose value is known in closed form.
 bool computes() {
   const auto logits = torch::zeros({4, 8});
   const auto target = torch::tensor({0, 3, -1, -1});

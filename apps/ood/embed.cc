@@ -56,9 +56,9 @@ struct Embed {
       tell(path, {inputs.size(), width});
     };
     if (single) {
-      const Samples samples = load_inputs(data, pictures);
+      const Inputs inputs = load_inputs(data, pictures);
       interrupt.emplace();
-      return write_features(out, samples.inputs);
+      return write_features(out, inputs);
     }
     const Dataset d = load_dataset(data, pictures);
     interrupt.emplace();
@@ -77,7 +77,7 @@ struct Embed {
       tell(files[next++], samples->labels.sizes());
     }
     if (d.validation.inputs.defined())
-      std::cerr << "note: val/ is not embedded; `ood train` holds out a share of train.npy\n";
+      std::cerr << "note: val is not embedded; `ood train` holds out a share of train.npy\n";
     std::string names;
     for (const auto& name : d.class_names) names += name + "\n";
     write_file(files[next], names);
@@ -102,8 +102,8 @@ void add_embed(CLI::App& app) {
   command
       ->add_option(
           "--out", state->out,
-          "folder for train.npy, test.npy, their labels and classes.txt, as --data takes it; "
-          "or FILE.npy for the features of inputs without classes, as --ood-data takes it")
+          "folder for train.npy, test.npy, their labels and classes.txt, as --data takes it; or "
+          "FILE.npy for the features of inputs without classes, as --ood-data takes it")
       ->type_name("DIR|FILE.npy")
       ->required();
   add_reading_options(*command, state->reading);

@@ -3,11 +3,9 @@
 #include "apps/ood/commands.h"
 #include "ood/data/files.h"
 #include "ood/errors.h"
-#include "ood/registry/registry.h"
 #include "ood/report/report.h"
 #include "ood/train/evaluate.h"
 #include "ood/train/failure_signs.h"
-#include "ood/train/loaded_run.h"
 #include "ood/train/results_header.h"
 #include "ood/train/run_files.h"
 

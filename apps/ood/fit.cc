@@ -5,7 +5,6 @@
 #include "apps/ood/commands.h"
 #include "apps/ood/terminal.h"
 #include "ood/errors.h"
-#include "ood/train/loaded_run.h"
 #include "ood/train/run_files.h"
 #include "ood/train/run_folder.h"
 
@@ -31,7 +30,7 @@ struct Fit {
   void run() const {
     const auto& folder = used.folder;
     std::optional<RunLock> lock;
-    if (std::filesystem::exists(model_of(folder))) lock.emplace(folder);
+    if (std::filesystem::exists(std::filesystem::path(folder) / kModelFile)) lock.emplace(folder);
     auto loaded = used.load([&](RunOptions& o) { o.bank = bank.value_or(o.bank); });
     Trained& trained = loaded.trained;
     const auto seed = held_out_seed(loaded.options);

@@ -13,7 +13,6 @@
 #include <iostream>
 #include <new>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "apps/ood/commands.h"
 #include "apps/ood/memory.h"
@@ -21,7 +20,6 @@
 #include "ood/distributed/ranks.h"
 #include "ood/errors.h"
 #include "ood/kernels/simd_level.h"
-#include "ood/registry/registry.h"
 #include "ood/registry/text.h"
 #include "ood/version.h"
 
@@ -43,11 +41,8 @@ void load_plugin(const std::string& path) {
 // Plug-ins add objectives, and objectives add flags: they are loaded before the command line is
 // read.
 void load_plugins(int argc, char** argv) {
-  if (const char* list = std::getenv("OOD_PLUGINS")) {
-    std::stringstream stream(list);
-    for (std::string path; std::getline(stream, path, ':');)
-      if (!path.empty()) open_plugin(path);
-  }
+  if (const char* list = std::getenv("OOD_PLUGINS"))
+    for (const auto& path : ood::app::split(list, ':')) open_plugin(path);
   const std::string flag = "--plugin";
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
@@ -56,23 +51,13 @@ void load_plugins(int argc, char** argv) {
   }
 }
 
-std::string with_suggestion(const std::string& what, const std::string& given,
-                            const std::vector<std::string>& names) {
-  const auto near = ood::nearest(given, {names.begin(), names.end()});
-  return what + " " + given +
-         (near.empty() ? "; see --help" : "; did you mean " + std::string(near) + "?");
-}
-
 std::string unknown_command(const CLI::App& app, const std::string& given) {
   std::vector<std::string> names;
-  std::string list;
-  for (const CLI::App* s : app.get_subcommands([](const CLI::App*) { return true; })) {
+  for (const CLI::App* s : app.get_subcommands([](const CLI::App*) { return true; }))
     names.push_back(s->get_name());
-    list += (list.empty() ? "" : ", ") + s->get_name();
-  }
-  return ood::nearest(given, {names.begin(), names.end()}).empty()
-             ? "unknown command " + given + "; expected " + list
-             : with_suggestion("unknown command", given, names);
+  return "unknown command " + given +
+         ood::did_you_mean(given, {names.begin(), names.end()},
+                           "; expected " + c10::Join(", ", names));
 }
 
 std::vector<std::string> unknown_arguments(const CLI::App& app) {
@@ -93,7 +78,8 @@ std::string unknown_argument(const CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::Option* o : command->get_options())
     for (const auto& n : o->get_lnames()) names.push_back("--" + n);
-  return with_suggestion("unknown flag", given, names);
+  return "unknown flag " + given +
+         ood::did_you_mean(given, {names.begin(), names.end()}, "; see --help");
 }
 
 // What CLI11 says of a value, in our words.
@@ -170,8 +156,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(
       "Exit status: 0 done, 1 out of memory or another failure, 2 usage, 3 data, 4 diverged, 5 "
-      "processes lost one another, 130 "
-      "interrupted.\n"
+      "processes lost one another, 130 interrupted.\n"
       "Environment: OOD_SIMD=scalar|sse4|avx2|avx512, OOD_PLUGINS=FILE:FILE");
   std::string command;
   try {

@@ -1,13 +1,11 @@
 #include <algorithm>
 #include <cstdio>
-#include <optional>
 
 #include "apps/ood/commands.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
 #include "ood/torch.h"
 #include "ood/train/evaluate.h"
-#include "ood/train/loaded_run.h"
 
 namespace ood::app {
 namespace {

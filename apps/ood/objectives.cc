@@ -27,14 +27,12 @@ std::string arguments(const ObjectiveEntry& e) {
 
 // docs/objectives.md is this.
 void print_markdown() {
-  std::cout
-      << "# Objectives\n\nWritten by `ood objectives --markdown`; do not edit. x are the logits of "
-         "a sample, y its label,\nF its features before the last layer; ID samples have labels "
-         "from "
-         "0 on, OOD samples labels below 0. Parameters are the program's flags; a class in C++ "
-         "or\nPython "
-         "has those of the loss itself, not what steers a training (warm-up, start, the weight "
-         "beside\nan added cross-entropy).\n\n| objective | score | OOD labels |\n|---|---|---|\n";
+  std::cout << "# Objectives\n\nWritten by `ood objectives --markdown`; do not edit. x are the "
+               "logits of a sample, y its label,\nF its features before the last layer; ID samples "
+               "have labels from 0 on, OOD samples labels below 0. Parameters are the program's "
+               "flags; a class in C++ or\nPython has those of the loss itself, not what steers a "
+               "training (warm-up, start, the weight beside\nan added cross-entropy).\n\n| "
+               "objective | score | OOD labels |\n|---|---|---|\n";
   for (const ObjectiveEntry* e : objectives())
     std::cout << "| [" << e->name << "](#" << e->name << ") | " << e->score << " | "
               << e->ood_labels << " |\n";

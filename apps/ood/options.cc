@@ -53,16 +53,10 @@ struct FlagMaker {
   }
 };
 
-std::string text_of(double value) {
-  std::ostringstream out;
-  out << value;
-  return out.str();
-}
-
 // What a training takes for a parameter that is not given, see recipe.h.
 std::string default_text(const ObjectiveEntry& entry, const ParameterEntry& p) {
   if (p.name == entry.id_energy || p.name == entry.outlier_energy) return "measured";
-  return text_of(p.default_value) + (p.name == entry.weight_of_classes ? " / classes" : "");
+  return c10::str(p.default_value, p.name == entry.weight_of_classes ? " / classes" : "");
 }
 
 }  // namespace
@@ -107,10 +101,10 @@ void add_parameter_flags(CLI::App& command, RunOptions& options) {
           ->group("Parameters of the objectives");
 }
 
-std::vector<std::string> split(const std::string& text) {
+std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> items;
   std::stringstream stream(text);
-  for (std::string item; std::getline(stream, item, ',');)
+  for (std::string item; std::getline(stream, item, separator);)
     if (!item.empty()) items.push_back(item);
   return items;
 }

@@ -18,8 +18,7 @@ int terminal_width() {
 
 constexpr int kPlainLines = 10;
 
-}  // namespace
-
+// "12 s", "3 min 05 s", "1 h 02 min".
 std::string duration_text(double seconds) {
   const auto s = static_cast<long>(std::lround(std::max(seconds, 0.0)));
   char text[48];
@@ -31,6 +30,8 @@ std::string duration_text(double seconds) {
     std::snprintf(text, sizeof text, "%ld h %02ld min", s / 3600, s / 60 % 60);
   return text;
 }
+
+}  // namespace
 
 Progress::Progress(std::string label, std::int64_t total)
     : label_(std::move(label)),

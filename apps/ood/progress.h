@@ -33,7 +33,4 @@ class Progress {
   Clock::time_point start_, last_;
 };
 
-/// "12 s", "3 min 05 s", "1 h 02 min".
-std::string duration_text(double seconds);
-
 }  // namespace ood::app

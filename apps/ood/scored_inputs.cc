@@ -4,13 +4,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <filesystem>
 
 #include "ood/data/picture.h"
 #include "ood/data/picture_files.h"
 #include "ood/errors.h"
-#include "ood/registry/listener.h"
 #include "ood/torch.h"
 
 namespace ood::app {
@@ -94,10 +92,7 @@ void score_rows(const Detector& detector, const Inputs& x,
 Inputs inputs_for(const Detector& detector, const std::string& data,
                   const PictureOptions& pictures) {
   const auto shape = detector.input_shape();
-  const auto x = load_inputs(data, pictures).inputs;
-  if (fs::is_directory(data))
-    listener().tell("note: " + data + ": is a data set; takes its test data, " +
-                    std::to_string(x.size()));
+  const auto x = load_inputs(data, pictures);
   if (x.size() == 0) throw DataError(data + ": expected inputs, got none");
   const bool embeddings = shape.size() == 1;
   const auto width = x.channels();

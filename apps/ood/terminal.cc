@@ -45,10 +45,12 @@ void Terminal::tell(const std::string& line) {
 
 void Terminal::progress(const std::string& job, std::int64_t done, std::int64_t total,
                         const std::string& note) {
-  if (progress_ == nullptr || job != job_) {
+  // One of the same name that ended early may be followed by another.
+  if (progress_ == nullptr || job != job_ || done < done_) {
     progress_ = std::make_unique<Progress>(job, total);
     job_ = job;
   }
+  done_ = done;
   progress_->update(done, note);
   if (done >= total) progress_.reset();
 }

@@ -24,6 +24,7 @@ class Terminal : public Listener {
 
  private:
   std::string job_;
+  std::int64_t done_ = 0;
   std::unique_ptr<Progress> progress_;
 };
 

@@ -82,8 +82,8 @@ struct ThresholdCommand {
     std::printf("promise          at most %g %% of ID inputs rejected, confidence %g %%\n",
                 100 * rule.false_alarms, 100 * rule.confidence);
     std::printf(
-        "held-out ID data %lld%s, of which it rejects %lld (%.2f %%; 95 %% interval %.2f to "
-        "%.2f %%)\n",
+        "held-out ID data %lld%s, of which it rejects %lld (%.2f %%; 95 %% interval %.2f to %.2f "
+        "%%)\n",
         static_cast<long long>(t.held_out),
         trained.validated_on.empty() ? "" : (" of " + trained.validated_on).c_str(),
         static_cast<long long>(t.above),
@@ -91,8 +91,8 @@ struct ThresholdCommand {
         100 * t.high);
     if (const auto n = samples_for_a_tenth(rule); n > t.held_out)
       std::printf(
-          "narrower         %lld held-out samples would let it come within a tenth of the "
-          "promised share; --data takes more\n",
+          "narrower         %lld held-out samples would let it come within a tenth of the promised "
+          "share; --data takes more\n",
           static_cast<long long>(n));
     std::printf(
         "holds for ID inputs drawn as the held-out data were; it is void where they drift\n");
@@ -112,10 +112,9 @@ void add_threshold(CLI::App& app) {
   auto state = std::make_shared<ThresholdCommand>();
   command->add_option("RUN", state->run, "run folder of `ood train`")->required();
   command
-      ->add_option(
-          "--data", state->data,
-          "ID inputs that the training did not see: set it by their scores instead of those "
-          "that were held out; they need no labels")
+      ->add_option("--data", state->data,
+                   "ID inputs that the training did not see: set it by their scores instead of "
+                   "those that were held out; they need no labels")
       ->type_name("PATH");
   state->flags.add(*command);
   command->add_flag("--reset", state->reset, "forget a rate that was stored before");
@@ -123,8 +122,7 @@ void add_threshold(CLI::App& app) {
   add_threads(*command, state->threads);
   command->footer(
       "A rate that is given is stored in the model's file; `ood score`, ood::Detector and "
-      "ood.load_run "
-      "use it.\nExamples:\n  ood threshold runs/oe --false-alarms 0.01\n"
+      "ood.load_run use it.\nExamples:\n  ood threshold runs/oe --false-alarms 0.01\n"
       "  ood threshold runs/oe --data more_good_parts");
   command->callback([state] { state->run_command(); });
 }

@@ -35,16 +35,12 @@ struct Train {
       read_run(command, restarted);
     } else {
       apply_config(command, config, options);
-      for (const auto& [name, value] : parameters)
+      for (const auto& [name, value] : parameters) {
         options.parameters[options.objective][name] = value;
-    }
-    if (resume.empty()) {
-      std::string division;
-      on_first(ranks(), [&] {
-        take_division(options);
-        division = std::to_string(options.split_seed);
-      });
-      options.split_seed = std::stoll(ranks().share(division));
+        std::erase(options.measured, name);  // given now
+      }
+      on_first(ranks(), [&] { take_division(options); });
+      options.split_seed = std::stoll(ranks().share(std::to_string(options.split_seed)));
     }
     RunOptions(options).resolve();  // says what is wrong with it before any data is read
     ranks().agree("the configuration", comparable_between_hosts());
@@ -53,14 +49,23 @@ struct Train {
     on_first(ranks(), [&] { make_run_folder(out); });
     const Task task = make_task(task_options(options));
     ranks().agree("the data", task.fingerprint + ", tested on " + task.test_fingerprint);
-    if (!finished_before(task, start)) train_run(options, task, out, start);
-    if (!ranks().first()) return;
+    try {
+      if (!finished_before(task, start)) train_run(options, task, out, start);
+    } catch (const Interrupted&) {
+      // In its last moment: there are results, and nothing that could be resumed.
+      if (ranks().first() && std::filesystem::exists(out + "/" + kResultsFile)) write_report();
+      throw;
+    }
+    if (ranks().first()) write_report();
+  }
+
+ private:
+  void write_report() const {
     const auto results = read_results(out);
     write_file(out + "/" + kReportFile, report::html(results));
     std::cout << report::table(results) << "report: " << out << "/" << kReportFile << "\n";
   }
 
- private:
   // Returns whether a launcher started the ranks again.
   bool join_ranks() const {
     const Environment e = environment();
@@ -95,29 +100,26 @@ struct Train {
   // the ranks again. Where it holds a part, `start` and `options` become those of going on.
   bool finished_before(const Task& task, Start& start) {
     options.launch = environment().launch;
-    std::string state, text;
+    int state = HeldRun::kOther;
+    std::string text;
     on_first(ranks(), [&] {
       const auto config = out + "/" + kConfigFile;
       if (options.launch.empty() || !std::filesystem::exists(config)) return;
       const RunOptions there = read_config(config);
       if (there.launch == options.launch) {
-        const auto held = held_run(out, options, task).state;
-        state = held == HeldRun::kFinished     ? "finished"
-                : held == HeldRun::kUnfinished ? "unfinished"
-                : held == HeldRun::kNothing    ? "begun"
-                                               : "";
+        state = held_run(out, options, task).state;
         text = to_toml(there);
       } else if (!resume.empty() && std::filesystem::exists(resume + "/" + kResultsFile)) {
-        state = "finished";
+        state = HeldRun::kFinished;
       }
     });
-    state = ranks().share(state);
-    if (state == "begun") start = Start::kAnew;
-    if (state == "unfinished") {
+    state = std::stoi(ranks().share(std::to_string(state)));
+    if (state == HeldRun::kNothing) start = Start::kAnew;
+    if (state == HeldRun::kUnfinished) {
       start = Start::kResume;
       options = parse_config(ranks().share(text), out + "/" + kConfigFile);
     }
-    return state == "finished";
+    return state == HeldRun::kFinished;
   }
 
   void check_resume(const CLI::App& command, bool restarted) const {

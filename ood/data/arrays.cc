@@ -13,7 +13,6 @@
 #include "ood/data/files.h"
 #include "ood/data/npy.h"
 #include "ood/errors.h"
-#include "ood/registry/listener.h"
 #include "ood/registry/text.h"
 #include "ood/torch.h"
 
@@ -36,9 +35,7 @@ bool is_labels(const std::string& stem) {
 }
 
 bool is_of(const std::string& stem, const std::string& part) {
-  return stem.rfind(part, 0) == 0 ||
-         (stem.size() >= part.size() &&
-          stem.compare(stem.size() - part.size(), part.size(), part) == 0);
+  return stem.starts_with(part) || stem.ends_with(part);
 }
 
 const Array* find(const Arrays& arrays, const std::string& part, bool labels) {
@@ -274,8 +271,6 @@ Dataset load_class_arrays(const fs::path& folder) {
   return d;
 }
 
-Samples load_npy_inputs(const fs::path& path) {
-  return {as_inputs(read_npy(path), path.string()), {}};
-}
+Inputs load_npy_inputs(const fs::path& path) { return as_inputs(read_npy(path), path.string()); }
 
 }  // namespace ood

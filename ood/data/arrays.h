@@ -32,6 +32,6 @@ Dataset load_class_arrays(const std::filesystem::path& folder);
 void complete(Dataset& dataset, const std::string& train, const std::string& val);
 
 /// The inputs of one array file.
-Samples load_npy_inputs(const std::filesystem::path& path);
+Inputs load_npy_inputs(const std::filesystem::path& path);
 
 }  // namespace ood

@@ -1,7 +1,5 @@
 #include "ood/data/cifar.h"
 
-#include <algorithm>
-#include <cstring>
 #include <fstream>
 
 #include "ood/data/class_list.h"

@@ -1,5 +1,7 @@
 #include "ood/data/class_list.h"
 
+#include <c10/util/StringUtil.h>
+
 #include <algorithm>
 #include <cctype>
 #include <map>
@@ -77,9 +79,7 @@ ClassList class_list(const std::string& text, const std::vector<std::string>& na
         *values.rbegin() - *values.begin() + 1 == static_cast<long>(values.size()))
       return "classes " + std::to_string(*values.begin()) + " to " +
              std::to_string(*values.rbegin());
-    std::string all;
-    for (const auto& n : names) all += (all.empty() ? "" : ", ") + n;
-    return "classes " + all;
+    return "classes " + c10::Join(", ", names);
   };
   for (const std::string& item : items_of(text)) {
     if (const auto it = std::find(names.begin(), names.end(), item); it != names.end()) {
@@ -91,11 +91,10 @@ ClassList class_list(const std::string& text, const std::vector<std::string>& na
     const std::string last = dash == std::string::npos ? first : item.substr(dash + 1);
     if (item.empty())
       p.error = "expected a class between the commas, got \"" + text + "\"";
-    else if (!is_number(first) || !is_number(last)) {
-      const auto near = nearest(item, {names.begin(), names.end()});
+    else if (!is_number(first) || !is_number(last))
       p.error = "expected class names, or numbers such as 0,1,4 or 0-3, got \"" + text + "\"" +
-                (near.empty() ? "" : "; did you mean " + std::string(near) + "?");
-    } else if (std::stol(first) > std::stol(last))
+                did_you_mean(item, {names.begin(), names.end()});
+    else if (std::stol(first) > std::stol(last))
       p.error = "expected a range from low to high, got " + item;
     else if (!add(std::stol(first), std::stol(last)))
       p.error = "expected " + range() + ", got " + item;

@@ -1,10 +1,10 @@
 #include "ood/data/content.h"
 
 #include <algorithm>
-#include <numeric>
 #include <tuple>
 
 #include "ood/data/hash.h"
+#include "ood/data/numbers.h"
 #include "ood/registry/listener.h"
 
 namespace ood {
@@ -57,8 +57,7 @@ std::string share(std::int64_t n, const Part& of) {
 
 Samples in_order_of_content(const Samples& s) {
   const auto hashes = s.inputs.hashes();
-  std::vector<std::int64_t> order(hashes.size());
-  std::iota(order.begin(), order.end(), 0);
+  auto order = range(0, s.size());
   const auto* labels = s.labels.const_data_ptr<std::int64_t>();
   std::sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
     const auto ha = hashes[static_cast<std::size_t>(a)], hb = hashes[static_cast<std::size_t>(b)];

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "ood/data/arrays.h"
@@ -11,8 +12,6 @@
 #include "ood/data/idx.h"
 #include "ood/data/manifest.h"
 #include "ood/data/parts.h"
-#include "ood/data/picture.h"
-#include "ood/data/picture_files.h"
 #include "ood/data/picture_folder.h"
 #include "ood/data/picture_inputs.h"
 #include "ood/data/table.h"
@@ -162,6 +161,54 @@ Inputs sized(const Inputs& inputs, const std::string& name, const PictureOptions
   return inputs.brought_to(size);
 }
 
+// The test part, or all where there is none.
+Inputs arrays_of(const fs::path& path) {
+  if (is_table(path)) return load_table_inputs(path);
+  if (!fs::is_directory(path) && !is_npz_name(path))
+    return lower(path.extension().string()) == ".npy" ? load_npy_inputs(path)
+                                                      : Inputs(pictures(path));
+  if (format_of(path) != Format::kIdx)
+    return test_data_of(path.string(), load_folder(path, {}).test.inputs);
+  const auto files = files_in(path);
+  const auto test = find_file(files, kIdxTest, "images");
+  return test.empty() ? Inputs(pictures(find_file(files, {""}, "images")))
+                      : test_data_of(path.string(), pictures(test));
+}
+
+std::vector<LabelledPicture> labelled_pictures(const fs::path& data, Format format) {
+  if (format == Format::kTar) return labelled_tar(data);
+  if (format == Format::kManifest) return labelled_manifest(data);
+  PictureFiles found;
+  return labelled_folder(data, found);
+}
+
+// Without links.
+std::string real_name(const PictureFile& picture) {
+  std::error_code none;
+  const auto file = fs::weakly_canonical(picture.opened(), none).string();
+  if (picture.archive.empty()) return file;
+  return file + picture.path.string().substr(picture.archive.string().size());
+}
+
+bool learns_pictures(const fs::path& data, Format format, const fs::path& place) {
+  const auto pictures = labelled_pictures(data, format);
+  const auto is_of = [](const char* part) {
+    return [part](const LabelledPicture& p) { return part_named(p.part) == part; };
+  };
+  // Where there is no other, val is test data, and without parts a share of each class.
+  const bool tested = std::any_of(pictures.begin(), pictures.end(), is_of("test"));
+  const bool undivided = std::all_of(pictures.begin(), pictures.end(), is_of(""));
+  const auto is_test = is_of(tested ? "test" : "val");
+  std::map<std::string, std::int64_t> seen;
+  std::set<std::string> learned;
+  for (const auto& p : pictures)
+    if (undivided ? !is_test_share(seen[p.label]++) : !is_test(p))
+      learned.insert(real_name(p.file));
+  const auto asked = pictures_of(place).files;
+  return std::any_of(asked.begin(), asked.end(),
+                     [&](const PictureFile& p) { return learned.count(real_name(p)) > 0; });
+}
+
 }  // namespace
 
 Samples Samples::select(const std::vector<std::int64_t>& positions) const {
@@ -190,6 +237,12 @@ void tell_val_is_test(const std::string& from) {
   listener().tell("note: " + from + ": val is the test data, as there is no other");
 }
 
+Inputs test_data_of(const std::string& from, const Inputs& test) {
+  listener().tell("note: " + from + ": is a data set; takes its test data, " +
+                  std::to_string(test.size()));
+  return test;
+}
+
 fs::path data_path(const std::string& name) {
   return name == "fashion-mnist" ? fs::path(kFashionFolder) : fs::path(name);
 }
@@ -204,8 +257,7 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   if (!fs::is_directory(folder) && !is_data_file(folder))
     throw DataError(what +
                     ": expected a folder of training and test data, a list or table (.csv, "
-                    ".jsonl), arrays (.npz) "
-                    "or an archive (.tar), got another file");
+                    ".jsonl), arrays (.npz) or an archive (.tar), got another file");
   Dataset d = load_folder(folder, options);
   d.name = what == "fashion-mnist" ? what : name_of(folder);
   if (d.train.size() == 0 || d.test.size() == 0)
@@ -214,16 +266,17 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
     if (s->inputs.defined()) s->inputs = sized(s->inputs, what, options);
   for (const Samples* s : {&d.test, &d.validation})
     if (s->inputs.defined() && d.train.inputs.shape() != s->inputs.shape())
-      throw DataError(what +
-                      ": expected training and test data of one size; set `image-size` N for "
-                      "pictures");
-  const auto low =
-      std::min(d.train.labels.min().item<std::int64_t>(), d.test.labels.min().item<std::int64_t>());
-  const auto high =
-      std::max(d.train.labels.max().item<std::int64_t>(), d.test.labels.max().item<std::int64_t>());
+      throw DataError(
+          what + ": expected training and test data of one size; set `image-size` N for pictures");
+  std::vector<at::Tensor> parts{d.train.labels, d.test.labels};
+  if (d.validation.labels.defined()) parts.push_back(d.validation.labels);
+  const auto labels = torch::cat(parts);
+  const auto low = labels.min().item<std::int64_t>(), high = labels.max().item<std::int64_t>();
   if (low < 0 || high >= 100000)
     throw DataError(what + ": expected labels 0 to 99999, got " +
                     std::to_string(low < 0 ? low : high));
+  if (d.validation.inputs.defined())
+    listener().tell("note: " + what + ": val is held out; `validation` plays no part");
   if (what == "fashion-mnist" && high == 9) d.class_names = kFashionClasses;
   // Names that are given are those of all.
   if (!d.class_names.empty() && high >= d.classes())
@@ -247,53 +300,6 @@ PictureFiles pictures_of(const fs::path& path) {
   return files;
 }
 
-namespace {
-
-// The test part, or all where there is none.
-Inputs arrays_of(const fs::path& path) {
-  if (is_table(path)) return load_table_inputs(path).inputs;
-  if (!fs::is_directory(path) && !is_npz_name(path))
-    return lower(path.extension().string()) == ".npy" ? load_npy_inputs(path).inputs
-                                                      : Inputs(pictures(path));
-  if (format_of(path) != Format::kIdx) return load_folder(path, {}).test.inputs;
-  const auto files = files_in(path);
-  const auto test = find_file(files, kIdxTest, "images");
-  return pictures(test.empty() ? find_file(files, {""}, "images") : test);
-}
-
-std::vector<LabelledPicture> labelled_pictures(const fs::path& data, Format format) {
-  if (format == Format::kTar) return labelled_tar(data);
-  if (format == Format::kManifest) return labelled_manifest(data);
-  PictureFiles found;
-  return labelled_folder(data, found);
-}
-
-// Without links.
-std::string real_name(const PictureFile& picture) {
-  std::error_code none;
-  const auto file = fs::weakly_canonical(picture.opened(), none).string();
-  if (picture.archive.empty()) return file;
-  return file + picture.path.string().substr(picture.archive.string().size());
-}
-
-bool learns_pictures(const fs::path& data, Format format, const fs::path& place) {
-  const auto pictures = labelled_pictures(data, format);
-  const auto is_of = [](const char* part) {
-    return [part](const LabelledPicture& p) { return part_named(p.part) == part; };
-  };
-  // Where there is no other, val is test data.
-  const bool tested = std::any_of(pictures.begin(), pictures.end(), is_of("test"));
-  const auto is_test = is_of(tested ? "test" : "val");
-  std::set<std::string> learned;
-  for (const auto& p : pictures)
-    if (!is_test(p)) learned.insert(real_name(p.file));
-  const auto asked = pictures_of(place).files;
-  return std::any_of(asked.begin(), asked.end(),
-                     [&](const PictureFile& p) { return learned.count(real_name(p)) > 0; });
-}
-
-}  // namespace
-
 bool learns_from(const std::string& what, const fs::path& place) {
   const auto data = data_path(what);
   if (!fs::exists(data)) return false;
@@ -314,16 +320,16 @@ bool learns_from(const std::string& what, const fs::path& place) {
   }
 }
 
-Samples load_inputs(const std::string& what, const PictureOptions& options) {
+Inputs load_inputs(const std::string& what, const PictureOptions& options) {
   const fs::path path = existing_folder(what);
   const auto found = pictures_of(path);
   if (found.files.empty()) {
     if (fs::is_directory(path) ? format_of(path) == Format::kTar : is_tar_name(path))
       throw DataError(path.string() + ": expected pictures in the TAR archive, got none");
-    return {sized(arrays_of(path), what, options), {}};
+    return sized(arrays_of(path), what, options);
   }
   check_picture_files(found, path, options.strict);
-  return {sized(load_picture_list({found.files, {}}, path, options).inputs, what, options), {}};
+  return sized(load_picture_list({found.files, {}}, path, options).inputs, what, options);
 }
 
 }  // namespace ood

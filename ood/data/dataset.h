@@ -43,6 +43,8 @@ inline bool is_test_share(std::int64_t place) { return place % kTestShare == kTe
 void tell_of_test_share(const std::string& from);
 /// Says that what could be held out is the test data.
 void tell_val_is_test(const std::string& from);
+/// Says that of a whole data set so many samples are taken; gives them back.
+Inputs test_data_of(const std::string& from, const Inputs& test);
 
 /// How pictures are read.
 struct PictureOptions : PictureReading {
@@ -87,7 +89,7 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options = {}
 
 /// Inputs of a further test set or of outliers: a file (idx, npy, a picture, a list or archive of pictures) or
 /// one of the formats above: of pictures all, else the test part where there is one. Labels play no part.
-Samples load_inputs(const std::string& what, const PictureOptions& options = {});
+Inputs load_inputs(const std::string& what, const PictureOptions& options = {});
 
 /// The pictures of such a set as they lie there, unread; none of a set in another format.
 PictureFiles pictures_of(const std::filesystem::path& path);

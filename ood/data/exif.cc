@@ -45,24 +45,10 @@ int exif_orientation(const unsigned char* data, std::size_t size) {
 }
 
 at::Tensor upright(const at::Tensor& picture, int orientation) {
-  switch (orientation) {
-    case 2:
-      return picture.flip({2});
-    case 3:
-      return picture.flip({1, 2});
-    case 4:
-      return picture.flip({1});
-    case 5:
-      return picture.transpose(1, 2).contiguous();
-    case 6:
-      return picture.transpose(1, 2).flip({2});
-    case 7:
-      return picture.transpose(1, 2).flip({1, 2});
-    case 8:
-      return picture.transpose(1, 2).flip({1});
-    default:
-      return picture;
-  }
+  if (orientation < 2 || orientation > 8) return picture;
+  static const std::vector<std::int64_t> kFlipped[] = {{}, {2}, {1, 2}, {1}};
+  return (orientation > 4 ? picture.transpose(1, 2) : picture)
+      .flip(kFlipped[(orientation - 1) % 4]);
 }
 
 }  // namespace ood

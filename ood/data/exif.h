@@ -11,7 +11,7 @@ namespace ood {
 /// destructors, so that it may stand beside libjpeg's jumps.
 int exif_orientation(const unsigned char* data, std::size_t size);
 
-/// A picture [C, H, W] stored with that orientation, as it is to be looked at.
+/// A picture [C, H, W] stored with that orientation, as it is to be looked at; by others upright.
 at::Tensor upright(const at::Tensor& picture, int orientation);
 
 }  // namespace ood

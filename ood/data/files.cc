@@ -1,6 +1,7 @@
 #include "ood/data/files.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -44,7 +46,18 @@ std::string temporary_name(const fs::path& target) {
          kTemporary;
 }
 
+// By another process, which is still there.
+bool is_being_written(const fs::path& temporary) {
+  const std::string name = temporary.stem().string();
+  const int writer = std::atoi(name.c_str() + name.rfind('.') + 1);
+  return writer > 0 && writer != ::getpid() && (::kill(writer, 0) == 0 || errno == EPERM);
+}
+
 }  // namespace
+
+OpenFile::~OpenFile() {
+  if (fd >= 0) ::close(fd);
+}
 
 void write_all(int fd, const Bytes& bytes, const fs::path& path) {
   const auto* from = static_cast<const char*>(bytes.data);
@@ -122,7 +135,7 @@ void remove_temporaries(const fs::path& folder) {
   std::error_code ignored;
   std::vector<fs::path> left;
   for (const auto& e : fs::directory_iterator(folder, ignored))
-    if (e.path().extension() == kTemporary) left.push_back(e.path());
+    if (e.path().extension() == kTemporary && !is_being_written(e.path())) left.push_back(e.path());
   for (const auto& path : left) fs::remove(path, ignored);
 }
 

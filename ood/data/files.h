@@ -27,6 +27,16 @@ using PutBytes = std::function<void(const Bytes&)>;
 void write_file_of(const std::filesystem::path& path,
                    const std::function<void(const PutBytes&)>& content);
 
+/// An open file, closed with this; below 0: none.
+struct OpenFile {
+  explicit OpenFile(int opened) : fd(opened) {}
+  ~OpenFile();
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+
+  int fd;
+};
+
 /// All of it to an open file, which errors call `path`; DataError.
 void write_all(int fd, const Bytes& bytes, const std::filesystem::path& path);
 
@@ -39,7 +49,7 @@ std::vector<std::filesystem::path> entries_of(
     const std::filesystem::path& folder,
     const std::function<bool(const std::filesystem::directory_entry&)>& keep);
 
-/// Removes what a killed writer left in a folder.
+/// Removes what killed writers left in a folder.
 void remove_temporaries(const std::filesystem::path& folder);
 
 /// The content of a regular file of at most `limit` bytes; DataError.

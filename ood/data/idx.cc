@@ -18,15 +18,7 @@ struct Close {
 using File = std::unique_ptr<std::remove_pointer_t<gzFile>, Close>;
 
 std::int64_t read_bytes(gzFile f, void* to, std::int64_t n) {
-  auto* bytes = static_cast<unsigned char*>(to);
-  std::int64_t done = 0;
-  while (done < n) {
-    const auto chunk = static_cast<unsigned>(std::min<std::int64_t>(n - done, 1 << 26));
-    const int got = gzread(f, bytes + done, chunk);
-    if (got <= 0) break;
-    done += got;
-  }
-  return done;
+  return static_cast<std::int64_t>(gzfread(to, 1, static_cast<std::size_t>(n), f));
 }
 
 constexpr unsigned char kUnsignedByte = 0x08;

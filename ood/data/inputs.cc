@@ -3,19 +3,13 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "ood/data/hash.h"
+#include "ood/data/numbers.h"
 #include "ood/torch.h"
 
 namespace ood {
 namespace {
-
-std::vector<std::int64_t> range(std::int64_t begin, std::int64_t end) {
-  std::vector<std::int64_t> all(static_cast<std::size_t>(std::max<std::int64_t>(end - begin, 0)));
-  std::iota(all.begin(), all.end(), begin);
-  return all;
-}
 
 at::Tensor as_tensor(const std::vector<std::int64_t>& numbers) {
   return torch::tensor(numbers, torch::kLong);
@@ -173,8 +167,8 @@ std::vector<std::uint64_t> InputSource::find_hashes() const {
   return hashes;
 }
 
-Inputs::Inputs(at::Tensor held)
-    : Inputs(std::make_shared<Held>(std::move(held), std::vector<std::uint64_t>())) {}
+Inputs::Inputs(at::Tensor held, std::vector<std::uint64_t> hashes)
+    : Inputs(std::make_shared<Held>(std::move(held), std::move(hashes))) {}
 
 Inputs::Inputs(std::shared_ptr<const InputSource> source)
     : source_(std::move(source)), size_(source_->size()) {}
@@ -241,17 +235,13 @@ Inputs Inputs::followed_by(const Inputs& more) const {
     auto hashes = this->hashes();
     const auto others = more.hashes();
     hashes.insert(hashes.end(), others.begin(), others.end());
-    return held_inputs(torch::cat({all(), more.all()}), std::move(hashes));
+    return {torch::cat({all(), more.all()}), std::move(hashes)};
   }
   return Inputs(std::make_shared<Joined>(*this, more));
 }
 
 std::string input_kind(bool embeddings, std::int64_t numbers) {
   return embeddings ? "embeddings of " + std::to_string(numbers) + " numbers" : "pictures";
-}
-
-Inputs held_inputs(at::Tensor held, std::vector<std::uint64_t> hashes) {
-  return Inputs(std::make_shared<Held>(std::move(held), std::move(hashes)));
 }
 
 std::int64_t rows_at_once(const std::array<std::int64_t, 3>& shape, std::int64_t most) {

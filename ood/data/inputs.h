@@ -58,8 +58,10 @@ class InputSource {
 class Inputs {
  public:
   Inputs() = default;
-  /// Held in memory: uint8 [N, channels, height, width], or float32 [N, D, 1, 1].
-  Inputs(at::Tensor held);  // NOLINT(google-explicit-constructor)
+  /// Held in memory: uint8 [N, channels, height, width], or float32 [N, D, 1, 1]; with hashes where
+  /// these are known.
+  Inputs(at::Tensor held,  // NOLINT(google-explicit-constructor)
+         std::vector<std::uint64_t> hashes = {});
   explicit Inputs(std::shared_ptr<const InputSource> source);
 
   bool defined() const { return source_ != nullptr; }
@@ -101,9 +103,6 @@ class Inputs {
 
 /// "pictures", or "embeddings of N numbers", for errors.
 std::string input_kind(bool embeddings, std::int64_t numbers);
-
-/// In memory, with hashes that are known.
-Inputs held_inputs(at::Tensor held, std::vector<std::uint64_t> hashes);
 
 /// How many samples to work on at a time, so that they take little memory.
 std::int64_t rows_at_once(const std::array<std::int64_t, 3>& shape, std::int64_t most);

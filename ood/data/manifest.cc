@@ -29,7 +29,7 @@ std::vector<Row> csv_rows(const fs::path& path, const std::string& text) {
   for (std::vector<std::string> fields; csv.next(fields);) {
     const auto field = [&](const char* name) {
       const auto i = csv.column(name);
-      return i ? fields[*i] : std::string();
+      return i ? trimmed(fields[*i]) : std::string();
     };
     rows.push_back({field("path"), field("label"), field("split"), csv.line()});
   }

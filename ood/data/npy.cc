@@ -44,6 +44,25 @@ std::string entry(const std::string& header, const std::string& key, const std::
   return header.substr(begin, end == std::string::npos ? end : end - begin + (close != ','));
 }
 
+// Up to the numbers, of which `part` has the first.
+std::string start_of(const at::Tensor& part, std::int64_t rows) {
+  const auto* type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const Type& t) {
+    return t.type == part.scalar_type() && !t.is_unsigned;
+  });
+  TORCH_INTERNAL_ASSERT(type != std::end(kTypes));
+  std::string shape = std::to_string(rows) + ", ";
+  for (std::int64_t i = 1; i < part.dim(); ++i) shape += std::to_string(part.size(i)) + ", ";
+  std::string header = "{'descr': '" + std::string(type->code) +
+                       "', 'fortran_order': False, 'shape': (" + shape + "), }";
+  // Magic, version 1.0, two bytes of length; the numbers begin at a multiple of 64.
+  constexpr std::size_t kBefore = 10, kAlign = 64;
+  header.resize((kBefore + header.size() + 1 + kAlign - 1) / kAlign * kAlign - kBefore, ' ');
+  header.back() = '\n';
+  std::string start("\x93NUMPY\x01\x00", 8);
+  start += {static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
+  return start + header;
+}
+
 }  // namespace
 
 at::Tensor read_npy(const fs::path& path) {
@@ -115,29 +134,6 @@ at::Tensor read_npy(std::istream& in, std::uint64_t size, const std::string& nam
   if (!in) throw DataError(name + ": cannot be read");
   return type->is_unsigned ? widened(data, type->type) : data;
 }
-
-namespace {
-
-// Up to the numbers, of which `part` has the first.
-std::string start_of(const at::Tensor& part, std::int64_t rows) {
-  const auto* type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const Type& t) {
-    return t.type == part.scalar_type() && !t.is_unsigned;
-  });
-  TORCH_INTERNAL_ASSERT(type != std::end(kTypes));
-  std::string shape = std::to_string(rows) + ", ";
-  for (std::int64_t i = 1; i < part.dim(); ++i) shape += std::to_string(part.size(i)) + ", ";
-  std::string header = "{'descr': '" + std::string(type->code) +
-                       "', 'fortran_order': False, 'shape': (" + shape + "), }";
-  // Magic, version 1.0, two bytes of length; the numbers begin at a multiple of 64.
-  constexpr std::size_t kBefore = 10, kAlign = 64;
-  header.resize((kBefore + header.size() + 1 + kAlign - 1) / kAlign * kAlign - kBefore, ' ');
-  header.back() = '\n';
-  std::string start("\x93NUMPY\x01\x00", 8);
-  start += {static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
-  return start + header;
-}
-
-}  // namespace
 
 void write_npy(const fs::path& path, const at::Tensor& values) {
   write_npy(path, values.size(0), [&](const PutRows& put) { put(values); });

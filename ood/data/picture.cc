@@ -11,6 +11,7 @@
 #include <cstring>
 #include <vector>
 
+#include "ood/data/files.h"
 #include "ood/data/picture_decoder.h"
 #include "ood/errors.h"
 #include "ood/kernels/planes.h"
@@ -28,13 +29,8 @@ constexpr std::int64_t kMaxSide = 1 << 16;
 // The content of a file or of its stretch of an archive, in one read.
 std::vector<unsigned char> content(const PictureFile& picture, std::int64_t max_pixels) {
   const std::string name = picture.path.string();
-  struct Closed {
-    int fd;
-    ~Closed() {
-      if (fd >= 0) ::close(fd);
-    }
-  } const file{// a pipe of that name would wait for somebody to write into it
-               ::open(picture.opened().c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  // A pipe of that name would wait for somebody to write into it.
+  const OpenFile file(::open(picture.opened().c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat about {};
   if (file.fd < 0 || ::fstat(file.fd, &about) != 0 || !S_ISREG(about.st_mode))
     throw DataError(name + ": cannot be opened");
@@ -53,6 +49,18 @@ std::vector<unsigned char> content(const PictureFile& picture, std::int64_t max_
   }
   bytes.resize(n);
   return bytes;
+}
+
+// By content: a wrong ending is a common mistake and harmless.
+at::Tensor decoded(const decoders::Encoded& file) {
+  if (file.begins_with("\x89PNG\r\n\x1a\n", 8)) return decoders::png(file);
+  if (file.begins_with("\xff\xd8\xff", 3)) return decoders::jpeg(file);
+  if (file.begins_with("RIFF", 4) && file.begins_with("WEBP", 4, 8)) return decoders::webp(file);
+  // "*" of 32-bit places, "+" of 64-bit ones.
+  for (const char* start : {"II*\0", "MM\0*", "II+\0", "MM\0+"})
+    if (file.begins_with(start, 4)) return decoders::tiff(file);
+  throw DataError(file.path.string() +
+                  ": expected a PNG, JPEG, WebP or TIFF picture, got something else");
 }
 
 }  // namespace
@@ -138,29 +146,10 @@ bool is_picture_name(const fs::path& path) {
   return false;
 }
 
-namespace {
-
-// By content: a wrong ending is a common mistake and harmless.
-at::Tensor decoded(const decoders::Encoded& file) {
-  if (file.begins_with("\x89PNG\r\n\x1a\n", 8)) return decoders::png(file);
-  if (file.begins_with("\xff\xd8\xff", 3)) return decoders::jpeg(file);
-  if (file.begins_with("RIFF", 4) && file.begins_with("WEBP", 4, 8)) return decoders::webp(file);
-  // "*" of 32-bit places, "+" of 64-bit ones.
-  for (const char* start : {"II*\0", "MM\0*", "II+\0", "MM\0+"})
-    if (file.begins_with(start, 4)) return decoders::tiff(file);
-  throw DataError(file.path.string() +
-                  ": expected a PNG, JPEG, WebP or TIFF picture, got something else");
-}
-
-}  // namespace
-
 at::Tensor read_picture(const PictureFile& file, const PictureReading& how) {
   const auto bytes = content(file, how.max_pixels);
   const at::Tensor picture = decoded({file.path, bytes, how});
-  const PictureSize& size = how.size;
-  if (!size.given() || (picture.size(1) == size.height && picture.size(2) == size.width))
-    return picture;
-  return brought_to(picture.unsqueeze(0), size)[0];
+  return how.size.given() ? brought_to(picture.unsqueeze(0), how.size)[0] : picture;
 }
 
 void put_picture(const at::Tensor& picture, const at::Tensor& place) {

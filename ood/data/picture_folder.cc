@@ -5,10 +5,8 @@
 #include <set>
 
 #include "ood/data/parts.h"
-#include "ood/data/picture_files.h"
 #include "ood/data/picture_inputs.h"
 #include "ood/errors.h"
-#include "ood/registry/listener.h"
 #include "ood/torch.h"
 
 namespace ood {
@@ -75,17 +73,15 @@ struct PictureParts {
 // In their order: where none has a part, every fifth of a class is test data.
 PictureParts divided(std::vector<LabelledPicture> pictures, const std::string& from) {
   PictureParts parts;
-  std::map<std::string, std::int64_t> number;
-  for (const auto& p : pictures) number[p.label] = 0;
-  for (auto& [name, n] : number) {
-    n = static_cast<std::int64_t>(parts.class_names.size());
-    parts.class_names.push_back(name);
-  }
+  std::set<std::string> classes;
+  for (const auto& p : pictures) classes.insert(p.label);
+  auto& names = parts.class_names;
+  names.assign(classes.begin(), classes.end());
   const bool any = std::any_of(pictures.begin(), pictures.end(),
                                [](const LabelledPicture& p) { return !p.part.empty(); });
   std::map<std::int64_t, std::int64_t> seen;
   for (auto& p : pictures) {
-    const auto label = number.at(p.label);
+    const auto label = std::lower_bound(names.begin(), names.end(), p.label) - names.begin();
     PictureList* list = parts.named(p.part);
     if (!any) list = is_test_share(seen[label]++) ? &parts.test : &parts.train;
     if (list == nullptr)
@@ -102,8 +98,6 @@ PictureParts divided(std::vector<LabelledPicture> pictures, const std::string& f
   if (any && parts.test.files.empty() && !parts.validation.files.empty()) {
     tell_val_is_test(from);
     std::swap(parts.test, parts.validation);
-  } else if (!parts.validation.files.empty()) {
-    listener().tell("note: " + from + ": val is held out; `validation` plays no part");
   }
   return parts;
 }

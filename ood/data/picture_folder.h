@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "ood/data/dataset.h"
-#include "ood/data/picture_inputs.h"
 
 namespace ood {
 

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <type_traits>
 
-#include "ood/data/files.h"
 #include "ood/data/hash.h"
 #include "ood/data/npy.h"
 #include "ood/errors.h"

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "ood/data/dataset.h"
@@ -30,7 +29,7 @@ class PictureIndex {
  public:
   PictureIndex(const std::filesystem::path& folder, const PictureOptions& options);
 
-  /// The entry of a file that is now as it was; `path` may hold no content yet.
+  /// The entry of a file that is now as it was; of `file` path, size and time are looked at.
   std::optional<IndexedPicture> find(const IndexedPicture& file) const;
 
   /// Adds entries, drops those without channels and writes all; where that cannot be, the next

@@ -7,10 +7,10 @@
 #include <chrono>
 #include <map>
 #include <mutex>
-#include <numeric>
 #include <optional>
 
 #include "ood/data/hash.h"
+#include "ood/data/numbers.h"
 #include "ood/data/picture.h"
 #include "ood/data/picture_index.h"
 #include "ood/errors.h"
@@ -24,7 +24,6 @@ namespace fs = std::filesystem;
 using Positions = std::vector<std::int64_t>;
 
 at::Tensor with_channels_of_one(const at::Tensor& picture, std::int64_t channels) {
-  if (picture.size(0) == channels) return picture;
   return with_channels(picture.unsqueeze(0), channels)[0];
 }
 
@@ -160,15 +159,11 @@ class Pass {
         if (list_.files.size() == 1) throw;
         if (options_.strict) throw DataError(std::string(e.what()) + " (`strict` refuses it)");
       }
-    run(range(), [](std::int64_t, const at::Tensor&) {});  // names them
+    run(all(), [](std::int64_t, const at::Tensor&) {});  // names them
     throw DataError(folder_.string() + ": expected pictures, got none that decode");
   }
 
-  Positions range() const {
-    Positions all(list_.files.size());
-    std::iota(all.begin(), all.end(), std::int64_t{0});
-    return all;
-  }
+  Positions all() const { return range(0, static_cast<std::int64_t>(list_.files.size())); }
 
   // Visits those that decode, from several threads. DataError where sizes differ.
   void run(const Positions& wanted,
@@ -208,7 +203,7 @@ class Pass {
   const std::map<std::int64_t, std::string>& failed() const { return failed_; }
   Positions decoded() const {
     Positions good;
-    for (const auto i : range())
+    for (const auto i : all())
       if (failed_.count(i) == 0) good.push_back(i);
     return good;
   }
@@ -305,7 +300,7 @@ Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first, Known
   auto pictures = torch::empty({n, first.channels, first.height, first.width}, torch::kUInt8);
   std::map<std::int64_t, at::Tensor> others;  // of other channels than the first
   std::mutex mutex;
-  pass.run(pass.range(), [&](std::int64_t i, const at::Tensor& picture) {
+  pass.run(pass.all(), [&](std::int64_t i, const at::Tensor& picture) {
     if (known != nullptr) known->learn(i, picture);
     if (picture.size(0) == first.channels) {
       put_picture(picture, pictures[i]);
@@ -327,7 +322,7 @@ Inputs held(const PictureList& list, Pass& pass, const Pass::Shape& first, Known
     const auto& e = known->entries()[static_cast<std::size_t>(i)];
     hashes.push_back(pictures.size(1) == 3 ? e.hash_as_colour : e.hash);
   }
-  return held_inputs(pictures, hashes);
+  return {pictures, hashes};
 }
 
 Inputs as_files(const PictureList& list, Pass& pass, const Pass::Shape& first,

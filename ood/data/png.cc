@@ -3,7 +3,6 @@
 #include <memory>
 
 #include "ood/data/picture_decoder.h"
-#include "ood/errors.h"
 
 namespace ood::decoders {
 

@@ -125,8 +125,7 @@ std::string synthetic_outlier_kinds(bool embeddings) {
   return names;
 }
 
-Samples make_synthetic_outliers(const Samples& train, const std::string& kinds,
-                                std::uint64_t seed) {
+Inputs make_synthetic_outliers(const Samples& train, const std::string& kinds, std::uint64_t seed) {
   std::vector<std::string> wanted;
   std::stringstream stream(kinds);
   const bool embeddings = train.inputs.embeddings();
@@ -142,8 +141,8 @@ Samples make_synthetic_outliers(const Samples& train, const std::string& kinds,
   }
   Inputs made(std::make_shared<Synthetic>(train, wanted, seed));
   // Made once, where there is room for the originals.
-  if (train.inputs.in_memory()) made = held_inputs(made.all(), made.hashes());
-  return {made, torch::full({train.size()}, -1, torch::kLong)};
+  if (train.inputs.in_memory()) made = {made.all(), made.hashes()};
+  return made;
 }
 
 }  // namespace ood

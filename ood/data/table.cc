@@ -4,13 +4,11 @@
 #include <charconv>
 #include <cmath>
 #include <fstream>
-#include <map>
 #include <optional>
 #include <set>
 
 #include "ood/data/arrays.h"
 #include "ood/data/csv.h"
-#include "ood/data/manifest.h"
 #include "ood/data/parts.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
@@ -111,16 +109,13 @@ Table read_table(const fs::path& path) {
   if (!splits.front().empty()) t.splits = std::move(splits);
   if (!label) return t;
   shorten_whole_numbers(labels);
-  std::map<std::string, std::int64_t> classes;
-  for (const auto& name : labels) classes[name] = 0;
-  for (auto& [name, c] : classes) {
-    c = static_cast<std::int64_t>(t.names.size());
-    t.names.push_back(name);
-  }
-  t.all.labels = at::empty({n}, at::kLong);
-  for (std::int64_t i = 0; i < n; ++i)
-    t.all.labels.mutable_data_ptr<std::int64_t>()[i] =
-        classes.at(labels[static_cast<std::size_t>(i)]);
+  const std::set<std::string> classes(labels.begin(), labels.end());
+  t.names.assign(classes.begin(), classes.end());
+  std::vector<std::int64_t> numbers_of_rows;
+  for (const auto& name : labels)
+    numbers_of_rows.push_back(std::lower_bound(t.names.begin(), t.names.end(), name) -
+                              t.names.begin());
+  t.all.labels = torch::tensor(numbers_of_rows, torch::kLong);
   return t;
 }
 
@@ -155,13 +150,10 @@ Dataset load_table(const fs::path& path) {
   return dataset_of(table, path);
 }
 
-Samples load_table_inputs(const fs::path& path) {
+Inputs load_table_inputs(const fs::path& path) {
   const auto table = read_table(path);
-  if (!table.all.labels.defined() || table.splits.empty()) return table.all;
-  const auto test = dataset_of(table, path).test;
-  listener().tell("note: " + path.string() + ": is a data set; takes its test data, " +
-                  std::to_string(test.size()));
-  return test;
+  if (!table.all.labels.defined() || table.splits.empty()) return table.all.inputs;
+  return test_data_of(path.string(), dataset_of(table, path).test.inputs);
 }
 
 }  // namespace ood

@@ -19,6 +19,6 @@ bool is_table(const std::filesystem::path& path);
 Dataset load_table(const std::filesystem::path& path);
 
 /// The rows of a table, of one that is divided its test data.
-Samples load_table_inputs(const std::filesystem::path& path);
+Inputs load_table_inputs(const std::filesystem::path& path);
 
 }  // namespace ood

@@ -9,7 +9,6 @@
 #include "ood/data/files.h"
 #include "ood/data/parts.h"
 #include "ood/data/picture.h"
-#include "ood/data/picture_inputs.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
 #include "ood/registry/text.h"
@@ -136,12 +135,12 @@ class Reader {
     if (const auto hard =
             text_of(archive_entry_hardlink(entry), archive_entry_hardlink_utf8(entry));
         !hard.empty()) {
-      links_.emplace_back(name, normal(hard));
+      links_[name] = normal(hard);
       return;
     }
     if (archive_entry_filetype(entry) == AE_IFLNK) {
       const auto soft = text_of(archive_entry_symlink(entry), archive_entry_symlink_utf8(entry));
-      links_.emplace_back(name, normal(fs::path(name).parent_path() / soft));
+      links_[name] = normal(fs::path(name).parent_path() / soft);
     }
     if (archive_entry_filetype(entry) != AE_IFREG) return;
     const Stretch stretch{static_cast<std::uint64_t>(archive_filter_bytes(archive_.get(), 0)),
@@ -155,6 +154,7 @@ class Reader {
     }
     if (stretch.begin > size_ || stretch.bytes > size_ - stretch.begin)
       throw DataError(path_.string() + ": expected a TAR archive: it ends within " + name);
+    links_.erase(name);
     stretches_.insert_or_assign(name, stretch);
   }
 
@@ -162,13 +162,12 @@ class Reader {
     std::int64_t lost = 0;
     // A link may lead to one that stands behind it.
     constexpr int kMostHops = 40;  // as Linux has it
-    const std::map<std::string, std::string> next(links_.begin(), links_.end());
     for (const auto& [name, target] : links_) {
       auto it = stretches_.find(target);
-      auto at = next.find(target);
-      for (int hop = 0; it == stretches_.end() && at != next.end() && hop < kMostHops; ++hop) {
+      auto at = links_.find(target);
+      for (int hop = 0; it == stretches_.end() && at != links_.end() && hop < kMostHops; ++hop) {
         it = stretches_.find(at->second);
-        at = next.find(at->second);
+        at = links_.find(at->second);
       }
       if (it != stretches_.end())
         stretches_.insert_or_assign(name, it->second);
@@ -209,7 +208,7 @@ class Reader {
   std::unique_ptr<archive, Free> archive_;
   std::uint64_t size_ = 0;
   std::map<std::string, Stretch> stretches_;
-  std::vector<std::pair<std::string, std::string>> links_;  // name, target
+  std::map<std::string, std::string> links_;  // their targets
 };
 #endif
 

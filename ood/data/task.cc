@@ -12,6 +12,7 @@
 #include "ood/data/class_list.h"
 #include "ood/data/content.h"
 #include "ood/data/files.h"
+#include "ood/data/numbers.h"
 #include "ood/data/picture.h"
 #include "ood/data/random.h"
 #include "ood/data/synthetic_outliers.h"
@@ -86,10 +87,6 @@ void check_lists(const TaskOptions& task, const Dataset& d, const ClassLists& o)
   std::map<std::int64_t, const char*> seen;
   for (const auto& [flag, list] : lists)
     for (const std::int64_t c : *list) {
-      if (c < 0 || c >= d.classes())
-        throw UsageError(std::string(flag) + ": expected classes 0 to " +
-                         std::to_string(d.classes() - 1) + " of " + d.name + ", got " +
-                         std::to_string(c));
       const auto [it, fresh] = seen.emplace(c, flag);
       if (fresh) continue;
       const std::string name = "class " + d.class_names[static_cast<std::size_t>(c)];
@@ -113,21 +110,18 @@ std::vector<std::string> names_of(const Dataset& d, const std::vector<std::int64
 
 // Further samples in the form of the training data, pictures at its size; DataError where that
 // cannot be.
-Samples load_like(const Inputs& reference, const std::string& path, const PictureOptions& options) {
+Inputs load_like(const Inputs& reference, const std::string& path, const PictureOptions& options) {
   PictureOptions reading = options;
   if (!reference.embeddings() && !options.size.given()) {
     reading.size = {reference.height(), reference.width(), options.size.crop};
     reading.as_training = true;
   }
-  Samples s = load_inputs(path, reading);
-  if (s.size() == 0) throw DataError(path + ": expected samples, got none");
-  if (!reference.embeddings() && !s.inputs.embeddings())
-    s.inputs = s.inputs.with_channels(reference.channels());
-  if (reference.embeddings() == s.inputs.embeddings() && reference.shape() == s.inputs.shape())
-    return s;
+  Inputs x = load_inputs(path, reading);
+  if (x.size() == 0) throw DataError(path + ": expected samples, got none");
+  if (!reference.embeddings() && !x.embeddings()) x = x.with_channels(reference.channels());
+  if (reference.embeddings() == x.embeddings() && reference.shape() == x.shape()) return x;
   throw DataError(path + ": expected " + input_kind(reference.embeddings(), reference.channels()) +
-                  " like the training data, got " +
-                  input_kind(s.inputs.embeddings(), s.inputs.channels()));
+                  " like the training data, got " + input_kind(x.embeddings(), x.channels()));
 }
 
 // Of embeddings, a few rows at a time.
@@ -252,25 +246,19 @@ Task make_task(const TaskOptions& o) {
     const auto positions = positions_of(d.train, classes);
     if (!d.validation.inputs.defined()) return divide(d.train, positions, part, train, validation);
     if (part == kId && positions_of(d.validation, classes).empty())
-      throw DataError(d.name + ": val/ has no pictures of the known classes");
+      throw DataError(d.name + ": val has no samples of the known classes");
     train = subset(d.train, limited(positions, o.limit_train, o.seed, part), known);
     validation =
         subset(d.validation,
                limited(positions_of(d.validation, classes), o.limit_train, o.seed, part), known);
   };
-  const auto all_of = [](const Samples& s) {
-    std::vector<std::int64_t> all(static_cast<std::size_t>(s.size()));
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
-    return all;
-  };
-  const auto without_labels = [](Samples s) {
-    s.labels = torch::full({s.size()}, -1, torch::kLong);
-    return s;
+  const auto without_labels = [](const Inputs& x) {
+    return Samples{x, torch::full({x.size()}, -1, torch::kLong)};
   };
   divide_classes(known, kId, t.train, t.validation);
   if (outlier_path) {
     const Samples outliers = without_labels(load_like(d.train.inputs, o.outliers, o.pictures));
-    divide(outliers, all_of(outliers), kOutlier, t.train_outliers, t.validation_outliers);
+    divide(outliers, range(0, outliers.size()), kOutlier, t.train_outliers, t.validation_outliers);
     t.outlier_names = {name_of(o.outliers)};
   } else {
     divide_classes(lists.outliers, kOutlier, t.train_outliers, t.validation_outliers);
@@ -294,13 +282,13 @@ Task make_task(const TaskOptions& o) {
   for (const auto& [name, path] : o.ood_data) {
     for (const auto& other : t.ood)
       if (other.first == name) throw UsageError("`ood-data`: the name " + name + " is given twice");
-    const Samples s = load_like(d.train.inputs, path, o.pictures.unindexed());
-    t.ood.emplace_back(name, without_labels(s.select(limited(all_of(s), o.limit_test, o.seed,
-                                                             static_cast<Part>(part++)))));
+    const Inputs x = load_like(d.train.inputs, path, o.pictures.unindexed());
+    t.ood.emplace_back(name, without_labels(x.select(limited(range(0, x.size()), o.limit_test,
+                                                             o.seed, static_cast<Part>(part++)))));
   }
   if (!o.synthetic_outliers.empty()) {
-    Samples made = make_synthetic_outliers(t.train, o.synthetic_outliers, o.seed);
-    if (t.train_outliers.size() > 0) made.inputs = t.train_outliers.inputs.followed_by(made.inputs);
+    Inputs made = make_synthetic_outliers(t.train, o.synthetic_outliers, o.seed);
+    if (t.train_outliers.size() > 0) made = t.train_outliers.inputs.followed_by(made);
     t.train_outliers = without_labels(made);
     t.outlier_names.push_back("synthetic " + o.synthetic_outliers);
   }

@@ -133,7 +133,7 @@ at::Tensor tiff(const Encoded& file) {
   const bool grey = kind == PHOTOMETRIC_MINISBLACK || kind == PHOTOMETRIC_MINISWHITE;
   if (grey && (alpha == Alpha::kNone || is_grey(colour)))
     picture = picture.slice(0, 0, 1).contiguous();
-  return upright(picture, orientation >= 1 && orientation <= 8 ? orientation : 1);
+  return upright(picture, orientation);
 }
 
 #else

@@ -48,7 +48,7 @@ class Ranks {
   int rank_ = 0, size_ = 1;
 };
 
-/// Connects the processes of an environment: Gloo over TCP. DistributedError where not all of them
+/// Connects the several processes of an environment: Gloo over TCP. DistributedError where not all of them
 /// come within 25 s; a call that takes longer than `timeout` is an error, too. Where the library was
 /// built without Gloo's headers only one process is possible.
 std::unique_ptr<Ranks> connected(const Environment& environment, std::chrono::seconds timeout);

@@ -18,10 +18,8 @@ class Classifier : public torch::nn::Module {
  public:
   /// inputs as `normalised` gives them.
   NetworkOutput forward(const at::Tensor& inputs) {
-    NetworkOutput out;
-    out.features = embed(inputs);
-    out.logits = head(out.features);
-    return out;
+    const auto features = embed(inputs);
+    return {head(features), features};
   }
   /// The last layer: features -> logits.
   at::Tensor head(const at::Tensor& features) { return fc_->forward(features); }

@@ -20,17 +20,12 @@ bool is_lean(const at::Tensor& x, const BatchNorm2d& norm) {
          !at::autocast::is_autocast_enabled(x.device().type());
 }
 
-struct Normed {
-  at::Tensor y, mean, inverse;  // inverse: 1 / sqrt(variance + eps)
-};
-
-Normed normed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-              BatchNorm2d& norm) {
+// Its output, the mean and 1 / sqrt(variance + eps).
+auto normed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+            BatchNorm2d& norm) {
   norm->num_batches_tracked += 1;
-  auto [y, mean, inverse] =
-      at::native_batch_norm(x, weight, bias, norm->running_mean, norm->running_var,
-                            /*training=*/true, *norm->options.momentum(), norm->options.eps());
-  return {y, mean, inverse};
+  return at::native_batch_norm(x, weight, bias, norm->running_mean, norm->running_var,
+                               /*training=*/true, *norm->options.momentum(), norm->options.eps());
 }
 
 // The same once more: a x + b, a = weight inverse, b = bias - mean a.
@@ -54,12 +49,12 @@ class ConvOfReluNorm : public Function<ConvOfReluNorm> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& bias, const at::Tensor& kernel, BatchNorm2d& norm,
                             torch::nn::Conv2d& conv) {
-    auto n = normed(x, weight, bias, norm);
-    ctx->save_for_backward({x, weight, bias, n.mean, n.inverse, kernel});
+    auto [y, mean, inverse] = normed(x, weight, bias, norm);
+    ctx->save_for_backward({x, weight, bias, mean, inverse, kernel});
     ctx->saved_data["eps"] = norm->options.eps();
     ctx->saved_data["stride"] = conv->options.stride()->at(0);
     ctx->saved_data["padding"] = kernel.size(2) / 2;
-    return torch::conv2d(n.y.relu_(), kernel, {}, conv->options.stride(), kernel.size(2) / 2);
+    return torch::conv2d(y.relu_(), kernel, {}, conv->options.stride(), kernel.size(2) / 2);
   }
 
   static tensor_list backward(AutogradContext* ctx, const tensor_list& grads) {
@@ -81,10 +76,10 @@ class PooledNorm : public Function<PooledNorm> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& bias, BatchNorm2d& norm) {
-    const auto n = normed(x, weight, bias, norm);
+    const auto [y, mean, inverse] = normed(x, weight, bias, norm);
     const auto [pooled, places] =
-        at::max_pool2d_with_indices(n.y, kWindow, kStep, kEdge, kOne, /*ceil_mode=*/false);
-    ctx->save_for_backward({x, weight, bias, n.mean, n.inverse, places.to(torch::kInt)});
+        at::max_pool2d_with_indices(y, kWindow, kStep, kEdge, kOne, /*ceil_mode=*/false);
+    ctx->save_for_backward({x, weight, bias, mean, inverse, places.to(torch::kInt)});
     ctx->saved_data["eps"] = norm->options.eps();
     return pooled;
   }

@@ -1,5 +1,6 @@
+#include <c10/util/StringUtil.h>
+
 #include <algorithm>
-#include <cmath>
 #include <sstream>
 
 #include "ood/report/report.h"
@@ -7,9 +8,6 @@
 
 namespace ood::report {
 namespace {
-
-constexpr const char* kIdColor = "#0060a8";
-constexpr const char* kOodColor = "#c2410c";
 
 constexpr const char* kStyle = R"css(
 :root{color-scheme:light}
@@ -54,17 +52,7 @@ summary{cursor:pointer;font-weight:600}
 }
 )css";
 
-std::string fixed(double v, int digits) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.*f", digits, v);
-  return text;
-}
-
-std::string join(const std::vector<std::string>& names) {
-  std::string out;
-  for (const auto& n : names) out += (out.empty() ? "" : ", ") + n;
-  return out;
-}
+std::string join(const std::vector<std::string>& names) { return c10::Join(", ", names); }
 
 struct Key {
   std::string name, color, dash{};
@@ -110,16 +98,14 @@ void introduction(std::ostream& out, const Results& r) {
       << r.known.size() << (r.known.size() == 1 ? " known class (" : " known classes apart (")
       << escape(join(r.known)) << "; " << r.train_samples
       << " training samples). The test asks whether a score computed from its output tells inputs "
-         "of "
-         "other kinds from inputs of the known classes.</p>";
+         "of other kinds from inputs of the known classes.</p>";
   const bool outliers = !r.outliers.empty(), unknown = !r.unknown.empty();
   if (outliers && unknown && r.outliers_are_classes)
     out << "<p>The training outliers (" << escape(join(r.outliers)) << ") and the unknown classes ("
         << escape(join(r.unknown))
         << ") are classes of the same data set. Objectives that learn from outliers profit where "
-           "the "
-           "two resemble each other; with inputs that differ more from the outliers expect lower "
-           "figures, and test on your own with <code>--ood-data NAME=PATH</code>.</p>";
+           "the two resemble each other; with inputs that differ more from the outliers expect "
+           "lower figures, and test on your own with <code>--ood-data NAME=PATH</code>.</p>";
   else if (outliers)
     out << "<p>Outliers in training: " << escape(join(r.outliers)) << ".</p>";
   else
@@ -134,32 +120,26 @@ std::string score_text(const ObjectiveResults& o) {
 void comparison(std::ostream& out, const Results& r) {
   if (r.sets().empty()) {
     out << "<h2>No OOD samples were tested</h2><p class=\"warn\">Nothing says how well OOD inputs "
-           "are "
-           "detected; name some with <code>--unknown CLASSES</code> or <code>--ood-data "
+           "are detected; name some with <code>--unknown CLASSES</code> or <code>--ood-data "
            "NAME=PATH</code>, also later with <code>ood eval</code>.</p>";
     return;
   }
   const bool seeds = !r.objectives.front().over_seeds.empty();
   out << "<h2>How well OOD inputs are detected</h2>";
   out << "<p class=\"muted\">AUROC: the chance that an OOD input scores higher than an ID input; 1 "
-         "is "
-         "perfect, 0.5 is guessing. AUPR-in and AUPR-out: average "
-         "precision with ID or OOD as the positive class. FPR95: share of OOD inputs accepted when "
-         "95 % of the ID inputs are. Own score: AUROC of the score that the objective was made "
-         "for. "
-         "The joint score is Fisher's sum of the p-values of the scores in brackets on held-out ID "
-         "data. Rejected: share of the OOD inputs that the run's threshold rejects (of the test's "
-         "ID "
-         "inputs)."
-      << (seeds ? " AUROC: mean and standard deviation over seeds, the highest mean "
-                  "first, what did not learn last; bold where they meet those of the "
-                  "first. All other figures are of the first seed."
-          : r.objectives.size() > 1 ? " AUROC with its 95 % bootstrap interval, the highest first, "
-                                      "what did not learn last; bold "
-                                      "where no other is shown to be better: where the 95 % "
-                                      "interval of the difference to the first, on the same "
-                                      "samples, holds 0."
-                                    : " AUROC with its 95 % bootstrap interval.")
+         "is perfect, 0.5 is guessing. AUPR-in and AUPR-out: average precision with ID or OOD as "
+         "the positive class. FPR95: share of OOD inputs accepted when 95 % of the ID inputs are. "
+         "Own score: AUROC of the score that the objective was made for. The joint score is "
+         "Fisher's sum of the p-values of the scores in brackets on held-out ID data. Rejected: "
+         "share of the OOD inputs that the run's threshold rejects (of the test's ID inputs)."
+      << (seeds ? " AUROC: mean and standard deviation over seeds, the highest mean first, what "
+                  "did not learn last; bold where they meet those of the first. All other figures "
+                  "are of the first seed."
+          : r.objectives.size() > 1
+              ? " AUROC with its 95 % bootstrap interval, the highest first, what did not learn "
+                "last; bold where no other is shown to be better: where the 95 % interval of the "
+                "difference to the first, on the same samples, holds 0."
+              : " AUROC with its 95 % bootstrap interval.")
       << "</p>";
   for (const auto& set : r.sets()) {
     std::vector<const ObjectiveResults*> rows;
@@ -172,8 +152,7 @@ void comparison(std::ostream& out, const Results& r) {
         << "</h3><div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">"
         << "objective</th><th class=\"l\">score</th><th>accuracy</th><th>AUROC</th><th>own "
            "score</th><th>AUPR-in</th><th>AUPR-out</th><th>FPR95</th><th>rejected</"
-           "th><th>training</th></tr></"
-           "thead><tbody>";
+           "th><th>training</th></tr></thead><tbody>";
     for (const auto* row : rows) {
       const auto& o = *row;
       const auto& found = o.ood.at(set);
@@ -203,7 +182,7 @@ void comparison(std::ostream& out, const Results& r) {
                            ? fixed(100 * *found.rejected, 1) + " % <span class=\"muted\">(" +
                                  fixed(100 * *o.test_rejected, 1) + " %)</span>"
                            : "&#8211;");
-      cell("training", fixed(o.seconds, 1) + " s");
+      cell("training", o.steps ? fixed(o.seconds, 1) + " s" : "&#8211;");
       out << "</tr>";
     }
     out << "</tbody></table></div>";
@@ -212,8 +191,8 @@ void comparison(std::ostream& out, const Results& r) {
     if (o.learned()) continue;
     out << "<p class=\"warn\"><b>" << escape(o.objective) << " did not learn:</b> "
         << escape(join(o.failure_signs))
-        << ". Its AUROC says nothing of the objective; try other parameters, a smaller <code>--lr"
-           "</code>, or more epochs.</p>";
+        << ". Its AUROC says nothing of the objective; try other parameters, a smaller "
+           "<code>--lr</code>, or more epochs.</p>";
   }
   std::string worse;
   for (const auto& o : r.objectives)
@@ -224,9 +203,8 @@ void comparison(std::ostream& out, const Results& r) {
   if (!worse.empty())
     out << "<p class=\"warn\"><b>AUROC below 0.5: " << worse
         << ".</b> There the score ranks the OOD inputs as more familiar than the known classes: "
-           "the "
-           "network is more certain of them than of its own classes. A detector with this score "
-           "would accept them first.</p>";
+           "the network is more certain of them than of its own classes. A detector with this "
+           "score would accept them first.</p>";
 }
 
 // What each run promises, and what came of it.
@@ -236,11 +214,10 @@ void thresholds(std::ostream& out, const Results& r) {
   out << "<h2>Thresholds</h2><p class=\"muted\">An input with a score above it is rejected. "
          "Promised: the share of ID inputs, drawn as the held-out ones were, that is rejected at "
          "most, with this confidence over the draw of the held-out inputs. It is void where inputs "
-         "drift. <code>ood threshold RUN --false-alarms SHARE</code> sets another.</p>"
-         "<div class=\"card scroll\"><table class=\"stack\"><thead><tr><th "
-         "class=\"l\">objective</th><th "
-         "class=\"l\">score</th><th>threshold</th><th>held out</th><th>promised</th><th>of the "
-         "test's ID inputs</th></tr></thead><tbody>";
+         "drift. <code>ood threshold RUN --false-alarms SHARE</code> sets another.</p><div "
+         "class=\"card scroll\"><table class=\"stack\"><thead><tr><th "
+         "class=\"l\">objective</th><th class=\"l\">score</th><th>threshold</th><th>held "
+         "out</th><th>promised</th><th>of the test's ID inputs</th></tr></thead><tbody>";
   for (const auto& o : r.objectives) {
     if (!has_one(o)) continue;
     out << "<tr><td class=\"l\">" << escape(o.objective) << "</td><td class=\"l\">"
@@ -259,11 +236,10 @@ void thresholds(std::ostream& out, const Results& r) {
 void over_seeds(std::ostream& out, const Results& r) {
   if (r.objectives.front().over_seeds.empty()) return;
   out << "<h2>Over seeds</h2><p class=\"muted\">AUROC: mean and standard deviation over trainings "
-         "with other seeds, and each of them. All other figures are of the first seed.</p>"
-         "<div class=\"card scroll\"><table class=\"stack\"><thead><tr><th class=\"l\">objective"
-         "</th><th class=\"l\">OOD "
-         "set</th><th>mean</th><th>deviation</th><th>runs</th></tr></thead>"
-         "<tbody>";
+         "with other seeds, and each of them. All other figures are of the first seed.</p><div "
+         "class=\"card scroll\"><table class=\"stack\"><thead><tr><th "
+         "class=\"l\">objective</th><th class=\"l\">OOD "
+         "set</th><th>mean</th><th>deviation</th><th>runs</th></tr></thead><tbody>";
   for (const auto& o : r.objectives)
     for (const auto& [set, over] : o.over_seeds) {
       out << "<tr><td class=\"l\">" << escape(o.objective) << "</td><td class=\"l\">" << escape(set)
@@ -299,9 +275,8 @@ void dots_and_roc(std::ostream& out, const Results& r) {
 void histograms(std::ostream& out, const Results& r) {
   out << "<h2>Scores of ID and OOD inputs</h2><p class=\"muted\">Share of the inputs in each of 40 "
          "common bins; the further right, the more likely OOD. The less the two overlap, the "
-         "better "
-         "the detection.</p>"
-      << legend({{"ID", kIdColor}, {"OOD", kOodColor}})
+         "better the detection.</p>"
+      << legend({{"ID", color(0)}, {"OOD", color(1)}})
       << "<div class=\"grid\" style=\"margin-top:8px\">";
   for (const auto& o : r.objectives)
     for (const auto& [set, c] : o.curves) {
@@ -310,8 +285,8 @@ void histograms(std::ostream& out, const Results& r) {
       chart.title = o.objective + " / " + set;
       chart.x = {"score: " + o.score, h.low, h.high};
       double top = 0;
-      const auto steps = [&](const std::vector<double>& bins, const char* colour) {
-        Series s{colour, {}, true};
+      const auto steps = [&](const std::vector<double>& bins, std::size_t i) {
+        Series s{color(i), {}, true};
         const double width = (h.high - h.low) / static_cast<double>(bins.size());
         double x = h.low;
         for (const double b : bins) {
@@ -321,8 +296,8 @@ void histograms(std::ostream& out, const Results& r) {
         }
         chart.series.push_back(std::move(s));
       };
-      steps(h.id, kIdColor);
-      steps(h.ood, kOodColor);
+      steps(h.id, 0);
+      steps(h.ood, 1);
       chart.y = {"share of inputs", 0, top * 1.05};
       out << "<div class=\"card\">" << svg(chart) << "</div>";
     }
@@ -330,6 +305,8 @@ void histograms(std::ostream& out, const Results& r) {
 }
 
 void training(std::ostream& out, const Results& r) {
+  const auto only_tested = [](const ObjectiveResults& o) { return o.training.empty(); };
+  if (std::all_of(r.objectives.begin(), r.objectives.end(), only_tested)) return;
   out << "<h2>Training</h2><p class=\"muted\">Loss and its terms by step, means over short "
          "stretches.</p><div class=\"grid\">";
   for (const auto& o : r.objectives) {
@@ -369,11 +346,9 @@ void training(std::ostream& out, const Results& r) {
 
 void all_scores(std::ostream& out, const Results& r) {
   out << "<h2>Every score beside the run's</h2><p class=\"muted\">AUROC; bold the run's score. It "
-         "was "
-         "fixed beforehand, by a rule that looks at no test data; picking the best column "
-         "afterwards "
-         "would be choosing by test data, and its figure would not hold for other inputs.</p><div "
-         "class=\"card scroll\"><table class=\"stack\"><thead><tr><th "
+         "was fixed beforehand, by a rule that looks at no test data; picking the best column "
+         "afterwards would be choosing by test data, and its figure would not hold for other "
+         "inputs.</p><div class=\"card scroll\"><table class=\"stack\"><thead><tr><th "
          "class=\"l\">objective</th><th class=\"l\">OOD set</th>";
   // The run's score first.
   std::vector<std::string> names;
@@ -407,10 +382,8 @@ void all_scores(std::ostream& out, const Results& r) {
 
 void classes(std::ostream& out, const Results& r) {
   out << "<h2>Known classes</h2><p class=\"muted\">Samples, and the share of the test samples of "
-         "the "
-         "class that an objective puts into it.</p><div class=\"card "
-         "scroll\"><table><thead><tr><th "
-         "class=\"l\">class</th><th>training</th><th>test</th>";
+         "the class that an objective puts into it.</p><div class=\"card "
+         "scroll\"><table><thead><tr><th class=\"l\">class</th><th>training</th><th>test</th>";
   for (const auto& o : r.objectives)
     if (!o.class_accuracy.empty()) out << "<th>" << escape(o.objective) << "</th>";
   out << "</tr></thead><tbody>";

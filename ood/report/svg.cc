@@ -18,12 +18,7 @@ constexpr double kLeft = 58, kRight = 12, kTop = 28, kBottom = 40;
 std::vector<double> ticks(double low, double high) {
   const double raw = (high - low) / 5;
   const double power = std::pow(10, std::floor(std::log10(raw)));
-  double step = power;
-  for (const double s : {1.0, 2.0, 5.0, 10.0})
-    if (power * s >= raw) {
-      step = power * s;
-      break;
-    }
+  const double step = power * (raw <= power ? 1 : raw <= 2 * power ? 2 : raw <= 5 * power ? 5 : 10);
   std::vector<double> at;
   for (double t = std::ceil(low / step) * step; t <= high + step * 1e-9; t += step)
     at.push_back(std::abs(t) < step * 1e-9 ? 0 : t);
@@ -48,31 +43,23 @@ void line(std::ostream& out, double x1, double y1, double x2, double y2, const c
 
 std::string escape(const std::string& text) {
   std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
+  for (const char c : text)
+    out += c == '&'   ? "&amp;"
+           : c == '<' ? "&lt;"
+           : c == '>' ? "&gt;"
+           : c == '"' ? "&quot;"
+                      : std::string(1, c);
   return out;
 }
 
-std::string number(double value, int digits) {
+std::string fixed(double value, int digits) {
   char text[64];
   std::snprintf(text, sizeof text, "%.*f", digits, value);
-  std::string s = text;
+  return text;
+}
+
+std::string number(double value, int digits) {
+  std::string s = fixed(value, digits);
   if (s.find('.') != std::string::npos) {
     s.erase(s.find_last_not_of('0') + 1);
     if (s.back() == '.') s.pop_back();
@@ -154,9 +141,7 @@ std::string svg_dots(const std::string& title, const std::vector<DotRow>& rows) 
         << "\" y1=\"" << coordinate(y) << "\" y2=\"" << coordinate(y) << "\" stroke=\"" << r.color
         << "\" stroke-width=\"4\" stroke-opacity=\".4\"/><circle cx=\"" << coordinate(px(r.value))
         << "\" cy=\"" << coordinate(y) << "\" r=\"5\" fill=\"" << r.color << "\"/>";
-    char value[16];
-    std::snprintf(value, sizeof value, "%.3f", r.value);
-    text(out, px(1) + 12, y + 4, "start", value);
+    text(out, px(1) + 12, y + 4, "start", fixed(r.value, 3));
     y += kRow;
   }
   out << "</svg>";

@@ -44,7 +44,9 @@ std::string dash(std::size_t i);
 
 std::string escape(const std::string& text);
 
-/// Up to `digits` digits after the point, without trailing zeros.
+/// With so many digits after the point.
+std::string fixed(double value, int digits);
+/// The same without trailing zeros.
 std::string number(double value, int digits);
 
 }  // namespace ood::report

@@ -1,9 +1,9 @@
 #include <algorithm>
-#include <cstdio>
 #include <optional>
 #include <sstream>
 
 #include "ood/report/report.h"
+#include "ood/report/svg.h"
 
 namespace ood::report {
 
@@ -11,11 +11,7 @@ std::string table(const Results& results) {
   std::vector<std::vector<std::string>> rows = {{"objective", "score", "OOD set", "accuracy",
                                                  "AUROC", "own", "AUPR-in", "AUPR-out", "FPR95",
                                                  "rejected", "of ID"}};
-  const auto fixed = [](double v) {
-    char text[16];
-    std::snprintf(text, sizeof text, "%.4f", v);
-    return std::string(text);
-  };
+  const auto fixed = [](double v) { return report::fixed(v, 4); };
   const auto share = [&](const std::optional<double>& v, const char* none) {
     return v ? fixed(*v) : std::string(none);
   };

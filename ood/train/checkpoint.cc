@@ -1,7 +1,6 @@
 #include "ood/train/checkpoint.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "ood/data/files.h"
 #include "ood/data/json_field.h"

@@ -94,6 +94,8 @@ void check_description(const ModelDescription& d, std::int64_t numbers) {
   const bool own = bool(d.file);
   need(own == is_own_network(d.model), "the file of its network");
   if (!own) check_network(d.model);
+  need(d.mean.size() == static_cast<std::size_t>(d.channels) && d.deviation.size() == d.mean.size(),
+       "a mean and a deviation a channel");
   // The first layer of every network has a number for each channel at least; a package has it.
   need(d.channels >= 1 &&
            (d.model == kPackageNetwork || d.channels <= std::max<std::int64_t>(numbers, 3)),
@@ -111,23 +113,17 @@ void check_description(const ModelDescription& d, std::int64_t numbers) {
   } catch (const UsageError&) {
     need(false, "a colour, got " + d.alpha);
   }
-  need(d.mean.size() == static_cast<std::size_t>(d.channels) && d.deviation.size() == d.mean.size(),
-       "a mean and a deviation a channel");
   for (std::size_t c = 0; c < d.mean.size(); ++c)
     need(std::isfinite(d.mean[c]) && std::isfinite(d.deviation[c]) && d.deviation[c] > 0,
          "finite means and deviations above 0");
   need(d.parameters.size() == entry->parameters.size(),
        std::to_string(entry->parameters.size()) + " parameters of " + d.objective);
-  try {
-    check_parameters(entry->name, entry->parameters, d.parameters);
-  } catch (const c10::Error& e) {
-    throw DataError(e.what_without_backtrace());
-  }
+  with_errors_as<DataError>(
+      [&] { check_parameters(entry->name, entry->parameters, d.parameters); });
 }
 
 Model make_model(const ModelDescription& d, bool trains) {
   const ObjectiveEntry& entry = get_objective(d.objective);
-  torch::manual_seed(static_cast<std::uint64_t>(d.seed));
   const auto classes = static_cast<std::int64_t>(d.class_names.size());
   const std::int64_t outputs =
       entry.embedding > 0 ? entry.embedding_width(classes)

@@ -2,8 +2,6 @@
 
 #include <limits>
 
-#include "ood/data/picture.h"
-#include "ood/errors.h"
 #include "ood/torch.h"
 #include "ood/train/description.h"
 #include "ood/train/device.h"

@@ -34,11 +34,6 @@ Embedder Embedder::load(const std::filesystem::path& source, const std::string& 
   return e;
 }
 
-at::Tensor Embedder::operator()(const Inputs& x) {
-  const auto inputs = taken(x);
-  return run_network(*network_, takes_.mean, takes_.deviation, inputs).features;
-}
-
 void Embedder::in_parts(const Inputs& x, const std::function<void(const at::Tensor&)>& visit) {
   const auto inputs = taken(x);
   run_in_parts(*network_, takes_.mean, takes_.deviation, inputs,

@@ -23,10 +23,8 @@ class Embedder {
   PictureOptions reading(const PictureOptions& asked) const;
 
   /// Pictures uint8 [N, C, H, W], which are brought to the channels and, of a run or FILE.pt2, its
-  /// size, or embeddings float32 [N, D, 1, 1] -> float32 [N, features] on the CPU. DataError
-  /// where the network takes the other kind.
-  at::Tensor operator()(const Inputs& inputs);
-  /// The same part by part, in their order, so that memory need not hold all.
+  /// size, or embeddings float32 [N, D, 1, 1] -> float32 [N, features] on the CPU, part by part in
+  /// their order, so that memory need not hold all. DataError where the network takes the other kind.
   void in_parts(const Inputs& inputs, const std::function<void(const at::Tensor&)>& visit);
 
  private:

@@ -2,15 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
+#include "ood/data/numbers.h"
 #include "ood/data/random.h"
-#include "ood/distributed/ranks.h"
 #include "ood/errors.h"
 #include "ood/metrics/detection.h"
 #include "ood/metrics/open_set.h"
 #include "ood/scores/logits.h"
-#include "ood/train/threshold_rule.h"
 
 namespace ood {
 namespace {
@@ -38,9 +36,7 @@ ByName<Detection> group_means(const ByName<Detection>& by_set) {
 }
 
 std::vector<std::uint8_t> correct_rows(const at::Tensor& evidence, const at::Tensor& labels) {
-  const auto right = evidence.argmax(-1).eq(labels).to(torch::kByte).contiguous();
-  return {right.const_data_ptr<std::uint8_t>(),
-          right.const_data_ptr<std::uint8_t>() + right.numel()};
+  return numbers_of<std::uint8_t>(evidence.argmax(-1).eq(labels).to(torch::kByte).contiguous());
 }
 
 Calibration calibration_of(const at::Tensor& logits, const at::Tensor& labels) {
@@ -66,9 +62,8 @@ Histogram histogram(const std::vector<double>& id, const std::vector<double>& oo
   const auto shares = [&](const std::vector<double>& v) {
     std::vector<double> bins(kBins, 0.0);
     for (const double x : v) {
-      const double at = x <= low    ? 0
-                        : x >= high ? kBins - 1
-                                    : std::min((x - low) / (high - low) * kBins, kBins - 1.0);
+      const double at =
+          std::min((std::clamp(x, low, high) - low) / (high - low) * kBins, kBins - 1.0);
       bins[static_cast<std::size_t>(at)] += 1.0 / static_cast<double>(v.size());
     }
     return bins;
@@ -79,9 +74,7 @@ Histogram histogram(const std::vector<double>& id, const std::vector<double>& oo
 }  // namespace
 
 std::vector<double> score_numbers(const at::Tensor& scores, const std::string& what) {
-  const auto flat = scores.to(torch::kDouble).contiguous();
-  std::vector<double> v(flat.const_data_ptr<double>(),
-                        flat.const_data_ptr<double>() + flat.numel());
+  auto v = numbers_of<double>(scores.to(torch::kDouble).contiguous());
   for (const double x : v)
     if (std::isnan(x))
       throw DivergedError("the network gives NaN for " + what +
@@ -100,23 +93,14 @@ Energies energies_of(Classifier& network, const Task& task, std::uint64_t seed,
           of(task.validation_outliers, task.train_outliers)};
 }
 
-namespace {
-
-std::optional<double> accuracy_of(const Readout& readout, const Samples& samples) {
-  if (!readout.evidence.defined()) return std::nullopt;
-  return accuracy(readout.evidence, samples.labels);
-}
-
-}  // namespace
-
 HeldOut held_out_with(Classifier& network, const Objective& objective, const Task& task,
                       std::vector<double> scores) {
   HeldOut h;
   h.scores = std::move(scores);
   if (task.validation.size() == 0) return h;
-  const torch::NoGradGuard no_grad;
   h.output = run_network(network, task, task.validation);
-  h.accuracy = accuracy_of(objective.readout(h.output), task.validation);
+  const auto evidence = objective.readout(h.output).evidence;
+  if (evidence.defined()) h.accuracy = accuracy(evidence, task.validation.labels);
   return h;
 }
 
@@ -124,12 +108,9 @@ HeldOut test_held_out(Classifier& network, const Objective& objective, const Tas
                       const FittedScores& scores, std::uint64_t seed, bool decided) {
   HeldOut h = held_out_with(network, objective, task, {});
   if (task.validation.size() == 0) return h;
-  const torch::NoGradGuard no_grad;
   auto output = h.output;
-  if (decided || scores.learned_of_held_out(objective)) {
-    const auto rows = held_out_halves(task.validation.size(), seed).second;
-    output = rows_of(output, rows);
-  }
+  if (decided || scores.learned_of_held_out(objective))
+    output = rows_of(output, held_out_halves(task.validation.size(), seed).second);
   h.scores = score_numbers(scores.compute(scores.run_score(objective), objective, output),
                            "held-out data");
   std::sort(h.scores.begin(), h.scores.end());
@@ -154,22 +135,18 @@ TestScores load_test_scores(const std::filesystem::path& folder, const std::stri
   const std::string prefix = "ood.";
   for (const auto& [name, tensor] : file.tensors) {
     if (tensor.scalar_type() != torch::kDouble) throw DataError(path.string() + ": is damaged");
-    const std::vector<double> values(tensor.const_data_ptr<double>(),
-                                     tensor.const_data_ptr<double>() + tensor.numel());
     if (name == "id")
-      s.id = values;
-    else if (name.rfind(prefix, 0) == 0)
-      s.ood[name.substr(prefix.size())] = values;
+      s.id = numbers_of<double>(tensor);
+    else if (name.starts_with(prefix))
+      s.ood[name.substr(prefix.size())] = numbers_of<double>(tensor);
   }
   return s;
 }
 
-namespace {
-
-// What the network says of inputs, part by part; the ranks take turns.
-void in_parts(Classifier& network, const std::vector<double>& mean,
-              const std::vector<double>& deviation, const Inputs& all, const Ranks& ranks,
-              const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit) {
+void run_in_parts(Classifier& network, const std::vector<double>& mean,
+                  const std::vector<double>& deviation, const Inputs& all,
+                  const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit,
+                  const Ranks& ranks) {
   const torch::NoGradGuard no_grad;
   // Threads may share a network that is in evaluation mode.
   const bool was_training = network.is_training();
@@ -202,41 +179,21 @@ void in_parts(Classifier& network, const std::vector<double>& mean,
   if (was_training) network.train();
 }
 
-NetworkOutput joined(Classifier& network, const std::vector<double>& mean,
-                     const std::vector<double>& deviation, const Inputs& all, const Ranks& ranks) {
+NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
+                          const std::vector<double>& deviation, const Inputs& all,
+                          const Ranks& ranks) {
   NetworkOutput whole;
   const auto put = [&](at::Tensor& to, const at::Tensor& part, std::int64_t begin) {
     if (!to.defined())
       to = torch::empty({all.size(), part.size(1)}, part.options().device(torch::kCPU));
     to.narrow(0, begin, part.size(0)).copy_(part);
   };
-  in_parts(network, mean, deviation, all, ranks, [&](const NetworkOutput& out, std::int64_t begin) {
+  const auto visit = [&](const NetworkOutput& out, std::int64_t begin) {
     put(whole.logits, out.logits, begin);
     put(whole.features, out.features, begin);
-  });
+  };
+  run_in_parts(network, mean, deviation, all, visit, ranks);
   return whole;
-}
-
-}  // namespace
-
-NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
-                          const std::vector<double>& deviation, const Inputs& inputs) {
-  return joined(network, mean, deviation, inputs, one_process());
-}
-
-NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples) {
-  return joined(network, task.mean, task.deviation, samples.inputs, ranks());
-}
-
-void run_in_parts(Classifier& network, const std::vector<double>& mean,
-                  const std::vector<double>& deviation, const Inputs& inputs,
-                  const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit) {
-  in_parts(network, mean, deviation, inputs, one_process(), visit);
-}
-
-void run_in_parts(Classifier& network, const Task& task, const Samples& samples,
-                  const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit) {
-  in_parts(network, task.mean, task.deviation, samples.inputs, ranks(), visit);
 }
 
 double accuracy(const at::Tensor& evidence, const at::Tensor& labels) {
@@ -259,7 +216,6 @@ std::vector<std::optional<double>> class_accuracy(const at::Tensor& evidence,
 ObjectiveResults evaluate(Classifier& network, const Objective& objective, const Task& task,
                           const FittedScores& scores, const HeldOut& held_out,
                           const ThresholdRule& rule, std::uint64_t seed, TestScores* test_scores) {
-  const torch::NoGradGuard no_grad;
   ObjectiveResults result;
   result.objective = objective.entry().name;
   result.score = scores.run_score(objective);
@@ -271,13 +227,14 @@ ObjectiveResults evaluate(Classifier& network, const Objective& objective, const
   for (const auto& [name, samples] : task.ood)
     sets.emplace_back(name, scores.compute_all(objective, run_network(network, task, samples)));
   const auto readout = objective.readout(id);
-  result.accuracy = accuracy_of(readout, task.test);
-  if (readout.evidence.defined())
+  std::vector<std::uint8_t> correct;
+  if (readout.evidence.defined()) {
+    result.accuracy = accuracy(readout.evidence, task.test.labels);
     result.class_accuracy = class_accuracy(readout.evidence, task.test.labels, task.classes());
+    correct = correct_rows(readout.evidence, task.test.labels);
+  }
   if (readout.logits.defined())
     result.calibration = calibration_of(readout.logits, task.test.labels);
-  const auto correct = readout.evidence.defined() ? correct_rows(readout.evidence, task.test.labels)
-                                                  : std::vector<std::uint8_t>();
   result.test_samples = task.test.size();
   if (!held_out.scores.empty()) {
     result.validation_accuracy = held_out.accuracy;

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "ood/data/task.h"
+#include "ood/distributed/ranks.h"
 #include "ood/models/classifier.h"
 #include "ood/train/fitted_scores.h"
 #include "ood/train/results.h"
@@ -13,20 +14,20 @@
 
 namespace ood {
 
-/// What a network says of all inputs, in evaluation mode and without gradients.
+/// What a network says of all inputs, in evaluation mode and without gradients; several ranks share
+/// the work, and each gets all.
 NetworkOutput run_network(Classifier& network, const std::vector<double>& mean,
-                          const std::vector<double>& deviation, const Inputs& inputs);
-/// The same of a task's samples; ranks() share the work, and each gets all.
-NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples);
+                          const std::vector<double>& deviation, const Inputs& inputs,
+                          const Ranks& ranks = one_process());
+inline NetworkOutput run_network(Classifier& network, const Task& task, const Samples& samples) {
+  return run_network(network, task.mean, task.deviation, samples.inputs, ranks());
+}
 
 /// The same in parts, of the rows from `begin` on, in order.
-void run_in_parts(Classifier& network, const Task& task, const Samples& samples,
-                  const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit);
-
-/// And of inputs by constants, in this process alone.
 void run_in_parts(Classifier& network, const std::vector<double>& mean,
                   const std::vector<double>& deviation, const Inputs& inputs,
-                  const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit);
+                  const std::function<void(const NetworkOutput&, std::int64_t begin)>& visit,
+                  const Ranks& ranks = one_process());
 
 /// Scores as numbers; DivergedError where there is a NaN among them.
 std::vector<double> score_numbers(const at::Tensor& scores, const std::string& what);

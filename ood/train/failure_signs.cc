@@ -28,7 +28,6 @@ std::string percent(double share) { return short_number(100 * share) + " %"; }
 std::vector<std::string> failure_signs(Classifier& network, const Objective& objective,
                                        const Task& task, const FittedScores& scores,
                                        const HeldOut& held_out) {
-  const torch::NoGradGuard no_grad;
   std::vector<std::string> signs;
   // Fewer say too little.
   constexpr std::int64_t kEnough = 20;

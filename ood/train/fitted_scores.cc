@@ -4,6 +4,7 @@
 #include <set>
 
 #include "ood/data/files.h"
+#include "ood/data/numbers.h"
 #include "ood/data/random.h"
 #include "ood/errors.h"
 #include "ood/metrics/threshold.h"
@@ -24,11 +25,7 @@ const std::int64_t kLeastReferences = held_out_needed(0.05);
 std::vector<double> parameters_of(const ScoreEntry& entry, const ScoreParameters& given) {
   const auto own = given.find(std::string(entry.name));
   auto values = own == given.end() ? entry.defaults() : values_of(entry.parameters, own->second);
-  try {
-    check_parameters(entry.name, entry.parameters, values);
-  } catch (const c10::Error& e) {
-    throw UsageError(e.what_without_backtrace());
-  }
+  with_errors_as<UsageError>([&] { check_parameters(entry.name, entry.parameters, values); });
   return values;
 }
 
@@ -80,9 +77,8 @@ std::pair<at::Tensor, at::Tensor> held_out_halves(std::int64_t samples, std::uin
 
 Samples deciding_half(const Task& task, std::uint64_t seed) {
   if (task.validation.size() < 2) return task.validation;
-  const auto rows = held_out_halves(task.validation.size(), seed).first;
   return task.validation.select(
-      {rows.const_data_ptr<std::int64_t>(), rows.const_data_ptr<std::int64_t>() + rows.numel()});
+      numbers_of<std::int64_t>(held_out_halves(task.validation.size(), seed).first));
 }
 
 FittedScores FittedScores::fit(Classifier& network, const Objective& objective, const Task& task,

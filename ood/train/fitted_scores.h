@@ -25,12 +25,12 @@ void check_score_name(const std::string& score, const ObjectiveEntry& objective)
 /// Parameters of scores that are not the defaults, by score and name.
 using ScoreParameters = std::map<std::string, std::map<std::string, double>>;
 
-/// What a network says of the held-out ID data, in two halves: by the first the joint score is
-/// defined, by the second its threshold, so that the promise of the threshold holds.
+/// What a network says of the held-out ID data. Where the first half of them decides something, as the
+/// joint score, the second alone sets the threshold, so that its promise holds.
 struct HeldOut {
   std::optional<double> accuracy;  ///< none for an objective that does not classify
-  std::vector<double> scores;      ///< of the run's score on the second half, ascending; or empty
-  NetworkOutput output{};          ///< of all
+  std::vector<double> scores;  ///< of the run's score, that set the threshold, ascending; or empty
+  NetworkOutput output{};      ///< of all
 };
 
 /// Bytes of outputs of a network on training data that are held in memory for fitting; a few scores

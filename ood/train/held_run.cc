@@ -1,6 +1,5 @@
 #include "ood/train/held_run.h"
 
-#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/registry/text.h"
 #include "ood/train/checkpoint.h"

@@ -1,8 +1,6 @@
 #include "ood/train/recipe.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <optional>
 #include <tuple>
 
 #include "ood/data/files.h"
@@ -43,9 +41,9 @@ Medians energies_after_warmup(const RunOptions& options, const Task& task) {
   const Model model = initial_model(d, o);
   auto& network = *model.network;
   // What it starts from has been trained, if its last layer is that of these classes.
+  const auto last = [](const Model& m) { return m.network->named_parameters()["fc.weight"]; };
   const bool warm = !(o.init.empty() && o.weights.empty()) &&
-                    !model.network->named_parameters()["fc.weight"].equal(
-                        make_model(d).network->named_parameters()["fc.weight"]);
+                    !last(model).equal(last(initial_model(d, o, /*filled=*/false)));
   const auto device = open_device(o.device);
   move(model, device, torch::kFloat);
   StepInputs inputs(o, task, 0);
@@ -71,9 +69,7 @@ void measure(RunOptions& options, const Task& task, const RunOptions* measured) 
   const auto wanted = [&](std::string_view name) {
     return !name.empty() && options.by_default.count(std::string(name)) > 0;
   };
-  const bool id = wanted(entry.id_energy), outlier = wanted(entry.outlier_energy);
-  if (!id && !outlier) return;
-  const std::string id_name(entry.id_energy), outlier_name(entry.outlier_energy);
+  if (!wanted(entry.id_energy) && !wanted(entry.outlier_energy)) return;
   if (measured != nullptr) {
     for (const auto& name : measured->measured)
       if (wanted(name) && measured->parameters.count(options.objective) > 0) {
@@ -83,14 +79,17 @@ void measure(RunOptions& options, const Task& task, const RunOptions* measured) 
     return;
   }
   const auto e = energies_after_warmup(options, task);
+  std::string text;
+  const auto take = [&](std::string_view name, double energy) {
+    if (!wanted(name)) return;
+    values[std::string(name)] = energy;
+    options.measured.emplace_back(name);
+    text += (text.empty() ? "" : ", ") + std::string(name) + " " + short_number(energy);
+  };
   // Hinges that start active on both sides where the outliers are the more certain ones.
-  if (id) values[id_name] = std::min(e.id, e.outlier);
-  if (outlier) values[outlier_name] = std::max(e.id, e.outlier);
-  if (id) options.measured.push_back(id_name);
-  if (outlier) options.measured.push_back(outlier_name);
-  listener().tell("note: " + options.objective + ": " + id_name + " " +
-                  short_number(values[id_name]) + ", " + outlier_name + " " +
-                  short_number(values[outlier_name]) +
+  take(entry.id_energy, std::min(e.id, e.outlier));
+  take(entry.outlier_energy, std::max(e.id, e.outlier));
+  listener().tell("note: " + options.objective + ": " + text +
                   " by the energies after a warm-up with cross-entropy");
 }
 
@@ -147,6 +146,17 @@ void check_objective(const RunOptions& options, const Task& task) {
                    ": expected at least two classes to learn, got 1; of one class learn " + those);
 }
 
+// Of a run's folder, or of the one that its model file lies in, where a file of that name may be
+// another program's: it does not begin as ours do.
+std::optional<RunOptions> options_of(const fs::path& run) {
+  const bool is_run = fs::is_directory(run);
+  const auto config = (is_run ? run : run.parent_path()) / kConfigFile;
+  // Without a run there is none, whatever lies in the current folder.
+  if (run.empty() || is_network_file(run.string()) || !fs::exists(config)) return std::nullopt;
+  if (!is_run && !is_config(config)) return std::nullopt;
+  return read_config(config);
+}
+
 }  // namespace
 
 void check_start(const RunOptions& options, const Task& task) {
@@ -157,20 +167,6 @@ void check_start(const RunOptions& options, const Task& task) {
   if (!options.init.empty() || !options.weights.empty())
     on_first(ranks(), [&] { initial_model(description, options, /*filled=*/true); });
 }
-
-namespace {
-
-// Of a run's folder, or of the one that its model file lies in, where a file of that name may be
-// another program's: it does not begin as ours do.
-std::optional<RunOptions> options_of(const fs::path& run) {
-  const bool is_run = fs::is_directory(run);
-  const auto config = (is_run ? run : run.parent_path()) / kConfigFile;
-  if (is_network_file(run.string()) || !fs::exists(config)) return std::nullopt;
-  if (!is_run && !is_config(config)) return std::nullopt;
-  return read_config(config);
-}
-
-}  // namespace
 
 std::optional<RunOptions> trained_with(const fs::path& run, const std::string& data) {
   auto options = options_of(run);

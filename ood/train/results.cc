@@ -6,7 +6,6 @@
 
 #include "ood/data/files.h"
 #include "ood/errors.h"
-#include "ood/registry/text.h"
 #include "ood/train/run_files.h"
 
 namespace ood {

@@ -1,21 +1,15 @@
 #include "ood/train/results_header.h"
 
+#include "ood/data/numbers.h"
 #include "ood/torch.h"
 #include "ood/version.h"
 
 namespace ood {
-namespace {
-
-std::vector<std::int64_t> counts_of(const Samples& s, std::int64_t classes) {
-  const auto n = torch::bincount(s.labels, {}, classes);
-  return {n.const_data_ptr<std::int64_t>(), n.const_data_ptr<std::int64_t>() + n.numel()};
-}
-
-}  // namespace
-
 std::vector<ClassCount> class_counts(const Task& task) {
-  const auto train = counts_of(task.train, task.classes()),
-             test = counts_of(task.test, task.classes());
+  const auto counts = [&](const Samples& s) {
+    return numbers_of<std::int64_t>(torch::bincount(s.labels, {}, task.classes()));
+  };
+  const auto train = counts(task.train), test = counts(task.test);
   std::vector<ClassCount> list;
   for (std::size_t c = 0; c < train.size(); ++c)
     list.push_back({task.class_names[c], train[c], test[c]});
@@ -31,7 +25,7 @@ Results results_header(const RunOptions& options, const Task& task) {
   r.known = task.class_names;
   r.outliers = task.outlier_names;
   r.unknown = task.unknown_names;
-  r.outliers_are_classes = !task.outlier_names.empty() && task.outliers_are_classes;
+  r.outliers_are_classes = task.outliers_are_classes;
   r.classes = class_counts(task);
   r.train_samples = task.train.size();
   r.outlier_samples = task.train_outliers.size();

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "ood/data/files.h"
 #include "ood/errors.h"
 #include "ood/train/package_file.h"
 #include "ood/train/run_files.h"
@@ -23,6 +22,15 @@ constexpr const char* kLog = "metrics.jsonl";
 
 std::string reason() { return std::strerror(errno); }
 
+std::vector<const char*> files_of_training(const fs::path& out) {
+  // What says that the run is finished goes first.
+  std::vector<const char*> names{kResultsFile, kModelFile,  kScoresFile,      kTestScoresFile,
+                                 kOldRuleFile, kReportFile, kEvalResultsFile, kEvalReportFile};
+  // Elsewhere a file of that name is the user's own.
+  if (fs::exists(out / kConfigFile)) names.push_back(kPackageFile);
+  return names;
+}
+
 }  // namespace
 
 void make_run_folder(const fs::path& out) {
@@ -34,19 +42,6 @@ void make_run_folder(const fs::path& out) {
 bool holds_results(const fs::path& out) {
   return fs::exists(out / kResultsFile) || fs::exists(out / kModelFile);
 }
-
-namespace {
-
-std::vector<const char*> files_of_training(const fs::path& out) {
-  // What says that the run is finished goes first.
-  std::vector<const char*> names{kResultsFile, kModelFile,  kScoresFile,      kTestScoresFile,
-                                 kOldRuleFile, kReportFile, kEvalResultsFile, kEvalReportFile};
-  // Elsewhere a file of that name is the user's own.
-  if (fs::exists(out / kConfigFile)) names.push_back(kPackageFile);
-  return names;
-}
-
-}  // namespace
 
 void check_removal(const fs::path& out, const RunOptions& to_come) {
   const auto names = files_of_training(out);
@@ -74,22 +69,15 @@ void remove_training(const fs::path& out, const RunOptions& to_come) {
   fs::remove_all(out / kCheckpoints);
 }
 
-RunLock::RunLock(const fs::path& folder) {
-  const auto path = folder / ".lock";
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (fd_ < 0) throw DataError(folder.string() + ": cannot be written: " + reason());
-  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) {
-    remove_temporaries(folder);
-    return;
-  }
-  const int error = errno;
-  ::close(fd_);
-  if (error != EWOULDBLOCK)
-    throw DataError(folder.string() + ": cannot be locked: " + std::strerror(error));
-  throw DataError(folder.string() + ": another ood is at work in this run folder");
+RunLock::RunLock(const fs::path& folder)
+    : file_(::open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+  if (file_.fd < 0) throw DataError(folder.string() + ": cannot be written: " + reason());
+  if (::flock(file_.fd, LOCK_EX | LOCK_NB) != 0)
+    throw DataError(folder.string() + (errno == EWOULDBLOCK
+                                           ? ": another ood is at work in this run folder"
+                                           : ": cannot be locked: " + reason()));
+  remove_temporaries(folder);
 }
-
-RunLock::~RunLock() { ::close(fd_); }
 
 std::vector<json> read_metrics(const fs::path& folder) {
   std::vector<json> lines;
@@ -102,7 +90,8 @@ std::vector<json> read_metrics(const fs::path& folder) {
   return lines;
 }
 
-MetricsLog::MetricsLog(const fs::path& folder, std::int64_t steps) : path_(folder / kLog) {
+MetricsLog::MetricsLog(const fs::path& folder, std::int64_t steps)
+    : path_(folder / kLog), file_(-1) {
   std::string kept;
   if (steps > 0) {
     bool later = false;
@@ -113,21 +102,18 @@ MetricsLog::MetricsLog(const fs::path& folder, std::int64_t steps) : path_(folde
     }
   }
   write_file(path_, kept);
-  fd_ = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
-  if (fd_ < 0) throw DataError(path_.string() + ": cannot be written: " + reason());
-}
-
-MetricsLog::~MetricsLog() {
-  if (fd_ >= 0) ::close(fd_);
+  file_.fd = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  if (file_.fd < 0) throw DataError(path_.string() + ": cannot be written: " + reason());
 }
 
 void MetricsLog::write(const json& object) {
   const std::string line = object.dump() + "\n";
-  write_all(fd_, {line.data(), line.size()}, path_);
+  write_all(file_.fd, {line.data(), line.size()}, path_);
 }
 
 void MetricsLog::make_durable() {
-  if (::fsync(fd_) != 0) throw DataError(path_.string() + ": cannot be made durable: " + reason());
+  if (::fsync(file_.fd) != 0)
+    throw DataError(path_.string() + ": cannot be made durable: " + reason());
 }
 
 }  // namespace ood

@@ -3,8 +3,8 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json_fwd.hpp>
-#include <string>
 
+#include "ood/data/files.h"
 #include "ood/train/run_options.h"
 
 namespace ood {
@@ -25,12 +25,9 @@ void remove_training(const std::filesystem::path& out, const RunOptions& to_come
 class RunLock {
  public:
   explicit RunLock(const std::filesystem::path& folder);
-  ~RunLock();
-  RunLock(const RunLock&) = delete;
-  RunLock& operator=(const RunLock&) = delete;
 
  private:
-  int fd_;
+  OpenFile file_;
 };
 
 /// metrics.jsonl: one object a line, written at once so that a crash loses nothing.
@@ -38,9 +35,6 @@ class MetricsLog {
  public:
   /// Starts anew, or goes on after the line of `steps`: what later steps wrote is dropped.
   MetricsLog(const std::filesystem::path& folder, std::int64_t steps);
-  ~MetricsLog();
-  MetricsLog(const MetricsLog&) = delete;
-  MetricsLog& operator=(const MetricsLog&) = delete;
 
   void write(const nlohmann::ordered_json& object);
   /// Returns once what was written survives a power cut.
@@ -48,7 +42,7 @@ class MetricsLog {
 
  private:
   std::filesystem::path path_;
-  int fd_ = -1;
+  OpenFile file_;
 };
 
 /// The objects of a log.

@@ -1,16 +1,13 @@
 #include "ood/train/run_options.h"
 
-#include <c10/util/Exception.h>
 #include <toml++/toml.h>
 
 #include <charconv>
 #include <cmath>
 #include <fstream>
 #include <iomanip>
-#include <set>
 #include <sstream>
 
-#include "ood/data/augment.h"
 #include "ood/data/files.h"
 #include "ood/data/hash.h"
 #include "ood/errors.h"
@@ -54,12 +51,67 @@ void check_word(const char* flag, const std::string& value,
 }
 
 const ObjectiveEntry& entry_of(const std::string& name) {
-  try {
-    return get_objective(name);
-  } catch (const c10::Error& e) {
-    throw UsageError(e.what_without_backtrace());
+  return with_errors_as<UsageError>([&]() -> const auto& { return get_objective(name); });
+}
+
+// The shortest text that reads back as the same number; toml++ prints 17 digits.
+std::string shortest(double v) {
+  char text[40];
+  const auto end = std::to_chars(text, text + sizeof text, v).ptr;
+  std::string s(text, end);
+  // TOML tells floats from integers by the point.
+  return s.find_first_of(".en") == std::string::npos ? s + ".0" : s;
+}
+
+// toml++ descends for every bracket and every dot of a key.
+void check_depth(const std::string& text, const std::string& file) {
+  constexpr int kDeepest = 64;
+  int depth = 0;
+  for (const char c : text) {
+    if (c == '\n') depth = 0;
+    depth += c == '.' || c == '[' || c == '{';
+    if (depth > kDeepest) throw DataError(file + ": is nested deeper than a configuration is");
   }
 }
+
+// Takes over what a table has.
+struct TomlReader {
+  const toml::table& table;
+  std::set<std::string>& known;
+  const std::string& file;
+
+  [[noreturn]] void fail(const char* key, const char* expected) const {
+    throw UsageError(file + ": " + key + ": expected " + expected);
+  }
+  template <class T>
+  void operator()(const char* key, T& v, const OptionHelp&) const {
+    known.insert(key);
+    const auto node = table[key];
+    if (!node) return;
+    constexpr bool kWhole = std::is_same_v<T, std::int64_t>;
+    std::optional<T> value;
+    if constexpr (kWhole)  // value() would cast a real number of any size
+      value = node.template value_exact<T>();
+    else
+      value = node.template value<T>();
+    if (!value)
+      fail(key, kWhole                      ? "a whole number"
+                : std::is_same_v<T, bool>   ? "true or false"
+                : std::is_same_v<T, double> ? "a number"
+                                            : "a text");
+    v = *value;
+  }
+  void operator()(const char* key, std::vector<std::string>& v, const OptionHelp&) const {
+    known.insert(key);
+    const auto node = table[key];
+    if (!node) return;
+    if (!node.is_array()) fail(key, "a list of texts");
+    v.clear();
+    for (const auto& item : *node.as_array())
+      v.push_back(item.value<std::string>() ? *item.value<std::string>()
+                                            : (fail(key, "a list of texts"), ""));
+  }
+};
 
 }  // namespace
 
@@ -134,11 +186,7 @@ void RunOptions::resolve() {
   if (lr == 0) lr = optimizer == "adamw" ? 1e-3 : entry.learning_rate;
   if (backbone_lr == 0 && network_file_kind(model) == kScriptNetwork) backbone_lr = lr / 10;
   const auto values = objective_parameters();
-  try {
-    check_parameters(entry.name, entry.parameters, values);
-  } catch (const c10::Error& e) {
-    throw UsageError(e.what_without_backtrace());
-  }
+  with_errors_as<UsageError>([&] { check_parameters(entry.name, entry.parameters, values); });
   std::map<std::string, double> all;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const std::string parameter(entry.parameters[i].name);
@@ -146,6 +194,7 @@ void RunOptions::resolve() {
     if (parameters[objective].count(parameter) == 0) by_default.insert(parameter);
   }
   parameters = {{objective, all}};
+  std::erase_if(measured, [&](const auto& name) { return all.count(name) == 0; });
 }
 
 PictureOptions picture_options(const RunOptions& o) {
@@ -173,20 +222,6 @@ void RunOptions::make_absolute(bool outliers_are_path) {
       item = item.substr(0, equals + 1) + path;
     }
 }
-
-namespace {
-
-// The shortest text that reads back as the same number; toml++ prints 17 digits.
-std::string shortest(double v) {
-  if (std::isinf(v)) return v > 0 ? "inf" : "-inf";
-  char text[40];
-  const auto end = std::to_chars(text, text + sizeof text, v).ptr;
-  std::string s(text, end);
-  // TOML tells floats from integers by the point.
-  return s.find_first_of(".en") == std::string::npos ? s + ".0" : s;
-}
-
-}  // namespace
 
 void merge(RunOptions& options, const RunOptions& file, const std::set<std::string>& given) {
   std::map<std::string, void*> fields;
@@ -272,60 +307,6 @@ std::string run_id(const RunOptions& options) {
   return hexadecimal(fnv1a(text.data(), text.size()));
 }
 
-namespace {
-
-// toml++ descends for every bracket and every dot of a key.
-void check_depth(const std::string& text, const std::string& file) {
-  constexpr int kDeepest = 64;
-  int depth = 0;
-  for (const char c : text) {
-    if (c == '\n') depth = 0;
-    depth += c == '.' || c == '[' || c == '{';
-    if (depth > kDeepest) throw DataError(file + ": is nested deeper than a configuration is");
-  }
-}
-
-// Takes over what a table has.
-struct TomlReader {
-  const toml::table& table;
-  std::set<std::string>& known;
-  const std::string& file;
-
-  [[noreturn]] void fail(const char* key, const char* expected) const {
-    throw UsageError(file + ": " + key + ": expected " + expected);
-  }
-  template <class T>
-  void operator()(const char* key, T& v, const OptionHelp&) const {
-    known.insert(key);
-    const auto node = table[key];
-    if (!node) return;
-    constexpr bool kWhole = std::is_same_v<T, std::int64_t>;
-    std::optional<T> value;
-    if constexpr (kWhole)  // value() would cast a real number of any size
-      value = node.template value_exact<T>();
-    else
-      value = node.template value<T>();
-    if (!value)
-      fail(key, kWhole                      ? "a whole number"
-                : std::is_same_v<T, bool>   ? "true or false"
-                : std::is_same_v<T, double> ? "a number"
-                                            : "a text");
-    v = *value;
-  }
-  void operator()(const char* key, std::vector<std::string>& v, const OptionHelp&) const {
-    known.insert(key);
-    const auto node = table[key];
-    if (!node) return;
-    if (!node.is_array()) fail(key, "a list of texts");
-    v.clear();
-    for (const auto& item : *node.as_array())
-      v.push_back(item.value<std::string>() ? *item.value<std::string>()
-                                            : (fail(key, "a list of texts"), ""));
-  }
-};
-
-}  // namespace
-
 bool is_config(const std::filesystem::path& path) {
   std::ifstream in(path);
   for (std::string line; std::getline(in, line);)
@@ -366,12 +347,9 @@ RunOptions parse_config(const std::string& text, const std::filesystem::path& pa
     const std::string name(key.str());
     if (known.count(name) > 0) continue;
     const ObjectiveEntry* entry = find_objective(name);
-    if (entry == nullptr || !node.is_table()) {
-      std::vector<std::string_view> candidates(known.begin(), known.end());
-      const auto near = nearest(name, candidates);
+    if (entry == nullptr || !node.is_table())
       throw UsageError(file + ": unknown key " + name +
-                       (near.empty() ? "" : "; did you mean " + std::string(near) + "?"));
-    }
+                       did_you_mean(name, {known.begin(), known.end()}));
     for (const auto& [parameter, value] : *node.as_table()) {
       const auto number = value.value<double>();
       if (!number)

@@ -2,7 +2,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "ood/data/files.h"
 #include "ood/torch.h"
 
 namespace ood {

@@ -1,8 +1,7 @@
 #include "ood/train/step_inputs.h"
 
-#include <numeric>
-
 #include "ood/augment/mixing.h"
+#include "ood/data/numbers.h"
 #include "ood/errors.h"
 #include "ood/torch.h"
 
@@ -29,7 +28,7 @@ StepInputs::StepInputs(const RunOptions& options, const Task& task, std::int64_t
                static_cast<std::uint64_t>(options.seed), augmentation_, options.decoders,
                options.class_balance),
       split_(batches_.id_per_step(), outliers_per_step, ranks),
-      all_rows_(static_cast<std::size_t>(batches_.id_per_step() + outliers_per_step)) {
+      all_rows_(range(0, batches_.id_per_step() + outliers_per_step)) {
   if (augmentation_.any() && task.embeddings)
     throw UsageError("`augment`: expected pictures, got embeddings");
   const auto channels = task.train.inputs.channels();
@@ -43,7 +42,6 @@ StepInputs::StepInputs(const RunOptions& options, const Task& task, std::int64_t
                      " ID samples for " + std::to_string(ranks.size()) + " ranks, got " +
                      std::to_string(batches_.id_per_step()) +
                      (least == 1 ? "" : "; with `sync-batchnorm` one for each will do"));
-  std::iota(all_rows_.begin(), all_rows_.end(), std::int64_t{0});
 }
 
 StepInputs::Step StepInputs::at_step(std::int64_t step) {

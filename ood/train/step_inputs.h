@@ -14,7 +14,7 @@ namespace ood {
 /// step; each rank has its rows of them, and all targets.
 class StepInputs {
  public:
-  /// UsageError where a batch is too small for the ranks.
+  /// UsageError where a batch is too small for the ranks, or `augment` does not fit the inputs.
   StepInputs(const RunOptions& options, const Task& task, std::int64_t outliers_per_step,
              const Ranks& ranks = one_process());
 

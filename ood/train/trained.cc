@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ood/data/files.h"
+#include "ood/data/numbers.h"
 #include "ood/errors.h"
 #include "ood/registry/listener.h"
 #include "ood/torch.h"
@@ -32,6 +33,56 @@ std::optional<ThresholdRule> stored_rule(const TensorFile& file,
     return rule_of_text(read_text(beside, kLargest), beside);
   const std::string text = file.text(kRule);
   return text.empty() ? std::nullopt : std::optional(rule_of_text(text, path));
+}
+
+// Takes over what fits. Of a frozen network all must, but for the last layer; `what` names the file.
+void take_weights(Classifier& network, const TensorFile& file, const std::string& what,
+                  bool freeze) {
+  const torch::NoGradGuard no_grad;
+  std::size_t taken = 0, all = 0, of_body = 0;
+  std::string first_other;
+  const auto take = [&](const std::string& name, at::Tensor to) {
+    ++all;
+    const auto from = file.find(name);
+    if (from.defined() && from.sizes() == to.sizes()) {
+      to.copy_(from);
+      ++taken;
+      of_body += !Classifier::is_of_head(name);
+    } else if (!from.defined() && name.find("num_batches_tracked") != std::string::npos) {
+      --all;  // a counter that weights of before PyTorch 0.4.1 do not have, and nothing reads
+    } else if (first_other.empty() && !Classifier::is_of_head(name)) {
+      first_other = name + " " +
+                    (from.defined() ? c10::str(from.sizes()) : std::string("nothing")) +
+                    " instead of " + c10::str(to.sizes());
+    }
+  };
+  for (const auto& p : network.named_parameters()) take(p.key(), p.value());
+  for (const auto& b : network.named_buffers()) take(b.key(), b.value());
+  if (freeze && !first_other.empty())
+    throw UsageError("`freeze`: expected weights that fit but for the last layer, " + what +
+                     " has for " + first_other);
+  if (of_body == 0 && !first_other.empty())
+    throw DataError(what + ": expected the network's tensors, got none that fits; it has for " +
+                    first_other);
+  if (taken < all)
+    listener().tell("note: " + what + ": " + std::to_string(taken) + " of " + std::to_string(all) +
+                    " tensors fit and are taken over");
+}
+
+void take_run(Classifier& network, const ModelDescription& description,
+              const std::filesystem::path& run, bool freeze) {
+  const auto path = model_of(run);
+  const TensorFile file = read_safetensors(path);
+  const auto json = parse_json(file.text("description"));
+  const std::string model = json.is_object() ? json.value("model", "") : "";
+  if (model != description.model)
+    throw DataError("`init`: expected a run with `model` " + description.model + ", " +
+                    path.string() + " has " + (model.empty() ? "none" : model));
+  // All that there is to take over of it was learned on the features of its own code.
+  if (json.value("package", "") != description.package)
+    throw DataError("`init`: expected a run of the same machine code as `model`, " + path.string() +
+                    " has another");
+  take_weights(network, file, "`init` " + path.string(), freeze);
 }
 
 }  // namespace
@@ -97,8 +148,7 @@ Trained load_trained(const std::filesystem::path& path) {
   t.model.objective->eval();
   t.scores = FittedScores::read(file, path);
   if (const auto scores = file.find(kScores); scores.defined())
-    t.validation_scores.assign(scores.const_data_ptr<double>(),
-                               scores.const_data_ptr<double>() + scores.numel());
+    t.validation_scores = numbers_of<double>(scores);
   return t;
 }
 
@@ -127,61 +177,8 @@ FittedScores load_scores(const std::filesystem::path& folder, const std::string&
   return FittedScores::read(file, path);
 }
 
-namespace {
-
-// Takes over what fits. Of a frozen network all must, but for the last layer; `what` names the file.
-void take_weights(Classifier& network, const TensorFile& file, const std::string& what,
-                  bool freeze) {
-  const torch::NoGradGuard no_grad;
-  std::size_t taken = 0, all = 0, of_body = 0;
-  std::string first_other;
-  const auto take = [&](const std::string& name, at::Tensor to) {
-    ++all;
-    const auto from = file.find(name);
-    if (from.defined() && from.sizes() == to.sizes()) {
-      to.copy_(from);
-      ++taken;
-      of_body += !Classifier::is_of_head(name);
-    } else if (!from.defined() && name.find("num_batches_tracked") != std::string::npos) {
-      --all;  // a counter that weights of before PyTorch 0.4.1 do not have, and nothing reads
-    } else if (first_other.empty() && !Classifier::is_of_head(name)) {
-      first_other = name + " " +
-                    (from.defined() ? c10::str(from.sizes()) : std::string("nothing")) +
-                    " instead of " + c10::str(to.sizes());
-    }
-  };
-  for (const auto& p : network.named_parameters()) take(p.key(), p.value());
-  for (const auto& b : network.named_buffers()) take(b.key(), b.value());
-  if (freeze && !first_other.empty())
-    throw UsageError("`freeze`: expected weights that fit but for the last layer, " + what +
-                     " has for " + first_other);
-  if (of_body == 0 && !first_other.empty())
-    throw DataError(what + ": expected the network's tensors, got none that fits; it has for " +
-                    first_other);
-  if (taken < all)
-    listener().tell("note: " + what + ": " + std::to_string(taken) + " of " + std::to_string(all) +
-                    " tensors fit and are taken over");
-}
-
-void take_run(Classifier& network, const ModelDescription& description,
-              const std::filesystem::path& run, bool freeze) {
-  const auto path = model_of(run);
-  const TensorFile file = read_safetensors(path);
-  const auto json = parse_json(file.text("description"));
-  const std::string model = json.is_object() ? json.value("model", "") : "";
-  if (model != description.model)
-    throw DataError("`init`: expected a run with `model` " + description.model + ", " +
-                    path.string() + " has " + (model.empty() ? "none" : model));
-  // All that there is to take over of it was learned on the features of its own code.
-  if (json.value("package", "") != description.package)
-    throw DataError("`init`: expected a run of the same machine code as `model`, " + path.string() +
-                    " has another");
-  take_weights(network, file, "`init` " + path.string(), freeze);
-}
-
-}  // namespace
-
 Model initial_model(const ModelDescription& description, const RunOptions& o, bool filled) {
+  torch::manual_seed(static_cast<std::uint64_t>(description.seed));
   Model model = make_model(description, /*trains=*/!o.freeze);
   if (filled && !o.init.empty()) take_run(*model.network, description, o.init, o.freeze);
   if (filled && !o.weights.empty())

@@ -214,11 +214,11 @@ class Training {
   // All ID training data through the network as it is, for objectives with centers.
   TrainingPass pass() const {
     return [this](const auto& visit) {
-      run_in_parts(*model_.network, task_, task_.train,
-                   [&](const NetworkOutput& output, std::int64_t begin) {
-                     const auto end = begin + output.logits.size(0);
-                     visit(output, task_.train.labels.slice(0, begin, end).to(device_));
-                   });
+      const auto part = [&](const NetworkOutput& output, std::int64_t begin) {
+        const auto end = begin + output.logits.size(0);
+        visit(output, task_.train.labels.slice(0, begin, end).to(device_));
+      };
+      run_in_parts(*model_.network, task_.mean, task_.deviation, task_.train.inputs, part, ranks_);
     };
   }
 
@@ -340,7 +340,6 @@ class Training {
     settle(ranks_, model_);
     model_.objective->at_event(Event::kEpoch, pass());
     if (task_.validation.size() > 0) {
-      const torch::NoGradGuard no_grad;
       const auto evidence =
           model_.objective->readout(run_network(*model_.network, task_, selection_)).evidence;
       if (evidence.defined()) {

@@ -52,8 +52,8 @@ def test_lists(whole, divided, tmp_path, end, cache):
                 for p in sorted((where / "folder" / part).rglob("*.png"), reverse=True)]
         path = where / f"list-{cache}.{end}"
         if end == "csv":
-            quoted = [f'"{p}",{s.upper()},"{c}"' for p, c, s in rows]
-            path.write_text("\n".join(["Path,split,label,more"] + [q + ',"a, ""b"""' for q in quoted]) + "\n")
+            quoted = [f'"{p}", {s.upper()} ,"{c}"' for p, c, s in rows]
+            path.write_text("\n".join(["Path, split,label,more"] + [q + ',"a, ""b"""' for q in quoted]) + "\n")
         else:
             path.write_text("\n".join(json.dumps({"path": p, "label": c, **({"split": s} if s else {}), "more": 1}) for p, c, s in rows))
         as_folder(run_folder, path, tmp_path / where.name, "--cache", cache)
@@ -135,6 +135,14 @@ def test_names_and_links_in_archives(whole, tmp_path):
     r = run("score", run_folder, archive.parent)
     assert r.returncode == 0 and "1 pictures are links to what the archive does not hold" in r.stderr, r.stderr
     assert len(r.stdout.splitlines()) == len(files) + 1 and r.stdout.splitlines()[1].startswith(str(archive))
+
+
+def test_what_comes_last_of_a_name_stays_also_behind_a_link(whole, tmp_path):
+    where, _, _, run_folder = whole
+    files = sorted((where / "folder").rglob("*.png"))
+    name = lambda p: p.relative_to(where / "folder").as_posix()
+    members = [(name(files[0]), name(files[-1])), *((name(p), p.read_bytes()) for p in files)]
+    as_folder(run_folder, packed(tmp_path / "set.tar", members), tmp_path / "run")
 
 
 def test_what_an_archive_is_called_is_no_part_of_one_alone(whole, tmp_path):

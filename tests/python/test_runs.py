@@ -343,6 +343,9 @@ def test_what_a_run_learned_sets_no_threshold(data, tmp_path):
     assert run("train", "--data", whole, "--known", "testtubes,class1,class2", "--unknown", "class3", "--epochs", 1,
                "--out", tmp_path / "parts").returncode == 0
     assert "would promise nothing" in one_line(run("threshold", tmp_path / "parts", "--data", whole / "testtubes"), 2)
+    fifth = tmp_path / "fifth.csv"
+    fifth.write_text("path\n" + "".join(f"{p}\n" for p in sorted((whole / "testtubes").iterdir())[4::5]))
+    assert run("threshold", tmp_path / "parts", "--data", fifth, "--false-alarms", .4).returncode == 0
     # The reader of arrays says which are the test part.
     arrays = tmp_path / "arrays"
     arrays.mkdir()
@@ -370,6 +373,23 @@ def test_what_a_run_learned_sets_no_threshold(data, tmp_path):
     assert run("train", *TASK, "--limit-train", 200, "--limit-test", 50, "--epochs", 1, "--out", tmp_path / "fashion").returncode == 0
     images = next(pathlib.Path("/usr/share/datasets/fashion-mnist").glob("train-images*"))
     assert "a threshold by it would promise nothing" in one_line(run("threshold", tmp_path / "fashion", "--data", images), 2)
+
+
+def test_what_is_taken_of_arrays_is_said(data, tmp_path):
+    """Of a whole data set that is scored the test part alone, and val in place of a share of the training data."""
+    parts = {f"{a}_{part}": np.load(data / "npy" / f"{part}{end}.npy") for part in ("train", "test") for a, end in (("x", ""), ("y", "_labels"))}
+    np.savez(tmp_path / "set.npz", **parts, x_val=parts["x_test"], y_val=parts["y_test"])
+    out = tmp_path / "run"
+    r = run("train", "--data", tmp_path / "set.npz", *TASK, "--epochs", 1, "--out", out)
+    assert r.returncode == 0 and "val is held out; --validation plays no part" in r.stderr, r.stderr
+    r = run("score", out, tmp_path / "set.npz")
+    assert len(r.stdout.splitlines()) == 81 and "is a data set; takes its test data, 80" in r.stderr
+    np.savez(tmp_path / "bad.npz", **parts, x_val=parts["x_test"], y_val=parts["y_test"] - 5)
+    assert "expected labels 0 to 99999, got -5" in one_line(run("train", "--data", tmp_path / "bad.npz", *TASK, "--out", tmp_path / "x"), 3)
+    assert run("eval", out).returncode == 0
+    assert "<h2>Training" in (out / "report.html").read_text()
+    assert "<h2>Training" not in (out / "eval.html").read_text() and "0.0 s" not in (out / "eval.html").read_text()
+    assert "cannot be written" not in one_line(run("fit", out / "model.safetensors"), 3)
 
 
 def test_a_picture_beside_arrays_is_none_of_the_data(data, tmp_path):
@@ -692,6 +712,17 @@ def test_patience_ends_a_training(data, tmp_path):
     assert result["best_step"] < result["steps"] < 40 * 9
 
 
+def test_every_training_of_a_comparison_shows_how_far_it_is(data, tmp_path):
+    """Also one that follows another of its name which ended early."""
+    flags = ["--epochs", 20, "--patience", 1, "--validation", .2, "--objectives", "cross_entropy", "--seeds", 2]
+    r = run("compare", "--data", data / "npy", *TASK, *flags, "--out", tmp_path)
+    assert r.returncode == 0, r.stderr
+    seen = [l.split()[1].rstrip(",").split("/") for l in r.stderr.splitlines() if l.startswith("cross_entropy: ")]
+    done = [int(a) for a, _ in seen]
+    of_first = json.loads((tmp_path / "seed-0" / "cross_entropy" / "results.json").read_text())["objectives"][0]["steps"]
+    assert of_first < int(seen[0][1]) and any(b <= a for a, b in zip(done, done[1:])), r.stderr
+
+
 def test_a_training_that_has_stopped_early_stays_so(data, tmp_path):
     """Where what follows the last epoch fails, as on a full disk, a resume trains no further one."""
     out = tmp_path / "run"
@@ -724,6 +755,25 @@ def test_configuration_file_below_flags(data, tmp_path):
     assert "unknown key epoch" in line and "did you mean epochs" in line
     config.write_text("format = 99\n")
     assert "format 99" in one_line(run("train", "--config", config, "--out", tmp_path / "x"), 3)
+
+
+def test_a_configuration_that_is_not_named_decides_nothing(data, tmp_path):
+    """Whatever lies in the folder that the program is called from; a margin that is given is not measured."""
+    flags = ["--data", data / "npy", "--known", "0,1", "--outliers", 2, "--unknown", 3, "--epochs", 1, "--objective", "energy_regularized"]
+    assert run("train", *flags, "--seed", 1, "--out", tmp_path / "one").returncode == 0
+    one = (tmp_path / "one" / "config.toml").read_text()
+    assert "measured = [ 'margin_in', 'margin_out' ]" in one
+    assert run("train", *flags, "--seed", 2, "--out", tmp_path / "two", cwd=tmp_path / "one").returncode == 0
+    assert "split-seed = -1" in (tmp_path / "two" / "config.toml").read_text()  # as --seed
+    again = ["train", "--config", tmp_path / "one" / "config.toml", "--out"]
+    assert run(*again, tmp_path / "given", "--objective.margin_in", -9).returncode == 0
+    assert "measured = [ 'margin_out' ]" in (tmp_path / "given" / "config.toml").read_text()
+    assert run(*again, tmp_path / "other", "--objective", "cross_entropy").returncode == 0
+    assert "measured" not in (tmp_path / "other" / "config.toml").read_text()
+    # The note names what was measured, and no more.
+    r = run("train", *flags, "--objective.margin_out", -1, "--out", tmp_path / "half")
+    note, = [l for l in r.stderr.splitlines() if "by the energies after a warm-up" in l]
+    assert "margin_in" in note and "margin_out" not in note
 
 
 # Interruptions

@@ -2,6 +2,7 @@
 #include "tests/data/files.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -113,6 +114,19 @@ TEST(Safetensors, HostileHeaders) {
 
 TEST(WriteFile, WhatCannotBeWrittenIsSaid) {
   EXPECT_THROW(write_file("/nonexistent-folder/file", "x"), DataError);
+}
+
+TEST(Temporaries, OfAWriterThatIsThereStay) {
+  const test::TemporaryFolder folder;
+  const auto file = [&](auto writer) {
+    return folder.path / ("eval.json." + std::to_string(writer) + "-0.ood-tmp");
+  };
+  const auto mine = file(::getpid()), parents = file(::getppid()), of_none = file(1 << 30);
+  for (const auto& path : {mine, parents, of_none}) test::write_bytes(path, "half");
+  remove_temporaries(folder.path);
+  EXPECT_FALSE(std::filesystem::exists(of_none));
+  EXPECT_FALSE(std::filesystem::exists(mine));
+  EXPECT_TRUE(std::filesystem::exists(parents));
 }
 
 TEST(Config, RoundTrip) {

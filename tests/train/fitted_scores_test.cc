@@ -1,4 +1,4 @@
-// Which training samples scores are fitted to where there are more than memory shall hold.
+// Which training samples scores are fitted to where there are more than memory shall hold, and models that are made.
 #include "ood/train/fitted_scores.h"
 
 #include <gtest/gtest.h>
@@ -57,6 +57,28 @@ TEST(FitData, GivesNothingOfOtherTensors) {
   EXPECT_EQ(mean_score(used), mean_score(fresh));
 }
 
+ModelDescription linear(std::int64_t width, const std::vector<std::string>& classes) {
+  ModelDescription d;
+  d.model = "linear";
+  d.objective = "cross_entropy";
+  d.parameters = get_objective(d.objective).defaults();
+  d.channels = width;
+  d.height = d.width = 1;
+  d.class_names = classes;
+  d.mean.assign(static_cast<std::size_t>(width), 0);
+  d.deviation.assign(static_cast<std::size_t>(width), 1);
+  d.embeddings = true;
+  return d;
+}
+
+TEST(ModelDescription, AModelIsMadeWithoutSeedingTheCallersGenerator) {
+  torch::manual_seed(1);
+  make_model(linear(8, {"a", "b"}));
+  const auto first = torch::rand({4});
+  make_model(linear(8, {"a", "b"}));
+  EXPECT_FALSE(torch::rand({4}).equal(first));
+}
+
 // With other labels than theirs the class means would all lie in the middle.
 TEST(FittedScores, OfSomeSamplesHaveTheirLabels) {
   constexpr std::int64_t kRows = 400, kWidth = 8, kSome = 100;
@@ -70,17 +92,7 @@ TEST(FittedScores, OfSomeSamplesHaveTheirLabels) {
                 labels};
   task.mean.assign(kWidth, 0);
   task.deviation.assign(kWidth, 1);
-  ModelDescription d;
-  d.model = "linear";
-  d.objective = "cross_entropy";
-  d.parameters = get_objective(d.objective).defaults();
-  d.channels = kWidth;
-  d.height = d.width = 1;
-  d.class_names = task.class_names;
-  d.mean = task.mean;
-  d.deviation = task.deviation;
-  d.embeddings = true;
-  const Model model = make_model(d);
+  const Model model = make_model(linear(kWidth, task.class_names));
   const std::int64_t bytes = (kWidth + task.classes()) * 4;
   const auto fitted =
       FittedScores::fit(*model.network, *model.objective, task, 0, 0, {}, kSome * bytes);
