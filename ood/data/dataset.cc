@@ -275,8 +275,6 @@ Dataset load_dataset(const std::string& what, const PictureOptions& options) {
   if (low < 0 || high >= 100000)
     throw DataError(what + ": expected labels 0 to 99999, got " +
                     std::to_string(low < 0 ? low : high));
-  if (d.validation.inputs.defined())
-    listener().tell("note: " + what + ": val is held out; `validation` plays no part");
   if (what == "fashion-mnist" && high == 9) d.class_names = kFashionClasses;
   // Names that are given are those of all.
   if (!d.class_names.empty() && high >= d.classes())

@@ -208,6 +208,8 @@ Task make_task(const TaskOptions& o) {
   check_name("`outliers`", o.outliers);
   for (const auto& [name, path] : o.ood_data) check_name("`ood-data`", name + "=" + path);
   Dataset d = load_dataset(o.data, o.pictures);
+  if (d.validation.inputs.defined())
+    listener().tell("note: " + o.data + ": val is held out; `validation` plays no part");
   for (const auto& name : d.class_names) check_name(o.data + ": class", name);
   // Grey pictures for a network of coloured ones.
   if (!o.mean.empty())

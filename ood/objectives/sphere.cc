@@ -13,6 +13,9 @@ void begin(const at::Tensor& center, const Event& event) {
                       "init_center: expected embeddings [N, ", center.size(0), "], got ",
                       in[kEmbedding].sizes());
     const bool labelled = in.size() > kLabels;
+    TORCH_CHECK_VALUE(!labelled || in[kLabels].sizes() == in[kEmbedding].sizes().slice(0, 1),
+                      "init_center: expected labels [", in[kEmbedding].size(0), "], got ",
+                      in[kLabels].sizes());
     const auto x = labelled ? in[kEmbedding].index_select(0, in[kLabels].ge(0).nonzero().squeeze(1))
                             : in[kEmbedding];
     const auto s = x.to(at::kDouble).sum(0);

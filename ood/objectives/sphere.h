@@ -2,7 +2,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 
 #include <numeric>
 
@@ -75,11 +74,13 @@ Parts parts(Tensors in, std::int64_t wanted, double scale, const CenterOf& cente
             std::vector<at::Tensor>(in.size())};
   if (want_x) out.gradients[kEmbedding] = to_x;
   if (!want_c) return out;
-  out.gradients[kCenter] = at::zeros(c.sizes(), c.options());
-  F* to_c = out.gradients[kCenter].template mutable_data_ptr<F>();
+  std::vector<double> sums(static_cast<std::size_t>(c.numel()), 0.0);
   for (std::int64_t i = 0; i < n; ++i)
     if (const std::int64_t k = center_of(y[i]); k >= 0)
-      for (std::int64_t j = 0; j < width; ++j) to_c[k * width + j] -= g[i * width + j];
+      for (std::int64_t j = 0; j < width; ++j)
+        sums[static_cast<std::size_t>(k * width + j)] -= g[i * width + j];
+  out.gradients[kCenter] = at::empty(c.sizes(), c.options());
+  std::copy(sums.begin(), sums.end(), out.gradients[kCenter].template mutable_data_ptr<F>());
   return out;
 }
 

@@ -1,6 +1,7 @@
 #include "ood/ops/functorch.h"
 
 #include <ATen/FuncTorchTLS.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 namespace ood::ops {
 namespace {
@@ -21,6 +22,16 @@ bool functorch_active() {
 bool fused(const at::Tensor& t) {
   constexpr std::uint64_t kForwardLevel = 0;
   return (t.is_cpu() || t.is_meta()) && !t._fw_grad(kForwardLevel).defined() && !functorch_active();
+}
+
+bool only_cpu_kernels_see(std::initializer_list<const at::Tensor*> tensors) {
+  c10::DispatchKeySet keys;
+  for (const auto* t : tensors)
+    if (t->defined()) keys = keys | t->key_set();
+  const auto tls = c10::impl::tls_local_dispatch_key_set();
+  const auto seen =
+      ((keys | tls.included_) - tls.excluded_).remove(c10::DispatchKey::BackendSelect);
+  return seen == c10::DispatchKeySet(c10::DispatchKey::CPU);
 }
 
 bool readable(const at::Tensor& t) {

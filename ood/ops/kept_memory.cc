@@ -1,7 +1,6 @@
 #include "ood/ops/kept_memory.h"
 
 #include <ATen/EmptyTensor.h>
-#include <ATen/ops/empty.h>
 #include <c10/core/Allocator.h>
 
 #include <cstdlib>
@@ -85,7 +84,7 @@ class KeptMemory : public c10::Allocator {
 at::Tensor empty_for_step(at::IntArrayRef sizes, at::ScalarType type) {
   static auto* kept = new KeptMemory;
   if (static_cast<std::size_t>(c10::multiply_integers(sizes)) * c10::elementSize(type) < kLarge)
-    return at::empty(sizes, at::TensorOptions(type));
+    return at::detail::empty_cpu(sizes, type);
   return at::detail::empty_generic(sizes, kept, c10::DispatchKeySet(c10::DispatchKey::CPU), type,
                                    std::nullopt);
 }

@@ -154,36 +154,37 @@ struct LossBackward final : SavedNode {
 bool needs_gradient(const Tensor& t) { return t.defined() && t.requires_grad(); }
 
 Losses fused_loss(const RowTermsArguments& given, bool sum, bool whole_batch) {
-  return with_computing_types(
-      given.logits, given.target, given.objective, given.parameters, given.extras, given.weight,
-      false, given.ignore_index, [&](OOD_ROW_ARGS) -> Losses {
-        const Tensor e = usable(extras) ? *extras : Tensor(),
-                     w = usable(weight) ? *weight : Tensor();
-        const bool any = at::GradMode::is_enabled() &&
-                         (logits.requires_grad() || needs_gradient(e) || needs_gradient(w));
-        const bool now = any && !at::isReducedFloatingType(logits.scalar_type());
-        const auto [loss, terms, to_logits, to_extras, to_weight] = [&] {
-          at::AutoDispatchBelowADInplaceOrView guard;
-          const WantedGradients want{now, now && needs_gradient(e), now && needs_gradient(w)};
-          return parts_op().call(logits, target, objective, parameters, extras, weight, sum,
-                                 whole_batch, ignore_index, want.logits, want.extras, want.weight,
-                                 std::nullopt);
-        }();
-        if (any) {
-          const auto node = c10::make_intrusive<LossBackward>(
-              e.defined() || w.defined() ? ag::collect_next_edges(logits, e, w)
-                                         : ag::collect_next_edges(logits));
-          node->call = {get_objective(objective).name, parameters.vec(), sum, whole_batch,
-                        ignore_index};
-          node->computed = now;
-          node->save({logits, target, e, w});
-          if (now)
-            node->save({to_logits, needs_gradient(e) ? to_extras : Tensor(),
-                        needs_gradient(w) ? to_weight : Tensor()});
-          ag::set_history(loss, node);
-        }
-        return {loss, terms};
-      });
+  return with_computing_types(given, [&](const RowTermsArguments& a) -> Losses {
+    const Tensor e = usable(a.extras) ? *a.extras : Tensor(),
+                 w = usable(a.weight) ? *a.weight : Tensor();
+    const bool any = at::GradMode::is_enabled() &&
+                     (a.logits.requires_grad() || needs_gradient(e) || needs_gradient(w));
+    const bool now = any && !at::isReducedFloatingType(a.logits.scalar_type());
+    const WantedGradients want{now, now && needs_gradient(e), now && needs_gradient(w)};
+    const auto [loss, terms, to_logits, to_extras, to_weight] = [&]() -> LossParts {
+      at::AutoDispatchBelowADInplaceOrView guard;
+      // The dispatcher and tensors for what is not wanted take a tenth of a small batch's time.
+      if (only_cpu_kernels_see({&a.logits, &a.target, &e, &w}))
+        return row_loss_cpu(a, sum, balance_of(whole_batch), want);
+      const auto [loss, terms, logits, extras, weight] = parts_op().call(
+          a.logits, a.target, a.objective, a.parameters, a.extras, a.weight, sum, whole_batch,
+          a.ignore_index, want.logits, want.extras, want.weight, std::nullopt);
+      return {loss, terms, logits, extras, weight};
+    }();
+    if (any) {
+      const auto node = c10::make_intrusive<LossBackward>(
+          e.defined() || w.defined() ? ag::collect_next_edges(a.logits, e, w)
+                                     : ag::collect_next_edges(a.logits));
+      node->call = {a.objective, a.parameters.vec(), sum, whole_batch, a.ignore_index};
+      node->computed = now;
+      node->save({a.logits, a.target, e, w});
+      if (now)
+        node->save(
+            {to_logits, want.extras ? to_extras : Tensor(), want.weight ? to_weight : Tensor()});
+      ag::set_history(loss, node);
+    }
+    return {loss, terms};
+  });
 }
 
 Losses compute(const RowTermsArguments& a, Reduction reduction, Balance balance,
@@ -191,7 +192,7 @@ Losses compute(const RowTermsArguments& a, Reduction reduction, Balance balance,
   const ObjectiveEntry& entry = get_objective(a.objective);
   const Balance mean = balance == Balance::kDefault ? entry.balance : balance;
   TORCH_CHECK_VALUE(entry.row.combine == nullptr ||
-                        (reduction == Reduction::kMean && mean != Balance::kWholeBatch),
+                        (reduction == Reduction::kMean && balance != Balance::kWholeBatch),
                     entry.name, ": is a function of the whole batch; expected reduction mean and ",
                     "balance default or per_population, got ", name(reduction), " and ",
                     name(balance));

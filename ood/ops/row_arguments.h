@@ -34,28 +34,29 @@ inline Tensor or_empty(const Tensor& t, const Tensor& like) {
   return t.defined() ? t : at::empty({0}, like.options());
 }
 
-/// Calls with labels of int64 and further inputs of the computing type.
+/// Calls with labels of int64, further inputs of the computing type and the registry's own name.
 template <class Call>
-auto with_computing_types(OOD_ROW_ARGS, const Call& call) {
-  TORCH_CHECK_TYPE(logits.is_floating_point(), objective,
-                   ": expected logits of a floating type, got ", logits.scalar_type());
-  TORCH_CHECK_TYPE(at::isIntegralType(target.scalar_type(), false), objective,
-                   ": expected target of an integer type, got ", target.scalar_type());
-  for (const Tensor* t :
-       {&target, usable(extras) ? &*extras : nullptr, usable(weight) ? &*weight : nullptr})
-    TORCH_CHECK_VALUE(t == nullptr || t->device() == logits.device(), objective,
-                      ": expected all tensors on ", logits.device(),
+auto with_computing_types(const RowTermsArguments& a, const Call& call) {
+  TORCH_CHECK_TYPE(a.logits.is_floating_point(), a.objective,
+                   ": expected logits of a floating type, got ", a.logits.scalar_type());
+  TORCH_CHECK_TYPE(at::isIntegralType(a.target.scalar_type(), false), a.objective,
+                   ": expected target of an integer type, got ", a.target.scalar_type());
+  for (const Tensor* t : {&a.target, usable(a.extras) ? &*a.extras : nullptr,
+                          usable(a.weight) ? &*a.weight : nullptr})
+    TORCH_CHECK_VALUE(t == nullptr || t->device() == a.logits.device(), a.objective,
+                      ": expected all tensors on ", a.logits.device(),
                       ", where the logits are, got one on ", t->device());
-  const ObjectiveEntry& entry = get_objective(objective);
-  TORCH_CHECK_VALUE(entry.is_formula(), objective, ": expected an objective that is a formula of ",
+  const ObjectiveEntry& entry = get_objective(a.objective);
+  TORCH_CHECK_VALUE(entry.is_formula(), a.objective,
+                    ": expected an objective that is a formula of ",
                     "logits; this one has a module of its own, ", entry.class_name);
-  const auto type = computing_type(logits);
-  const auto cast = [&](const OptionalTensor& t) {
+  const auto cast = [type = computing_type(a.logits)](const OptionalTensor& t) {
     return usable(t) ? OptionalTensor(t->to(type)) : std::nullopt;
   };
-  const auto label = target.scalar_type() == at::kLong ? target : target.to(at::kLong);
-  return call(logits, label, objective, parameters, cast(extras), cast(weight), per_row,
-              ignore_index);
+  const auto label = a.target.scalar_type() == at::kLong ? a.target : a.target.to(at::kLong);
+  const OptionalTensor extras = cast(a.extras), weight = cast(a.weight);
+  return call(RowTermsArguments{a.logits, label, extras, weight, entry.name, a.parameters,
+                                a.per_row, a.ignore_index});
 }
 
 struct RowGradients {

@@ -373,7 +373,8 @@ void for_each_block(const Input<S>& in, const Body& body) {
 }
 
 /// The sums [2, T] of all blocks, added up in the blocks' order.
-inline std::vector<double> add_up(const std::vector<double>& sums, std::int64_t width) {
+inline std::vector<double> add_up(std::vector<double> sums, std::int64_t width) {
+  if (sums.size() == static_cast<std::size_t>(width)) return sums;
   std::vector<double> out(static_cast<std::size_t>(width), 0.0);
   for (std::size_t i = 0; i < sums.size(); ++i) out[i % out.size()] += sums[i];
   return out;

@@ -1,6 +1,8 @@
 // The reduced loss and its gradient in one pass over the logits, or two where terms are combined
 // of means that the first one found. What reaches a reduced loss from above is one number, so its
 // gradient is known up to that factor as soon as the loss is.
+#include <ATen/EmptyTensor.h>
+
 #include <atomic>
 
 #include "ood/ops/row_blocks.h"
@@ -13,6 +15,7 @@ template <class F>
 std::vector<F> population_weights(const std::array<std::int64_t, 2>& counts, bool sum,
                                   Balance balance, std::size_t terms) {
   std::vector<F> out;
+  out.reserve(2 * terms);
   for (const std::int64_t own : counts) {
     const auto count = balance == Balance::kWholeBatch ? counts[0] + counts[1] : own;
     out.insert(out.end(), terms, static_cast<F>(mean_factor(sum, count)));
@@ -55,6 +58,7 @@ class Reducer {
       return combined_.terms;
     }
     std::vector<double> out;
+    out.reserve(size_);
     for (std::size_t t = 0; t < size_; ++t)
       out.push_back(means_.values[t] + means_.values[size_ + t]);
     return out;
@@ -85,7 +89,7 @@ std::vector<double> sums_alone(const Input<S>& in, std::atomic<bool>& no_class) 
         .forward(in.args.parameters.data(), pass.formula(statistics),
                  ForwardResult<F>{sums.data() + b * size, nullptr, in.rows});
   });
-  return add_up(sums, size);
+  return add_up(std::move(sums), size);
 }
 
 // The same with the gradients, whose weights [2, T] are known.
@@ -107,7 +111,7 @@ std::vector<double> sums_and_gradients(const Input<S>& in, const std::vector<Com
                       sums.data() + b * size);
     pass.gradient(statistics, room, stored);
   });
-  return add_up(sums, size);
+  return add_up(std::move(sums), size);
 }
 
 template <class S>
@@ -130,8 +134,9 @@ LossParts loss_parts(const ObjectiveEntry& entry, const RowTermsArguments& a, bo
     terms = reducer.terms(sums_and_gradients(in, weights, gradients, no_class));
     // Combined, the weights depend on the means; a hinge has those that were assumed until it is
     // satisfied.
-    if (const auto now = reducer.gradient(upstream); now != weights)
-      sums_and_gradients(in, now, gradients, no_class);
+    if (entry.row.combine_means != nullptr)
+      if (const auto now = reducer.gradient(upstream); now != weights)
+        sums_and_gradients(in, now, gradients, no_class);
     out.logits = gradients.logits;
     out.extras = gradients.extras;
     out.weight = gradients.weight;
@@ -139,9 +144,9 @@ LossParts loss_parts(const ObjectiveEntry& entry, const RowTermsArguments& a, bo
     terms = reducer.terms(sums_alone(in, no_class));
   }
   if (no_class) count_rows(in);  // says which
-  const auto options = a.logits.options().dtype(computing_type(a.logits));
-  out.loss = at::empty({}, options);
-  out.terms = at::empty({static_cast<std::int64_t>(terms.size())}, options);
+  const auto type = computing_type(a.logits);
+  out.loss = at::detail::empty_cpu({}, type);
+  out.terms = at::detail::empty_cpu({static_cast<std::int64_t>(terms.size())}, type);
   F* term = out.terms.template mutable_data_ptr<F>();
   double loss = 0;
   for (const double value : terms) {

@@ -128,32 +128,25 @@ struct RowTermsFunction : ag::Function<RowTermsFunction> {
   }
 };
 
-Terms composite(OOD_ROW_ARGS) {
-  return with_computing_types(
-      logits, target, objective, parameters, extras, weight, per_row, ignore_index,
-      [](OOD_ROW_ARGS) -> Terms { return row_terms_composite(OOD_ROW_CALL); });
-}
+Terms composite(OOD_ROW_ARGS) { return with_computing_types(OOD_ROW_CALL, row_terms_composite); }
 
 Terms below_autograd(OOD_ROW_ARGS) {
-  return with_computing_types(logits, target, objective, parameters, extras, weight, per_row,
-                              ignore_index, [](OOD_ROW_ARGS) -> Terms {
-                                auto [terms, counts, statistics] =
-                                    forward_op().call(logits, target, objective, parameters, extras,
-                                                      weight, per_row, ignore_index);
-                                return {terms, counts};
-                              });
+  return with_computing_types(OOD_ROW_CALL, [](const RowTermsArguments& a) -> Terms {
+    auto [terms, counts, statistics] =
+        forward_op().call(a.logits, a.target, a.objective, a.parameters, a.extras, a.weight,
+                          a.per_row, a.ignore_index);
+    return {terms, counts};
+  });
 }
 
 Terms autograd(OOD_ROW_ARGS) {
   if (!fused(logits) || !fits(extras) || !fits(weight))
     return composite(logits, target, objective, parameters, extras, weight, per_row, ignore_index);
-  return with_computing_types(logits, target, objective, parameters, extras, weight, per_row,
-                              ignore_index, [](OOD_ROW_ARGS) -> Terms {
-                                const auto out =
-                                    RowTermsFunction::apply(logits, target, objective, parameters,
-                                                            extras, weight, per_row, ignore_index);
-                                return {out[0], out[1]};
-                              });
+  return with_computing_types(OOD_ROW_CALL, [](const RowTermsArguments& a) -> Terms {
+    const auto out = RowTermsFunction::apply(a.logits, a.target, a.objective, a.parameters,
+                                             a.extras, a.weight, a.per_row, a.ignore_index);
+    return {out[0], out[1]};
+  });
 }
 
 }  // namespace

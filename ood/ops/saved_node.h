@@ -1,5 +1,6 @@
 #pragma once
 
+#include <c10/util/SmallVector.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
@@ -17,19 +18,18 @@ struct SavedNode : torch::autograd::Node {
 
   /// An undefined tensor comes back as such.
   void save(c10::ArrayRef<at::Tensor> tensors) {
-    for (const auto& t : tensors) keep(t, /*is_output=*/false);
+    for (const auto& t : tensors) saved_.emplace_back(t, /*is_output=*/false);
   }
   /// An output of this very node; once it has its history.
-  void save_output(const at::Tensor& t) { keep(t, /*is_output=*/true); }
+  void save_output(const at::Tensor& t) { saved_.emplace_back(t, /*is_output=*/true); }
 
   /// All that was saved, in order. An error where one has been changed in place since, or was
   /// released by a backward pass.
   std::vector<at::Tensor> saved() {
     const std::lock_guard lock(mutex_);
-    std::vector<at::Tensor> out(defined_.size());
-    auto next = saved_.begin();
-    for (std::size_t i = 0; i < out.size(); ++i)
-      if (defined_[i]) out[i] = (next++)->unpack(getptr());
+    std::vector<at::Tensor> out;
+    out.reserve(saved_.size());
+    for (const auto& t : saved_) out.push_back(t.unpack(getptr()));
     return out;
   }
 
@@ -39,13 +39,8 @@ struct SavedNode : torch::autograd::Node {
   }
 
  private:
-  void keep(const at::Tensor& t, bool is_output) {
-    defined_.push_back(t.defined());
-    if (t.defined()) saved_.emplace_back(t, is_output);
-  }
-
-  std::vector<bool> defined_;
-  std::vector<torch::autograd::SavedVariable> saved_;  // the defined ones
+  // In the node itself: an allocation for each would be felt in a small batch.
+  c10::SmallVector<torch::autograd::SavedVariable, 8> saved_;
 };
 
 }  // namespace ood::ops

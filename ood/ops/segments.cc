@@ -138,8 +138,9 @@ Tensor own_distances(const Tensor& x_in, const Tensor& c_in, const Tensor& targe
   const auto x = ops::widened(x_in), c = ops::widened(c_in),
              target = ops::class_labels(target_in, kOp);
   check_target(x, target, kOp);
-  TORCH_CHECK_VALUE(c.dim() == 2 && c.sym_size(1) == x.sym_size(1), kOp, ": expected centers [K, ",
-                    x.sym_size(1), "], got ", c.sym_sizes());
+  TORCH_CHECK_VALUE(c.dim() == 2 && c.sym_size(0) > 0 && c.sym_size(1) == x.sym_size(1), kOp,
+                    ": expected at least one center, [K, ", x.sym_size(1), "], got ",
+                    c.sym_sizes());
   TORCH_CHECK_VALUE(c.device() == x.device(), kOp, ": expected centers on ", x.device(),
                     ", where the embedding is, got ", c.device());
   TORCH_CHECK_TYPE(c.scalar_type() == x.scalar_type(), kOp,
@@ -206,7 +207,10 @@ TORCH_LIBRARY_FRAGMENT(ood, m) {
 TORCH_LIBRARY_IMPL(ood, CPU, m) { m.impl("segment_sum", sum_below_autograd); }
 TORCH_LIBRARY_IMPL(ood, Meta, m) { m.impl("segment_sum", sum_below_autograd); }
 TORCH_LIBRARY_IMPL(ood, Autograd, m) { m.impl("segment_sum", segment_sum_autograd); }
-TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) { m.impl("segment_sum", sum_any_device); }
+TORCH_LIBRARY_IMPL(ood, FuncTorchBatched, m) {
+  m.impl("segment_sum", sum_any_device);
+  m.impl("own_center_distances", own_distances);
+}
 TORCH_LIBRARY_IMPL(ood, CompositeExplicitAutograd, m) { m.impl("segment_sum", sum_any_device); }
 
 }  // namespace ood

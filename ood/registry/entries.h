@@ -3,7 +3,8 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <memory>
+#include <atomic>
+#include <deque>
 #include <mutex>
 #include <string_view>
 #include <utility>
@@ -18,32 +19,30 @@ class Entries {
   /// An error where the name, of what `kind` says, is taken.
   void add(std::string_view kind, Entry entry) {
     const std::lock_guard lock(mutex_);
-    for (const auto& e : entries_)
-      TORCH_CHECK(e->name != entry.name, kind, " \"", entry.name, "\" is registered twice");
-    entries_.push_back(std::make_unique<Entry>(std::move(entry)));
-    std::sort(entries_.begin(), entries_.end(),
+    TORCH_CHECK(find(entry.name) == nullptr, kind, " \"", entry.name, "\" is registered twice");
+    auto& longer = lists_.emplace_back(all());
+    longer.push_back(&entries_.emplace_back(std::move(entry)));
+    std::sort(longer.begin(), longer.end(),
               [](const auto& a, const auto& b) { return a->name < b->name; });
+    current_ = &longer;
   }
 
   /// Sorted by name.
-  std::vector<const Entry*> all() const {
-    const std::lock_guard lock(mutex_);
-    std::vector<const Entry*> all;
-    for (const auto& e : entries_) all.push_back(e.get());
-    return all;
-  }
+  std::vector<const Entry*> all() const { return *current_; }
 
   /// nullptr where there is none of that name.
   const Entry* find(std::string_view name) const {
-    const std::lock_guard lock(mutex_);
-    for (const auto& e : entries_)
-      if (e->name == name) return e.get();
+    for (const auto* e : *current_.load())
+      if (e->name == name) return e;
     return nullptr;
   }
 
  private:
-  mutable std::mutex mutex_;
-  std::vector<std::unique_ptr<Entry>> entries_;
+  std::mutex mutex_;
+  std::deque<Entry> entries_;  // whose elements stay where they are
+  // Who looks, looks on in the list of before without a lock: each loss of a batch does.
+  std::deque<std::vector<const Entry*>> lists_{1};
+  std::atomic<const std::vector<const Entry*>*> current_{&lists_.front()};
 };
 
 }  // namespace ood

@@ -28,6 +28,7 @@ struct NormMaxLogit {
 
   at::Tensor compute(const NetworkOutput& o, Tensors) const {
     const auto x = o.logits.to(at::kDouble);
+    constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
     // A class that is masked out, with a logit of -infinity, takes no part.
     const auto masked = x.eq(-std::numeric_limits<double>::infinity());
     const auto mean = x.masked_fill(masked, 0).sum(1, true) / masked.logical_not().sum(1, true);
@@ -36,7 +37,8 @@ struct NormMaxLogit {
     const auto largest = centred.abs().amax(1, true);
     const auto unit = centred / at::where(largest.gt(0), largest, 1.0);
     const auto norm = at::linalg_vector_norm(unit, p, at::IntArrayRef{1});
-    return at::where(norm.eq(0), at::zeros_like(norm), unit.amax(1).neg() / norm);
+    const auto equal = at::where(masked.all(1), kNaN, 0.0);
+    return at::where(norm.eq(0), equal, unit.amax(1).neg() / norm);
   }
 };
 OOD_REGISTER_SCORE(NormMaxLogit);

@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
+#include <c10/util/StringUtil.h>
 
 #include <nlohmann/json.hpp>
 
@@ -97,9 +98,10 @@ const ScoreEntry* find_score(std::string_view name) { return list().find(name); 
 
 const ScoreEntry& get_score(std::string_view name) {
   if (const ScoreEntry* s = find_score(name)) return *s;
-  std::string known;
-  for (const ScoreEntry* s : scores()) known += (known.empty() ? "" : ", ") + std::string(s->name);
-  C10_THROW_ERROR(ValueError, c10::str("expected a score of ", known, ", got \"", name, "\""));
+  std::vector<std::string_view> known;
+  for (const ScoreEntry* s : scores()) known.push_back(s->name);
+  C10_THROW_ERROR(ValueError,
+                  c10::str("expected a score of ", c10::Join(", ", known), ", got \"", name, "\""));
 }
 
 bool register_score(ScoreEntry entry) {

@@ -1,5 +1,6 @@
 #include "ood/train/run_options.h"
 
+#include <c10/util/StringUtil.h>
 #include <toml++/toml.h>
 
 #include <charconv>
@@ -172,15 +173,11 @@ void RunOptions::resolve() {
         "as a FILE.pt2");
   check_score_name(score, entry);
   for (const auto& [name, unused] : parameters[objective]) {
-    std::string known;
-    bool found = false;
-    for (const auto& p : entry.parameters) {
-      known += (known.empty() ? "" : ", ") + std::string(p.name);
-      found = found || p.name == name;
-    }
-    if (!found)
+    std::vector<std::string_view> known;
+    for (const auto& p : entry.parameters) known.push_back(p.name);
+    if (std::find(known.begin(), known.end(), name) == known.end())
       throw UsageError(objective + " has no parameter " + name + "; expected " +
-                       (known.empty() ? "none" : known));
+                       (known.empty() ? "none" : c10::Join(", ", known)));
   }
   // Adam's steps do not grow with the gradient.
   if (lr == 0) lr = optimizer == "adamw" ? 1e-3 : entry.learning_rate;
@@ -194,7 +191,6 @@ void RunOptions::resolve() {
     if (parameters[objective].count(parameter) == 0) by_default.insert(parameter);
   }
   parameters = {{objective, all}};
-  std::erase_if(measured, [&](const auto& name) { return all.count(name) == 0; });
 }
 
 PictureOptions picture_options(const RunOptions& o) {

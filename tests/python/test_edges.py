@@ -191,6 +191,31 @@ def test_forward_derivatives_by_any_input():
         torch.testing.assert_close(forward, (backward * direction).sum())
 
 
+@pytest.mark.filterwarnings("error:There is a performance drop")
+def test_many_batches_at_once_need_no_loop():
+    many = torch.randn(5, 6, 4)
+    for criterion in (ood.nn.CenterLoss(3, 4), ood.nn.IILoss(3, 4).eval()):
+        each = torch.stack([criterion(x, LABELS) for x in many])
+        torch.testing.assert_close(torch.vmap(lambda x: criterion(x, LABELS))(many), each)
+
+
+def test_the_gradient_of_a_center_is_summed_in_double_precision():
+    x = torch.randn(200_000, 3) + 3
+    center = torch.zeros(3)
+    exact = -2 * x.double().mean(0)
+    for name, c, y in (("deep_sad", center, torch.zeros(len(x)).long()), ("center", center[None], torch.zeros(len(x)).long())):
+        c = c.clone().requires_grad_()
+        g, = torch.autograd.grad(objective_loss(name, x, y, c), c)
+        torch.testing.assert_close(g.flatten().double(), exact, rtol=1e-6, atol=1e-6)
+
+
+def test_a_drop_in_of_deep_sad_needs_no_eps():
+    x = torch.randn(4, 3)
+    y, d = T([0, 0, -1, -1]), x.square().sum(1)
+    expected = torch.where(y < 0, 1 / d, d).mean()
+    torch.testing.assert_close(peer.DeepSADLoss(3, eps=0., center=torch.zeros(3))(x, y), expected)
+
+
 def test_distances_and_readouts_of_one_row_at_a_time():
     for criterion in (ood.nn.MCHADLoss(3, 4), ood.nn.CACLoss(4)):
         torch.testing.assert_close(torch.vmap(lambda r: criterion.distance(r[None])[0])(SOME), criterion.distance(SOME))
@@ -209,17 +234,24 @@ def test_arguments_of_classes():
         ood.nn.VirtualOutlierSynthesizingRegLoss(2, 2, sample_number=10.7)
     with pytest.raises(ValueError, match="expected squared of type bool, got 0.5"):
         ood.nn.CACLoss(3, squared=.5)
+    for bad in (float("inf"), NAN):
+        with pytest.raises(ValueError, match="expected sample_number of type int"):
+            ood.nn.VirtualOutlierSynthesizingRegLoss(2, 2, sample_number=bad)
     assert ood.nn.VirtualOutlierSynthesizingRegLoss(2, 2, sample_number=10.).sample_number == 10
     svdd, weight = ood.nn.DeepSVDDLoss(4), torch.rand(6)
     assert svdd(SOME, LABELS, weight) == svdd(SOME, LABELS, weight=weight)
     with pytest.raises(ValueError, match="no classes to predict"):
         svdd.predict(SOME)
+    with pytest.raises(ValueError, match=r"init_center: expected labels \[6\], got \[3\]"):
+        svdd.update_state("begin", [SOME, LABELS[:3]])
     svdd.update_state("begin", [SOME, LABELS])
     torch.testing.assert_close(svdd.center[svdd.center.abs() > .1], SOME[:4].mean(0)[SOME[:4].mean(0).abs() > .1])
     for name, classes in (("CACLoss", 3), ("MCHADLoss", (3, 4))):
         criterion = getattr(ood.nn, name)(*([classes] if name == "CACLoss" else classes), reduction="sum")
         x = SOME[:, :3] if name == "CACLoss" else SOME
         torch.testing.assert_close(criterion.loss_of(criterion.distance(x), LABELS), criterion(x, LABELS))
+    cac = ood.nn.CACLoss(3, balance="whole_batch", ignore_index=2)
+    torch.testing.assert_close(cac.loss_of(cac.distance(SOME[:, :3]), LABELS), cac(SOME[:, :3], LABELS))
     with pytest.raises(IndexError, match="mchad: expected labels below .* 3, got 9|cross_entropy: expected labels below .* 3, got 9"):
         objective_loss("mchad", SOME, T([0, 1, 2, 9, -1, -1]), torch.randn(3, 4), reduction="none")
 
@@ -230,6 +262,7 @@ def test_a_class_that_is_masked_out_is_no_nan():
     masked[:, :4], masked[:, 4] = z, -torch.inf
     score = ood.scores.NormMaxLogit()
     torch.testing.assert_close(score(logits=masked), score(logits=z))
+    assert score(logits=torch.full((1, 3), -torch.inf)).isnan()
     klm = ood.scores.KLM().fit(logits=torch.randn(99, 5))
     almost = masked.clone()
     almost[:, 4] = -700.  # of which the probability is 0 beside the others

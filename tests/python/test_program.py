@@ -298,6 +298,18 @@ def test_an_out_of_tree_objective_is_listed_and_trains(program, dataset, tmp_pat
     assert "logit_sphere" in r.stdout
 
 
+def test_the_score_of_the_guide_is_fitted_and_used(program, dataset, tmp_path):
+    code = (ROOT / "docs" / "adding-a-score.md").read_text().split("```cpp\n// ood/scores/norm.cc\n")[1].split("```")[0]
+    assert (ROOT / "tests" / "out_of_tree" / "norm.cc").read_text().split("\n", 1)[1] == code
+    plugin = ["--plugin", OUT_OF_TREE.replace("logit_sphere", "norm")]
+    assert "norm" in {s["name"] for s in json.loads(program(*plugin, "scores", "--json").stdout)}
+    r = program(*plugin, "train", "--data", dataset, *QUICK, "--score", "norm", "--out", tmp_path / "run")
+    assert r.returncode == 0, r.stderr
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["objectives"][0]["score"] == "norm"
+    r = program(*plugin, "score", tmp_path / "run", dataset)
+    assert r.returncode == 0 and "nan" not in r.stdout, r.stderr
+
+
 @needs_fashion
 def test_fashion_mnist_by_name(program, tmp_path):
     r = program("train", *TASK, *SMALL, "--objective", "outlier_exposure", "--out", tmp_path / "run")

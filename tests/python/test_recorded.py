@@ -30,6 +30,9 @@ def test_pickles_and_keys_stay(e):
     torch.manual_seed(9)
     value = eval(f"c({e['call']})", dict(names(), c=criterion)).detach().sum()
     torch.testing.assert_close(value, torch.tensor(e["value"]), rtol=1e-6, atol=1e-6)
+    if hasattr(criterion, "loss_of"):
+        classes = len(next(iter(criterion.state_dict().values())))
+        assert criterion.loss_of(torch.rand(3, classes), torch.tensor([0, 1, -1])).isfinite()
 
 
 OLD = {e["name"]: e for e in CLASSES if e["module"] == "ood.nn"}

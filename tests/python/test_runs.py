@@ -863,6 +863,16 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data, uninterrupted, tmp_path, how):
     assert "finished" in one_line(run("train", "--resume", out), 2)
 
 
+def test_ctrl_c_after_the_last_step_leaves_a_report(data, tmp_path):
+    """There is nothing to resume then."""
+    out = tmp_path / "run"
+    process = start(data, out, [*TASK, "--epochs", "2"])
+    wait_until((out / "model.safetensors").exists, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() in (0, 130)  # 0: it had ended
+    assert (out / "results.json").exists() and (out / "report.html").exists()
+
+
 def test_two_programs_do_not_share_a_run(data, tmp_path):
     out = tmp_path / "run"
     process = start(data, out)

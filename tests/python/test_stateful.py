@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ood
-from conftest import SHARED, objective_loss, ops
+from conftest import CASES, SHARED, objective_loss, ops
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 D = torch.float64
@@ -372,6 +372,15 @@ def test_opcheck_of_every_op_of_the_library():
     assert names == set(inputs) | without, names ^ (set(inputs) | without)
     for name, arguments in inputs.items():
         torch.library.opcheck(getattr(ops, name), arguments)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.objective.draws != "outliers"], ids=lambda c: c.name)
+def test_opcheck_of_the_loss_of_every_objective(case):
+    x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    criterion = case.make()
+    inputs = [i.detach().clone().requires_grad_() for i in case.inputs(x)]
+    labels = case.labels(torch.tensor([0, 1, 2, 0, -1, -1]))
+    torch.library.opcheck(ops.objective_loss, (case.objective.name, criterion.parameter_list(), [*inputs, labels, *criterion._state_of_loss()]))
 
 
 def test_features_that_are_not_finite_do_not_stay():

@@ -11,8 +11,8 @@ from ood.nn.functional import loss
 
 class _Cac:
     def loss_of(self, distances: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return loss("cac", self.parameter_list(), -distances, target, reduction=self.reduction,
-                    ignore_index=self._value("ignore_index", None))
+        return loss("cac", self.parameter_list(), -distances, target, reduction=self._value("reduction", "mean"),
+                    balance=self._balance(), ignore_index=self._value("ignore_index", None))
 
     @staticmethod
     def score(distances: torch.Tensor) -> torch.Tensor:
@@ -31,7 +31,8 @@ class _Center:
 
 class _Mchad:
     def loss_of(self, distances: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return ops.mchad_loss(distances, target, self.parameter_list(), self.reduction or "none")
+        return ops.mchad_loss(distances, target, self.parameter_list(),
+                              self._value("reduction", "mean") or "none")
 
 
 class _Objectosphere:

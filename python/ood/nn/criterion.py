@@ -40,7 +40,7 @@ class Criterion(torch.nn.Module):
             setattr(self, name, value)
         for p in self.objective.arguments:
             given = getattr(self, p.python_name)
-            if p.type is not float and p.type(given) != given:
+            if p.type is not float and not (float(given).is_integer() and p.type(given) == given):
                 raise ValueError(f"{self.objective.class_name}: expected {p.python_name} of type {p.type.__name__}, "
                                  f"got {given}")
             setattr(self, p.python_name, p.type(given))
@@ -260,7 +260,7 @@ def make_class(o: Objective) -> type:
     own = signature(o)
     names = [p.python_name for p in o.arguments]
     parameters = [p.python_name for p in o.parameters]
-    op = ops.loss.default
+    op, name = ops.loss.default, o.name
 
     def __init__(self, *values, **options):
         positional = [p for p in own.parameters.values() if p.kind is _P.POSITIONAL_OR_KEYWORD]
@@ -282,7 +282,9 @@ def make_class(o: Objective) -> type:
             return Criterion.forward(self, logits, target, weight=weight)
         if group is not None:
             return Criterion.forward(self, logits, target, weight=weight)
-        return op(logits, target, o.name, values, None, weight, reduction or "none", balance, ignored)
+        if weight is None and ignored is None and reduction == "mean" and balance == "default":
+            return op(logits, target, name, values)
+        return op(logits, target, name, values, None, weight, reduction or "none", balance, ignored)
 
     def of_any(self, *tensors, **named):
         return Criterion.forward(self, *tensors, **named)

@@ -1,4 +1,5 @@
 """The losses on distances to centers."""
+import sys
 from typing import Optional
 
 import torch
@@ -159,7 +160,8 @@ class DeepSADLoss(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         inputs = [x, y.clamp(min=-1, max=0), self.center.params]
-        return objective("deep_sad", [self.eta, self.eps, 0.0], inputs, self.reduction)
+        least = self.eps or sys.float_info.min  # which no distance but 0 is changed by
+        return objective("deep_sad", [self.eta, least, 0.0], inputs, self.reduction)
 
 
 class SSDeepSVDDLoss(DeepSADLoss):

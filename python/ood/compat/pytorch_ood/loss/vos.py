@@ -19,11 +19,10 @@ def bias_of(layer: nn.Linear) -> Tensor:
 
 
 class VosQueues(nn.Module):
-    """Queues of features by class with their running moments, and outliers from the rim of their Gaussians."""
+    """Queues of features by class with their running moments."""
 
-    def __init__(self, classes: int, dimension: int, sample_number: int, sample_from: int, select: int):
+    def __init__(self, classes: int, dimension: int, sample_number: int):
         super().__init__()
-        self.sample_from, self.select = sample_from, select
         self.register_buffer("queue", torch.zeros(classes, sample_number, dimension))
         self.register_buffer("counts", torch.zeros(classes, dtype=torch.long))
         self.register_buffer("sums", torch.zeros(classes, dimension, dtype=torch.double))
@@ -90,8 +89,7 @@ class VirtualOutlierSynthesizingRegLoss(VOSRegLoss):
         self.fc = values["fc"]
         self.num_classes, self.num_input_last_layer = self.fc.out_features, self.fc.in_features
         self.sample_number, self.select, self.sample_from = (values[k] for k in names[3:])
-        self.queues = VosQueues(self.num_classes, self.num_input_last_layer, self.sample_number, self.sample_from,
-                                self.select)
+        self.queues = VosQueues(self.num_classes, self.num_input_last_layer, self.sample_number)
         if device is not None:
             self.to(device)
 
