@@ -130,8 +130,11 @@ struct Train {
                          "run began");
     if (!std::filesystem::exists(resume + "/" + kConfigFile))
       throw DataError(resume + ": expected a run folder with config.toml, found none");
-    if (!restarted && std::filesystem::exists(resume + "/" + kResultsFile))
-      throw UsageError(resume + ": is finished, there is nothing to resume");
+    if (restarted || !std::filesystem::exists(resume + "/" + kResultsFile)) return;
+    const bool reported = std::filesystem::exists(resume + "/" + kReportFile);
+    if (!reported && ranks().first()) write_report();  // it was ended in its last moment
+    throw UsageError(resume + ": is finished, there is nothing to resume" +
+                     (reported ? "" : "; its report was missing and is there now"));
   }
 };
 

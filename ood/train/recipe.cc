@@ -69,8 +69,9 @@ void measure(RunOptions& options, const Task& task, const RunOptions* measured) 
   const auto wanted = [&](std::string_view name) {
     return !name.empty() && options.by_default.count(std::string(name)) > 0;
   };
-  // Those of the objective that a configuration was written for.
-  std::erase_if(options.measured, [&](const auto& name) { return values.count(name) == 0; });
+  // Those of the objective that a configuration was written for; what has begun stays what it was.
+  if (options.data_fingerprint.empty())
+    std::erase_if(options.measured, [&](const auto& name) { return values.count(name) == 0; });
   if (!wanted(entry.id_energy) && !wanted(entry.outlier_energy)) return;
   if (measured != nullptr) {
     for (const auto& name : measured->measured)

@@ -234,7 +234,10 @@ def test_arguments_of_classes():
         ood.nn.VirtualOutlierSynthesizingRegLoss(2, 2, sample_number=10.7)
     with pytest.raises(ValueError, match="expected squared of type bool, got 0.5"):
         ood.nn.CACLoss(3, squared=.5)
-    for bad in (float("inf"), NAN):
+    for bad in (None, "no", 2):
+        with pytest.raises(ValueError, match=f"CACLoss: expected squared of type bool, got {bad}"):
+            ood.nn.CACLoss(3, squared=bad)
+    for bad in (float("inf"), NAN, "ten"):
         with pytest.raises(ValueError, match="expected sample_number of type int"):
             ood.nn.VirtualOutlierSynthesizingRegLoss(2, 2, sample_number=bad)
     assert ood.nn.VirtualOutlierSynthesizingRegLoss(2, 2, sample_number=10.).sample_number == 10

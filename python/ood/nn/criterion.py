@@ -40,10 +40,15 @@ class Criterion(torch.nn.Module):
             setattr(self, name, value)
         for p in self.objective.arguments:
             given = getattr(self, p.python_name)
-            if p.type is not float and not (float(given).is_integer() and p.type(given) == given):
+            try:
+                value = p.type(given)
+                fits = p.type is float or value == float(given)
+            except (TypeError, ValueError, OverflowError):
+                fits = False
+            if not fits:
                 raise ValueError(f"{self.objective.class_name}: expected {p.python_name} of type {p.type.__name__}, "
                                  f"got {given}")
-            setattr(self, p.python_name, p.type(given))
+            setattr(self, p.python_name, value)
         for state in self._declared():  # what a parameter only starts: the attribute is the tensor
             if state.key in self.__dict__:
                 self.__dict__["start_" + state.key] = self.__dict__.pop(state.key)
