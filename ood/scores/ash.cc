@@ -1,4 +1,3 @@
-
 #include "ood/scores/activation.h"
 
 namespace ood {

@@ -1,4 +1,3 @@
-
 #include "ood/scores/fit_data.h"
 #include "ood/scores/register.h"
 
