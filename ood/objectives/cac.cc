@@ -7,7 +7,6 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
-#include "ood/ops/by_type.h"
 #include "ood/ops/distances.h"
 #include "ood/registry/register.h"
 
