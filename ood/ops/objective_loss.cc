@@ -43,7 +43,8 @@ Losses without_rows(const ObjectiveEntry& entry, Numbers parameters, Tensors giv
   rest.ignore_index = std::nullopt;
   if (o.weight) rest.weight = o.weight->index_select(0, kept);
   auto losses = objective_loss(entry, parameters, in, rest);
-  if (o.reduction == Reduction::kNone)
+  // Where outliers are drawn, the losses are not those of the rows that were given.
+  if (o.reduction == Reduction::kNone && !entry.slice.outliers_through_head)
     losses.loss = at::zeros({rows}, losses.loss.options()).index_copy(0, kept, losses.loss);
   return losses;
 }

@@ -68,6 +68,20 @@ def test_the_exact_sums_of_vos_are_not_rounded_by_a_conversion():
     assert criterion(last(x), x, torch.arange(8) % 2, last).isfinite()
 
 
+@pytest.mark.parametrize("ignored", [None, 77])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_losses_of_vos_are_those_of_known_and_of_drawn_rows(training, ignored):
+    criterion = ood.nn.VirtualOutlierSynthesizingRegLoss(2, 3, sample_number=4, sample_from=50, reduction="none",
+                                                         ignore_index=ignored).train(training)
+    last, x = torch.nn.Linear(3, 2), torch.randn(12, 3, requires_grad=True)
+    y = torch.tensor([0, 1] * 4 + [-1, -2] + ([-3, -3] if ignored is None else [ignored, ignored]))
+    for _ in range(2):
+        losses = criterion(last(x), x, y, last)
+    assert losses.shape == (8 + 2 * training,)  # one drawn for each of two classes
+    losses.sum().backward()
+    assert x.grad[:8].abs().sum() > 0 and x.grad[8:].eq(0).all()
+
+
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_forward_backward_deepcopy_pickle_and_state(case, batch):
     torch.manual_seed(3)
