@@ -4,6 +4,7 @@
 
 #include "apps/ood/commands.h"
 #include "ood/data/arrays.h"
+#include "ood/data/csv.h"
 #include "ood/data/files.h"
 #include "ood/data/npy.h"
 #include "ood/errors.h"
@@ -66,6 +67,12 @@ struct Embed {
       std::cerr << "note: " << source << " was trained with " << data
                 << ": what a training with these features holds out of them is not new to the "
                    "network, and the threshold promises too much\n";
+    for (const auto& name : d.class_names)
+      if (trimmed(name) != name || name.empty() || name.find('\n') != std::string::npos)
+        throw DataError(data +
+                        ": expected names of classes that fit into the lines of classes.txt, "
+                        "without blanks around them, got \"" +
+                        name + "\"");
     make_run_folder(folder);
     std::error_code error;
     // So that what an interrupted one leaves is no mixture of two.

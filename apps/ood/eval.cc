@@ -17,11 +17,19 @@ struct Eval {
   std::vector<std::string> ood_data;
   std::optional<std::int64_t> limit_test;
 
+  // A set of the training that is somewhere else now, or is another one.
+  void replace_sets(std::vector<std::string>& sets) const {
+    const auto name = [](const std::string& s) { return s.substr(0, s.find('=')); };
+    for (const auto& item : ood_data)
+      std::erase_if(sets, [&](const auto& s) { return name(s) == name(item); });
+    sets.insert(sets.end(), ood_data.begin(), ood_data.end());
+  }
+
   void run() {
     const auto& folder = used.folder;
     auto loaded = used.load(
         [&](RunOptions& o) {
-          o.ood_data.insert(o.ood_data.end(), ood_data.begin(), ood_data.end());
+          replace_sets(o.ood_data);
           o.limit_test = limit_test.value_or(o.limit_test);
         },
         /*few_of_training=*/true);

@@ -31,7 +31,10 @@ struct Fit {
     const auto& folder = used.folder;
     std::optional<RunLock> lock;
     if (std::filesystem::exists(std::filesystem::path(folder) / kModelFile)) lock.emplace(folder);
-    auto loaded = used.load([&](RunOptions& o) { o.bank = bank.value_or(o.bank); });
+    auto loaded = used.load([&](RunOptions& o) {
+      o.bank = bank.value_or(o.bank);
+      o.ood_data.clear();  // which may be gone
+    });
     Trained& trained = loaded.trained;
     const auto seed = held_out_seed(loaded.options);
     const std::string wanted = score.empty() ? trained.scores.chosen() : score;

@@ -129,8 +129,9 @@ void add_score(CLI::App& app) {
   command->footer(
       "Columns: input (file, or index), class, score (higher: rather OOD), its p-value among "
       "held-out ID data, accept or reject, and for what cannot be scored the error alone.\n"
-      "A p-value is the share of held-out scores at least as high; the threshold that keeps its\n"
-      "promise with that confidence rejects fewer than those below --false-alarms.\n"
+      "A p-value is the share of held-out scores at least as high, the input's own counted with\n"
+      "them: (k + 1) / (n + 1); the threshold that keeps its promise with that confidence rejects "
+      "fewer than those below --false-alarms.\n"
       "Example:\n  ood score runs/oe path/to/pictures --out scores.csv");
   command->callback([state] { state->run_command(); });
 }

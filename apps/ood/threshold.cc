@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <limits>
@@ -58,6 +59,15 @@ struct ThresholdCommand {
     return scores;
   }
 
+  void warn_of_learned_inputs() const {
+    const auto [learned, all] = count_learned(run, data);
+    if (learned > 0)
+      std::fprintf(stderr,
+                   "warning: --data: the run learned or chose by %lld of %lld inputs, so that the "
+                   "threshold promises too much\n",
+                   static_cast<long long>(learned), static_cast<long long>(all));
+  }
+
   void run_command() const {
     set_threads(threads);
     const fs::path model = model_of(run), folder = fs::absolute(model).parent_path();
@@ -69,6 +79,7 @@ struct ThresholdCommand {
       if (was_learned(run, data))
         throw UsageError("--data: expected ID inputs that the run was not trained with, got what " +
                          run + " learned: a threshold by it would promise nothing");
+      if (trained.description.embeddings) warn_of_learned_inputs();
       trained.validation_scores = scores_of_data();
       trained.validated_on = fs::absolute(data).lexically_normal().string();
     }
@@ -76,6 +87,11 @@ struct ThresholdCommand {
     const ThresholdRule rule =
         threshold_rule(trained.rule, trained.validation_scores.size(), flags.asked());
     const Threshold t = threshold_by(rule, trained.validation_scores);
+    if (!data.empty() && std::isinf(t.value))
+      throw DataError(
+          data + ": expected inputs of which at most " +
+          std::to_string(allowed_above(t.held_out, rule.false_alarms, rule.confidence)) +
+          " have no finite score, since these are rejected by any threshold");
     std::printf("score            %s\n",
                 trained.scores.run_score(*trained.model.objective).c_str());
     std::printf("threshold        %.12g; accept at or below\n", t.value);

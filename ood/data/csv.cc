@@ -28,11 +28,12 @@ CsvReader::CsvReader(std::istream& in, const std::filesystem::path& path) : in_(
   }
   record(columns_);
   if (separator_ == 0) separator_ = ',';
-  for (auto& name : columns_) name = lower(trimmed(name));
+  for (auto& name : columns_) name = trimmed(name);
 }
 
 std::optional<std::size_t> CsvReader::column(const std::string& name) const {
-  const auto it = std::find(columns_.begin(), columns_.end(), name);
+  const auto it = std::find_if(columns_.begin(), columns_.end(),
+                               [&](const std::string& c) { return lower(c) == name; });
   if (it == columns_.end()) return std::nullopt;
   return static_cast<std::size_t>(it - columns_.begin());
 }

@@ -15,8 +15,9 @@ class CsvReader {
   /// `path` is what errors name.
   CsvReader(std::istream& in, const std::filesystem::path& path);
 
-  /// In small letters, without blanks around them.
+  /// Without blanks around them.
   const std::vector<std::string>& columns() const { return columns_; }
+  /// Of a name in small letters, however it is written in the file.
   std::optional<std::size_t> column(const std::string& name) const;
 
   /// The fields of the next record, as many as there are columns; false at the end. DataError where

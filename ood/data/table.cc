@@ -41,7 +41,8 @@ std::optional<double> number_of(const std::string& field) {
 void check_names(const std::vector<std::string>& names, const fs::path& path) {
   const auto where = at_line(path, 1) + ": expected ";
   std::set<std::string> seen;
-  for (const auto& name : names) {
+  for (const auto& written : names) {
+    const auto name = lower(written);
     if (!name.empty() && !seen.insert(name).second)
       throw DataError(where + "a name of its own for each column, got \"" + name + "\" twice");
     if (name.find_first_of(".e-") != std::string::npos && number_of(name))
@@ -74,7 +75,7 @@ Table read_table(const fs::path& path) {
   const auto label = csv.column("label"), split = csv.column("split");
   std::vector<std::size_t> numbers;
   for (std::size_t i = 0; i < csv.columns().size(); ++i)
-    if (const auto& name = csv.columns()[i]; name.empty() || name.starts_with("unnamed:"))
+    if (const auto& name = csv.columns()[i]; name.empty() || lower(name).starts_with("unnamed:"))
       listener().tell("note: " + path.string() + ": column " + std::to_string(i + 1) +
                       " has no name and is left out, as an index");
     else if (i != label && i != split)

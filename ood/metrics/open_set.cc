@@ -44,8 +44,7 @@ Calibration calibration(std::span<const double> log_p, std::span<const std::int6
     throw std::invalid_argument("calibration: expected log-probabilities [N, K] and labels [N]");
   const auto k = log_p.size() / n;
   struct Sample {
-    double certainty;
-    bool right;
+    double certainty, right;
   };
   std::vector<Sample> samples;
   Calibration c{};
@@ -61,15 +60,25 @@ Calibration calibration(std::span<const double> log_p, std::span<const std::int6
       c.brier += off * off;
     }
     const auto best = std::max_element(row.begin(), row.end());
-    samples.push_back({std::exp(*best), static_cast<std::size_t>(best - row.begin()) == label});
+    samples.push_back(
+        {std::exp(*best), static_cast<std::size_t>(best - row.begin()) == label ? 1.0 : 0.0});
   }
   std::stable_sort(samples.begin(), samples.end(),
                    [](auto& a, auto& b) { return a.certainty < b.certainty; });
+  // Of ties, each has their mean: which of them a bin takes is the order that they came in.
+  for (auto first = samples.begin(); first != samples.end();) {
+    const auto last = std::find_if(
+        first, samples.end(), [&](const Sample& s) { return s.certainty != first->certainty; });
+    double right = 0;
+    for (auto s = first; s != last; ++s) right += s->right;
+    right /= static_cast<double>(last - first);
+    for (; first != last; ++first) first->right = right;
+  }
   const auto count = static_cast<std::size_t>(bins);
   for (std::size_t b = 0; b < count; ++b) {
     double gap = 0;
     for (std::size_t i = b * n / count; i < (b + 1) * n / count; ++i)
-      gap += samples[i].certainty - (samples[i].right ? 1 : 0);
+      gap += samples[i].certainty - samples[i].right;
     c.ece += std::abs(gap);
   }
   const auto rows = static_cast<double>(n);

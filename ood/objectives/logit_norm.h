@@ -25,6 +25,7 @@ struct LogitNorm {
           "2022",
       .score = "msp",
       .ood_labels = "left out",
+      .pitfalls = "The gradient at x = 0 is 0: a last layer that starts at zeros stays there.",
       // Of 0.1 and 0.2 the one with the better held-out accuracy where the data are few.
       .learning_rate = 0.2,
   };

@@ -1,6 +1,7 @@
 #include <c10/util/StringUtil.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <sstream>
 
 #include "ood/report/report.h"
@@ -76,6 +77,17 @@ std::vector<Key> keys(const std::vector<std::string>& names) {
   std::vector<Key> all;
   for (std::size_t i = 0; i < names.size(); ++i) all.push_back({names[i], color(i), dash(i)});
   return all;
+}
+
+std::string significant(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*g", digits, value);
+  return text;
+}
+
+// Of a single run there is no deviation.
+std::string deviation(const OverSeeds& over, const char* sign = "") {
+  return over.runs.size() < 2 ? "&#8211;" : sign + fixed(over.sd, 3);
 }
 
 // Whether an objective is not shown to be behind the best: by the difference on the same samples
@@ -168,7 +180,7 @@ void comparison(std::ostream& out, const Results& r) {
       cell("score", escape(score_text(o)), "l");
       cell("accuracy", o.accuracy ? fixed(100 * *o.accuracy, 1) + " %" : "does not classify");
       const std::string spread =
-          seeds ? "&#177; " + fixed(o.over_seeds.at(set).sd, 3)
+          seeds ? deviation(o.over_seeds.at(set), "&#177; ")
                 : "(" + fixed(found.auroc.low, 3) + "&#8211;" + fixed(found.auroc.high, 3) + ")";
       cell(
           "AUROC", fixed(o.auroc(set), 3) + " <span class=\"muted\">" + spread + "</span>",
@@ -221,11 +233,12 @@ void thresholds(std::ostream& out, const Results& r) {
   for (const auto& o : r.objectives) {
     if (!has_one(o)) continue;
     out << "<tr><td class=\"l\">" << escape(o.objective) << "</td><td class=\"l\">"
-        << escape(o.score) << "</td><td data-name=\"threshold\">" << number(*o.threshold, 6)
+        << escape(o.score) << "</td><td data-name=\"threshold\">" << significant(*o.threshold, 12)
         << "</td><td data-name=\"held out\">" << o.threshold_samples.value_or(0)
-        << "</td><td data-name=\"promised\">at most " << number(100 * o.false_alarms.value_or(0), 3)
+        << "</td><td data-name=\"promised\">at most "
+        << significant(100 * o.false_alarms.value_or(0), 6)
         << " % <span class=\"muted\">(confidence "
-        << number(100 * o.false_alarms_confidence.value_or(0), 3)
+        << significant(100 * o.false_alarms_confidence.value_or(0), 6)
         << " %)</span></td><td data-name=\"of the test's ID inputs\">"
         << (o.test_rejected ? fixed(100 * *o.test_rejected, 1) + " %" : "&#8211;") << "</td></tr>";
   }
@@ -244,7 +257,7 @@ void over_seeds(std::ostream& out, const Results& r) {
     for (const auto& [set, over] : o.over_seeds) {
       out << "<tr><td class=\"l\">" << escape(o.objective) << "</td><td class=\"l\">" << escape(set)
           << "</td><td data-name=\"mean\">" << fixed(over.mean, 3)
-          << "</td><td data-name=\"deviation\">" << fixed(over.sd, 3)
+          << "</td><td data-name=\"deviation\">" << deviation(over)
           << "</td><td data-name=\"runs\">";
       for (const double v : over.runs) out << fixed(v, 3) << " ";
       out << "</td></tr>";
@@ -334,7 +347,7 @@ void training(std::ostream& out, const Results& r) {
     if (!heights.empty()) {
       const double most = heights[(heights.size() - 1) * 98 / 100];
       if (high > 2 * most && most > 0) {
-        chart.title += " (peak " + number(high, 1) + ")";
+        chart.title += " (peak " + significant(high, 3) + ")";
         high = 1.2 * most;
       }
     }
@@ -409,7 +422,7 @@ void configuration(std::ostream& out, const Results& r) {
     out << "<p><b>" << escape(o.objective) << "</b>:";
     const char* separator = " ";
     for (const auto& [name, value] : o.parameters) {
-      out << separator << escape(name) << " = " << number(value, 6);
+      out << separator << escape(name) << " = " << significant(value, 6);
       separator = ", ";
     }
     out << "</p>";

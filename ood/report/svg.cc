@@ -12,6 +12,7 @@ constexpr const char* kColors[] = {"#0060a8", "#c2410c", "#00735c", "#a03070", "
                                    "#3b3b9e", "#4d4d4d", "#8b1a1a", "#2f6f8f", "#5a7d00"};
 
 constexpr double kWidth = 340, kHeight = 230;
+constexpr int kMostTicks = 12;
 constexpr double kLeft = 58, kRight = 12, kTop = 28, kBottom = 40;
 
 // Round steps of about the range divided by five.
@@ -20,9 +21,21 @@ std::vector<double> ticks(double low, double high) {
   const double power = std::pow(10, std::floor(std::log10(raw)));
   const double step = power * (raw <= power ? 1 : raw <= 2 * power ? 2 : raw <= 5 * power ? 5 : 10);
   std::vector<double> at;
-  for (double t = std::ceil(low / step) * step; t <= high + step * 1e-9; t += step)
-    at.push_back(std::abs(t) < step * 1e-9 ? 0 : t);
+  // Not a sum of steps, which stands still where the range is a few roundings of its ends.
+  const double first = std::ceil(low / step);
+  for (int i = 0; i < kMostTicks; ++i) {
+    const double t = (first + i) * step;
+    if (!(t <= high + step * 1e-9)) break;
+    if (at.empty() || t > at.back()) at.push_back(std::abs(t) < step * 1e-9 ? 0 : t);
+  }
   return at;
+}
+
+// Behind the point, that tell ticks apart.
+int digits_of(const std::vector<double>& at) {
+  constexpr int kLeast = 3, kMost = 17;
+  if (at.size() < 2) return kLeast;
+  return std::clamp(static_cast<int>(std::ceil(-std::log10(at[1] - at[0]) - 1e-9)), kLeast, kMost);
 }
 
 std::string coordinate(double v) { return number(v, 1); }
@@ -82,13 +95,14 @@ std::string svg(const LineChart& c) {
   out << "<svg viewBox=\"0 0 " << kWidth << " " << kHeight << "\" role=\"img\" aria-label=\""
       << escape(c.title) << "\">";
   text(out, kLeft, 16, "start", c.title, "title");
-  for (const double t : ticks(c.y.low, c.y.high)) {
+  const auto rows = ticks(c.y.low, c.y.high), columns = ticks(c.x.low, c.x.high);
+  for (const double t : rows) {
     line(out, kLeft, py(t), kLeft + w, py(t), "grid");
-    text(out, kLeft - 5, py(t) + 4, "end", number(t, 3));
+    text(out, kLeft - 5, py(t) + 4, "end", number(t, digits_of(rows)));
   }
-  for (const double t : ticks(c.x.low, c.x.high)) {
+  for (const double t : columns) {
     line(out, px(t), kTop + h, px(t), kTop + h + 4, "axis");
-    text(out, std::min(px(t), kWidth - 14), kTop + h + 16, "middle", number(t, 3));
+    text(out, std::min(px(t), kWidth - 14), kTop + h + 16, "middle", number(t, digits_of(columns)));
   }
   line(out, kLeft, kTop + h, kLeft + w, kTop + h, "axis");
   text(out, kLeft + w / 2, kHeight - 6, "middle", c.x.label);

@@ -55,7 +55,8 @@ std::string table(const Results& results) {
   for (const auto& o : results.objectives)
     for (const auto& [set, over] : o.over_seeds) {
       out << o.objective << ", " << set << ", AUROC over " << over.runs.size()
-          << " seeds: " << fixed(over.mean) << " +- " << fixed(over.sd) << " (";
+          << " seeds: " << fixed(over.mean) << (over.runs.size() < 2 ? "" : " +- " + fixed(over.sd))
+          << " (";
       for (std::size_t i = 0; i < over.runs.size(); ++i)
         out << (i > 0 ? " " : "") << fixed(over.runs[i]);
       out << ")\n";

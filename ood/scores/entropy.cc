@@ -27,7 +27,7 @@ at::Tensor entropy_score(const at::Tensor& logits) {
   const auto dim = class_dim(logits);
   const auto log_p = ops::widened(logits).log_softmax(dim);
   const auto p = log_p.exp();
-  return at::where(p.eq(0), at::zeros_like(p), p * log_p).sum(dim).neg();
+  return (p * at::where(p.eq(0), at::zeros_like(p), log_p)).sum(dim).neg();
 }
 
 }  // namespace ood

@@ -14,15 +14,19 @@ namespace {
 
 constexpr std::int64_t kBlock = 1024;  // rows at a time in float64, which stay in the cache
 
-// sum of (x_i - shift)(x_i - shift)^T. A covariance is symmetric: of each stripe of columns only
-// the products with itself and those to its right are computed.
-at::Tensor second_moment(const at::Tensor& rows, const at::Tensor& shift) {
+// sum of (x_i - m_i)(x_i - m_i)^T, m_i the mean [D], or with labels that of the row's class, of means
+// [K, D]. A covariance is symmetric: of each stripe of columns only the products with itself and those
+// to its right are computed.
+at::Tensor second_moment(const at::Tensor& rows, const at::Tensor& means,
+                         const at::Tensor& labels = {}) {
   const auto d = rows.size(1), stripe = std::max<std::int64_t>((d + 3) / 4, 64);
-  auto sum = at::zeros({d, d}, shift.options());
+  auto sum = at::zeros({d, d}, means.options());
   for (std::int64_t i = 0; i < rows.size(0); i += kBlock) {
-    const auto block = rows.slice(0, i, std::min(i + kBlock, rows.size(0)))
-                           .to(at::kDouble, false, /*copy=*/true)
-                           .sub_(shift);
+    const auto end = std::min(i + kBlock, rows.size(0));
+    const auto block =
+        rows.slice(0, i, end)
+            .to(at::kDouble, false, /*copy=*/true)
+            .sub_(labels.defined() ? means.index_select(0, labels.slice(0, i, end)) : means);
     for (std::int64_t j = 0; j < d; j += stripe) {
       const auto right = block.slice(1, j, d);
       sum.slice(0, j, std::min(j + stripe, d))
@@ -63,8 +67,10 @@ std::pair<at::Tensor, at::Tensor> class_sums(const at::Tensor& rows_in, const at
   return {sums, counts};
 }
 
+// The squares of float32 numbers beyond 1e19 or below 1e-23 are no numbers of that type.
 at::Tensor unit_rows(const at::Tensor& rows) {
-  const auto norm = at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}, true);
+  const auto norm =
+      at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}, true, at::kDouble).to(rows.scalar_type());
   return rows / at::where(norm.gt(0), norm, 1.0);
 }
 
@@ -136,8 +142,10 @@ const at::Tensor& FitData::normalized() const {
 }
 
 std::vector<at::Tensor> FitData::head() const {
-  const auto w = weight.to(at::kDouble);
-  return {w, bias.defined() ? bias.to(at::kDouble) : at::zeros({w.size(0)}, w.options())};
+  // Of its own: the network may learn on.
+  const auto own = [](const at::Tensor& t) { return t.to(at::kDouble, false, /*copy=*/true); };
+  const auto w = own(weight);
+  return {w, bias.defined() ? own(bias) : at::zeros({w.size(0)}, w.options())};
 }
 
 const at::Tensor& FitData::head_logits() const {
@@ -161,6 +169,8 @@ const at::Tensor& FitData::class_means(bool normalized_rows) const {
 // Around its mean, a class is what all rows are less what the means of the classes spread:
 //
 //   N within = N total - sum_k n_k (mu_k - mu)(mu_k - mu)^T
+//
+// of which little is left where classes are tight: there it is computed of the rows.
 const Moments& FitData::moments(bool normalized_rows) const {
   forget_others();
   auto& slot = moments_[normalized_rows];
@@ -170,6 +180,10 @@ const Moments& FitData::moments(bool normalized_rows) const {
   const auto off = m.means - m.mean;
   m.within = m.total -
              off.t().mm(off * counts_.unsqueeze(1).to(at::kDouble)) / static_cast<double>(rows());
+  constexpr double kTight = 1e-6;
+  if (m.within.diagonal().lt(kTight * m.total.diagonal()).any().item<bool>())
+    m.within = second_moment(normalized_rows ? normalized() : features, means, labels) /
+               static_cast<double>(rows());
   slot = std::move(m);
   return *slot;
 }

@@ -71,12 +71,13 @@ void check_fit(const ScoreEntry& s, const FitData& d) {
     check_matrix(s.name, "weights of the last layer", d.weight);
     TORCH_CHECK_VALUE(d.weight.size(1) == d.dimension(), s.name, ": expected weights [K, ",
                       d.dimension(), "], got ", d.weight.sizes());
-    TORCH_CHECK_VALUE(d.weight.isfinite().all().item<bool>(), s.name,
-                      ": expected finite weights of the last layer, got NaN or infinity");
     TORCH_CHECK_VALUE(
         !d.bias.defined() || (d.bias.dim() == 1 && d.bias.size(0) == d.weight.size(0)), s.name,
         ": expected a bias [", d.weight.size(0), "], got ",
         d.bias.defined() ? d.bias.sizes() : at::IntArrayRef());
+    for (const auto& t : {d.weight, d.bias})
+      TORCH_CHECK_VALUE(!t.defined() || t.isfinite().all().item<bool>(), s.name,
+                        ": expected finite weights of the last layer, got NaN or infinity");
   }
   if (needs & Need::kLabels) {
     const auto rows = (needs & Need::kFeatures ? d.features : d.logits).size(0);

@@ -20,20 +20,25 @@ struct Temperature {
       .formula = "-max softmax(f / T), T least negative log-likelihood of held-out ID data",
       .paper = "Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017",
       .pitfalls =
-          "Where every held-out sample is classified right the likelihood has no optimum; "
-          "T stays at or above 0.01.",
+          "Where the likelihood has no optimum, as where every held-out sample is classified "
+          "right, "
+          "T is 1.",
       .uses = ScoreCard::kLogits,
       .fit = ScoreCard::kHeldOut,
   };
   static constexpr auto kState = std::array<std::string_view, 1>{"temperature"};
+  static constexpr double kLeast = 0.01, kMost = 1000;  ///< of the range of a row over T
 
   // With b = 1 / T: NLL(b) = mean logsumexp(b f) - b f_y is convex, NLL' = mean E_p f - f_y,
   // NLL'' = mean Var_p f. Newton's step where it stays in the bracket and is half of the last,
-  // else the bracket's middle.
+  // else the bracket's middle. f are logits in units of the mean range of a row.
   std::vector<at::Tensor> fit(const FitData& data) const {
-    const auto logits = data.held_out_logits.to(at::kDouble).contiguous();
+    auto logits = data.held_out_logits.to(at::kDouble);
+    const double range = (logits.amax(1) - logits.amin(1)).mean().item<double>();
+    if (!(range > 0) || !std::isfinite(range)) return {at::tensor(1.0, at::kDouble)};
+    logits = (logits / range).contiguous();
     const auto labels = data.held_out_labels.contiguous();
-    double low = 0.01, high = 100, b = 1, last = high;
+    double low = kLeast, high = kMost, b = 1, last = high;
     for (int i = 0; i < 100 && high / low > 1 + 1e-14; ++i) {
       const auto [slope, curve] = derivatives(logits, labels, b);
       (slope > 0 ? high : low) = b;
@@ -44,7 +49,8 @@ struct Temperature {
       if (std::abs(next - b) <= 1e-12 * b) break;
       b = next;
     }
-    return {at::tensor(1 / b, at::kDouble)};
+    const bool has_one = b > kLeast * (1 + 1e-9) && b < kMost * (1 - 1e-9);
+    return {at::tensor(has_one ? range / b : 1.0, at::kDouble)};
   }
   at::Tensor compute(const NetworkOutput& o, Tensors state) const {
     return msp_score(o.logits.to(at::kDouble) / state[0]);

@@ -221,7 +221,7 @@ at::Tensor FittedScores::compute(const std::string& name, const Objective& objec
   if (name != kJoint) return single(name, objective, output, readout);
   std::vector<at::Tensor> each;
   for (const auto& m : members_) each.push_back(single(m, objective, output, readout));
-  return joint_score(each, references_, Join::kFisherTail);
+  return joined(each);
 }
 
 std::map<std::string, at::Tensor> FittedScores::compute_all(const Objective& objective,
@@ -235,8 +235,16 @@ std::map<std::string, at::Tensor> FittedScores::compute_all(const Objective& obj
   std::vector<at::Tensor> each;
   for (const auto& m : members_)
     each.push_back(all.at(m == kOwnScore ? std::string(objective.entry().score) : m));
-  all[kJoint] = joint_score(each, references_, Join::kFisherTail);
+  all[kJoint] = joined(each);
   return all;
+}
+
+at::Tensor FittedScores::joined(const std::vector<at::Tensor>& each) const {
+  for (const auto* of : {&each, &references_})
+    for (const auto& s : *of)
+      if (s.isnan().any().item<bool>())
+        throw DivergedError("the network gives NaN; train again with a smaller `lr`");
+  return joint_score(each, references_, Join::kFisherTail);
 }
 
 void FittedScores::write(TensorFile& file, bool all) const {

@@ -94,6 +94,7 @@ class FittedScores {
   };
   at::Tensor single(const std::string& score, const Objective& objective,
                     const NetworkOutput& output, const Readout& readout) const;
+  at::Tensor joined(const std::vector<at::Tensor>& each) const;
   void join(const Objective& objective, const NetworkOutput& held_out);
 
   std::string chosen_;  ///< "": by the rule

@@ -149,6 +149,15 @@ void check_objective(const RunOptions& options, const Task& task) {
                    ": expected at least two classes to learn, got 1; of one class learn " + those);
 }
 
+// What a run was trained with, as it is now.
+Task learned_task(RunOptions options) {
+  options.ood_data.clear();
+  options.model = "auto";
+  TaskOptions of_task = task_options(options);
+  of_task.pictures.leave_known = true;
+  return make_task(of_task);
+}
+
 // Of a run's folder, or of the one that its model file lies in, where a file of that name may be
 // another program's: it does not begin as ours do.
 std::optional<RunOptions> options_of(const fs::path& run) {
@@ -184,6 +193,29 @@ bool was_learned(const fs::path& run, const fs::path& place) {
   return options && learns_from(options->data, place);
 }
 
+LearnedInputs count_learned(const fs::path& run, const std::string& place) {
+  LearnedInputs count;
+  const auto options = options_of(run);
+  if (!options) return count;
+  try {
+    const Unheard unheard;
+    const Task task = learned_task(*options);
+    if (!task.embeddings) return count;
+    auto known = task.train.inputs.hashes();
+    if (task.validation.size() > 0) {
+      const auto held_out = task.validation.inputs.hashes();
+      known.insert(known.end(), held_out.begin(), held_out.end());
+    }
+    std::sort(known.begin(), known.end());
+    const auto given = load_inputs(place).hashes();
+    count.all = static_cast<std::int64_t>(given.size());
+    for (const auto hash : given)
+      count.learned += std::binary_search(known.begin(), known.end(), hash);
+  } catch (const Error&) {  // data that are gone say nothing
+  }
+  return count;
+}
+
 void take_division(RunOptions& options) {
   if (options.split_seed >= 0) return;
   if (const auto before = trained_with(options.init, options.data))
@@ -205,16 +237,11 @@ void warn_of_learned(const RunOptions& options, const Task& task) {
         then + "`image-size`, `resize` and `alpha`");
     return;
   }
-  RunOptions before = *found;
-  before.ood_data.clear();
-  before.model = "auto";
   std::vector<std::uint64_t> learned;
   bool changed = false;
   try {
     const Unheard unheard;
-    TaskOptions of_before = task_options(before);
-    of_before.pictures.leave_known = true;
-    const Task then_learned = make_task(of_before);
+    const Task then_learned = learned_task(*found);
     changed = then_learned.fingerprint != found->data_fingerprint;
     learned = then_learned.train.inputs.hashes();
   } catch (const Error&) {

@@ -34,6 +34,13 @@ std::optional<RunOptions> trained_with(const std::filesystem::path& run, const s
 /// part. Of a model without the configuration of a run nothing is known.
 bool was_learned(const std::filesystem::path& run, const std::filesystem::path& place);
 
+/// Of the inputs [N, D] at a place, how many a run of embeddings learned or chose by, as far as its
+/// data are still there; of pictures, which are told by their files, none.
+struct LearnedInputs {
+  std::int64_t learned = 0, all = 0;
+};
+LearnedInputs count_learned(const std::filesystem::path& run, const std::string& place);
+
 /// Of a new training, before its data are divided: one that starts from a run holds out what that run
 /// did, where both have the data of one place, since what the network has learned says nothing of
 /// inputs that it has not.

@@ -161,6 +161,15 @@ def test_extreme_promises():
     assert ood.metrics.threshold_for(torch.arange(10000.), .05, 1e-14).value >= 0
 
 
+def test_calibration_does_not_depend_on_the_order_of_ties():
+    logits, y = torch.zeros(1000, 2), (torch.arange(1000) >= 731).long()
+    logits[:, 0] = 1
+    gap = abs(torch.sigmoid(torch.tensor(1.)).item() - .731)
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))
+    for of in (torch.arange(1000), order):
+        assert ood.metrics.calibration(logits[of], y[of]).ece == pytest.approx(gap, abs=1e-6)
+
+
 def test_calibration_of_shapes_that_do_not_fit():
     for logits, labels, bins in ((torch.rand(4, 3), torch.zeros(6).long(), 15), (torch.rand(4, 3), torch.zeros(4).long(), 0)):
         with pytest.raises(ValueError, match="expected logits"):

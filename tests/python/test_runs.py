@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import struct
@@ -1113,3 +1114,79 @@ def test_a_queue_that_cannot_fill_is_told(data, tmp_path):
     warning = [l for l in r.stderr.splitlines() if l.startswith("warning")]
     assert r.returncode == 0 and len(warning) == 1 and "3 of 3 queues are not full" in warning[0]
     assert "smaller sample_number (now 1000)" in warning[0]
+
+
+@pytest.fixture(scope="module")
+def embeddings_run(tmp_path_factory):
+    """Embeddings of two known classes, a further OOD set beside them, and a run."""
+    root = tmp_path_factory.mktemp("embeddings")
+    draw = np.random.default_rng(0)
+    y = np.arange(600) % 2
+    np.save(root / "train.npy", (draw.normal(size=(600, 8)) + 3 * y[:, None]).astype(np.float32))
+    np.save(root / "train_labels.npy", y)
+    np.save(root / "far.npy", (draw.normal(size=(40, 8)) - 6).astype(np.float32))
+    np.save(root / "new.npy", (draw.normal(size=(300, 8)) + 3 * (np.arange(300) % 2)[:, None]).astype(np.float32))
+    data = root / "data"
+    data.mkdir()
+    for name in ("train.npy", "train_labels.npy"):
+        (root / name).rename(data / name)
+    r = run("train", "--data", data, "--ood-data", f"far={root}/far.npy", "--epochs", 2, "--out", root / "run")
+    assert r.returncode == 0, r.stderr
+    return root
+
+
+def copied(root, tmp_path):
+    return shutil.copytree(root / "run", tmp_path / "run")
+
+
+def test_a_threshold_by_what_was_partly_learned_is_warned_of(embeddings_run, tmp_path):
+    out, new = copied(embeddings_run, tmp_path), np.load(embeddings_run / "new.npy")
+    learned = np.load(embeddings_run / "data" / "train.npy")
+    np.save(tmp_path / "mixed.npy", np.concatenate([new, learned]))
+    r = run("threshold", out, "--data", tmp_path / "mixed.npy")
+    found = re.search(r"warning: --data: the run learned or chose by (\d+) of 900 inputs", r.stderr)
+    assert r.returncode == 0 and found and 400 < int(found[1]) < 600, r.stderr  # but for its test part
+    assert "warning" not in run("threshold", out, "--data", embeddings_run / "new.npy").stderr
+
+
+def test_a_threshold_is_finite(embeddings_run, tmp_path):
+    """What has no score is rejected by any, so that a promise of none would be false."""
+    out, rows = copied(embeddings_run, tmp_path), np.load(embeddings_run / "new.npy")
+    rows[::5] = 3e38
+    np.save(tmp_path / "large.npy", rows)
+    model = (out / "model.safetensors").read_bytes()
+    assert "have no finite score" in one_line(run("threshold", out, "--data", tmp_path / "large.npy"), 3)
+    assert (out / "model.safetensors").read_bytes() == model
+
+
+def test_a_run_is_used_where_its_ood_set_went_away(embeddings_run, tmp_path):
+    out = copied(embeddings_run, tmp_path)
+    config = (out / "config.toml").read_text()
+    (out / "config.toml").write_text(config.replace(f"{embeddings_run}/far.npy", "/nowhere/far.npy"))
+    assert run("fit", out).returncode == 0
+    r = run("eval", out)
+    assert r.returncode == 3 and "/nowhere/far.npy: no such file" in r.stderr
+    r = run("eval", out, "--ood-data", f"far={embeddings_run}/far.npy")
+    assert r.returncode == 0 and list(json.loads((out / "eval.json").read_text())["objectives"][0]["ood"]) == ["far"], r.stderr
+    twice = [f"--ood-data=far={embeddings_run}/{name}.npy" for name in ("far", "new")]
+    r = run("eval", out, *twice)
+    assert r.returncode == 2 and "the name far is given twice" in r.stderr
+
+
+def test_names_of_columns_stand_in_messages_as_in_the_file(tmp_path):
+    (tmp_path / "t.csv").write_text("Temp [K],Label\n1,a\nwarm,b\n")
+    assert "Temp [K]: expected a finite number" in one_line(run("train", "--data", tmp_path / "t.csv", "--out", tmp_path / "r"), 3)
+
+
+def test_names_that_no_line_holds_are_not_embedded(data, tmp_path):
+    """A newline in a name would give the classes behind it others' names."""
+    folder = tmp_path / "pictures"
+    shutil.copytree(data / "folder", folder)
+    first = sorted(p for p in (folder / "train").iterdir() if p.is_dir())[0].name
+    for part in ("train", "test"):
+        (folder / part / first).rename(folder / part / "a\nb")
+    out = tmp_path / "run"
+    assert run("train", "--data", folder, *TASK, "--epochs", 1, "--out", out).returncode == 0
+    r = run("embed", out, folder, "--out", tmp_path / "embedded")
+    assert r.returncode == 3 and "expected names of classes that fit into the lines of classes.txt" in r.stderr
+    assert not (tmp_path / "embedded").exists()

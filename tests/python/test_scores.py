@@ -265,7 +265,69 @@ def test_temperature_without_an_optimum():
     """All right: the likelihood grows without end."""
     d = Data()
     d.held_out_logits = 10. * torch.nn.functional.one_hot(d.held_out_labels, CLASSES).double()
-    assert 0.0099 < d.fitted("temperature").state["temperature"].item() < 0.0101
+    assert d.fitted("temperature").state["temperature"].item() == 1
+    d.held_out_logits = torch.zeros_like(d.held_out_logits)
+    assert d.fitted("temperature").state["temperature"].item() == 1
+
+
+def test_temperature_of_logits_in_other_units():
+    d = Data()
+    one = d.fitted("temperature").state["temperature"]
+    d.held_out_logits = 1e6 * d.held_out_logits
+    torch.testing.assert_close(d.fitted("temperature").state["temperature"], 1e6 * one)
+
+
+@pytest.mark.parametrize("name", ["ash", "react", "scale", "fdbd", "nci", "nnguide", "vim", "she"])
+def test_a_fitted_score_is_not_changed_by_a_network_that_learns_on(name):
+    d = Data()
+    score = d.fitted(name)
+    before = score(logits=d.query_logits, features=d.queries)
+    d.weight *= -3
+    d.bias += torch.arange(CLASSES)
+    assert score(logits=d.query_logits, features=d.queries).equal(before)
+    d.bias[0] = float("nan")
+    with pytest.raises(ValueError, match="expected finite weights of the last layer"):
+        d.fitted(name)
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1e-6])
+def test_mahalanobis_of_tight_classes(spread):
+    """The covariance of all less that of the means is then rounding alone."""
+    torch.manual_seed(1)
+    y = torch.arange(400) % 4
+    z = (1e3 * torch.randn(4, 8).double())[y] + spread * torch.randn(400, 8).double()
+    means = torch.stack([z[y == c].mean(0) for c in range(4)])
+    off = z - means[y]
+    within = off.T @ off / len(z)
+    within += 1e-6 * within.diagonal().mean() * torch.eye(8).double()
+    got = ood.scores.MDS().fit(features=z, labels=y)(features=z)
+    each = torch.stack([((z - m) @ torch.linalg.inv(within) * (z - m)).sum(1) for m in means], 1)
+    torch.testing.assert_close(got, each.amin(1), rtol=1e-4, atol=1e-4)
+
+
+def test_mahalanobis_of_constant_classes():
+    y = torch.arange(60) % 3
+    for values in ([.1, .2, .7], [.3, .6, 1.1], [1000.1, .7, 5.3]):
+        z = torch.tensor(values, dtype=torch.double)[y].unsqueeze(1)
+        with pytest.raises(ValueError, match="expected features that vary within a class"):
+            ood.scores.MDS().fit(features=z, labels=y)
+
+
+@pytest.mark.parametrize("name", ["KNN", "MDSPlusPlus", "RMDS"])
+@pytest.mark.parametrize("scale", [1e20, 1e-24])
+def test_scores_of_normalised_features_do_not_depend_on_their_size(name, scale):
+    d = Data(dtype=torch.float)
+    cls = next(c for c in ood.scores.scores().values() if c.__name__ == name)
+    score = cls().fit(features=d.features, labels=d.labels)
+    torch.testing.assert_close(score(features=d.queries * scale), score(features=d.queries), rtol=1e-3, atol=1e-5)
+
+
+def test_the_gradient_of_entropy_passes_a_masked_class():
+    x = torch.tensor([[1., -float("inf"), 2.]], requires_grad=True)
+    ood.scores.entropy(x).sum().backward()
+    kept = torch.tensor([[1., 2.]], requires_grad=True)
+    ood.scores.entropy(kept).sum().backward()
+    torch.testing.assert_close(x.grad, torch.tensor([[kept.grad[0, 0], 0, kept.grad[0, 1]]]))
 
 
 def test_knn_tells_near_neighbours_apart():
