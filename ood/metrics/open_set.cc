@@ -68,7 +68,7 @@ Calibration calibration(std::span<const double> log_p, std::span<const std::int6
   // Of ties, each has their mean: which of them a bin takes is the order that they came in.
   for (auto first = samples.begin(); first != samples.end();) {
     const auto last = std::find_if(
-        first, samples.end(), [&](const Sample& s) { return s.certainty != first->certainty; });
+        first + 1, samples.end(), [&](const Sample& s) { return s.certainty != first->certainty; });
     double right = 0;
     for (auto s = first; s != last; ++s) right += s->right;
     right /= static_cast<double>(last - first);

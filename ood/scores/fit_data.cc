@@ -67,10 +67,15 @@ std::pair<at::Tensor, at::Tensor> class_sums(const at::Tensor& rows_in, const at
   return {sums, counts};
 }
 
-// The squares of float32 numbers beyond 1e19 or below 1e-23 are no numbers of that type.
 at::Tensor unit_rows(const at::Tensor& rows) {
-  const auto norm =
-      at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}, true, at::kDouble).to(rows.scalar_type());
+  const auto norm_in = [&](at::ScalarType type) {
+    return at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}, true, type);
+  };
+  auto norm = norm_in(rows.scalar_type());
+  // Squares of float32 numbers beyond 1e19 or below 1e-23 are none of that type; in float64 it is slow.
+  constexpr double kLeast = 1e-15, kMost = 1e15;
+  if (norm.lt(kLeast).logical_or_(norm.gt(kMost)).any().item<bool>())
+    norm = norm_in(at::kDouble).to(rows.scalar_type());
   return rows / at::where(norm.gt(0), norm, 1.0);
 }
 

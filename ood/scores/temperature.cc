@@ -20,9 +20,7 @@ struct Temperature {
       .formula = "-max softmax(f / T), T least negative log-likelihood of held-out ID data",
       .paper = "Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017",
       .pitfalls =
-          "Where the likelihood has no optimum, as where every held-out sample is classified "
-          "right, "
-          "T is 1.",
+          "Where the likelihood has no optimum, as where all held-out samples are right, T is 1.",
       .uses = ScoreCard::kLogits,
       .fit = ScoreCard::kHeldOut,
   };
