@@ -7,6 +7,7 @@
 #include "ood/train/evaluate.h"
 #include "ood/train/failure_signs.h"
 #include "ood/train/results_header.h"
+#include "ood/train/run_data.h"
 #include "ood/train/run_files.h"
 
 namespace ood::app {
@@ -19,9 +20,8 @@ struct Eval {
 
   // A set of the training that is somewhere else now, or is another one.
   void replace_sets(std::vector<std::string>& sets) const {
-    const auto name = [](const std::string& s) { return s.substr(0, s.find('=')); };
     for (const auto& item : ood_data)
-      std::erase_if(sets, [&](const auto& s) { return name(s) == name(item); });
+      std::erase_if(sets, [&](const auto& s) { return ood_set_name(s) == ood_set_name(item); });
     sets.insert(sets.end(), ood_data.begin(), ood_data.end());
   }
 

@@ -42,18 +42,18 @@ std::vector<std::uint64_t> hashes_of(std::initializer_list<const Part*> parts) {
   return all;
 }
 
-// `among` is sorted.
-std::int64_t count_in(const Part& part, const std::vector<std::uint64_t>& among) {
-  return std::count_if(part.hashes.begin(), part.hashes.end(), [&](std::uint64_t h) {
-    return std::binary_search(among.begin(), among.end(), h);
-  });
-}
-
 std::string share(std::int64_t n, const Part& of) {
   return std::to_string(n) + " of " + std::to_string(of.hashes.size());
 }
 
 }  // namespace
+
+std::int64_t count_among(const std::vector<std::uint64_t>& hashes,
+                         const std::vector<std::uint64_t>& others) {
+  return std::count_if(hashes.begin(), hashes.end(), [&](std::uint64_t h) {
+    return std::binary_search(others.begin(), others.end(), h);
+  });
+}
 
 Samples in_order_of_content(const Samples& s) {
   const auto hashes = s.inputs.hashes();
@@ -80,16 +80,16 @@ void look_at_content(Task& task) {
     for (const unsigned char c : name) tested.add(c);
     tested.add(part);
     const std::string set = " samples of OOD test set " + name + " are also ";
-    if (const auto n = count_in(part, outliers); n > 0)
+    if (const auto n = count_among(part.hashes, outliers); n > 0)
       listener().warn(share(n, part) + set + "outliers of the training; its figures say too much");
-    if (const auto n = count_in(part, known); n > 0)
+    if (const auto n = count_among(part.hashes, known); n > 0)
       listener().warn(share(n, part) + set +
                       "samples of the known classes; its figures say too little");
   }
   const auto trained = hashes_of({&train});
   // A few are in many published data sets.
   const auto warn = [&](const Part& part, const char* what) {
-    const auto n = count_in(part, trained);
+    const auto n = count_among(part.hashes, trained);
     if (static_cast<std::size_t>(n) * 100 > part.hashes.size())
       listener().warn(share(n, part) + what);
   };

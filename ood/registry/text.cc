@@ -47,9 +47,9 @@ std::string lower(std::string text) {
   return text;
 }
 
-std::string short_number(double value) {
+std::string short_number(double value, int digits) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.3g", value);
+  std::snprintf(text, sizeof text, "%.*g", digits, value);
   return text;
 }
 

@@ -16,8 +16,8 @@ std::string did_you_mean(std::string_view name, const std::vector<std::string_vi
 /// With small ASCII letters.
 std::string lower(std::string text);
 
-/// With three digits, for messages.
-std::string short_number(double value);
+/// With three digits, for messages, or with more.
+std::string short_number(double value, int digits = 3);
 
 /// The first line in which two texts differ, of each; "nothing" where it has ended.
 std::pair<std::string, std::string> first_difference(const std::string& a, const std::string& b);

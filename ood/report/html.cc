@@ -1,9 +1,9 @@
 #include <c10/util/StringUtil.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <sstream>
 
+#include "ood/registry/text.h"
 #include "ood/report/report.h"
 #include "ood/report/svg.h"
 
@@ -77,12 +77,6 @@ std::vector<Key> keys(const std::vector<std::string>& names) {
   std::vector<Key> all;
   for (std::size_t i = 0; i < names.size(); ++i) all.push_back({names[i], color(i), dash(i)});
   return all;
-}
-
-std::string significant(double value, int digits) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*g", digits, value);
-  return text;
 }
 
 // Of a single run there is no deviation.
@@ -233,12 +227,12 @@ void thresholds(std::ostream& out, const Results& r) {
   for (const auto& o : r.objectives) {
     if (!has_one(o)) continue;
     out << "<tr><td class=\"l\">" << escape(o.objective) << "</td><td class=\"l\">"
-        << escape(o.score) << "</td><td data-name=\"threshold\">" << significant(*o.threshold, 12)
+        << escape(o.score) << "</td><td data-name=\"threshold\">" << short_number(*o.threshold, 12)
         << "</td><td data-name=\"held out\">" << o.threshold_samples.value_or(0)
         << "</td><td data-name=\"promised\">at most "
-        << significant(100 * o.false_alarms.value_or(0), 6)
+        << short_number(100 * o.false_alarms.value_or(0), 6)
         << " % <span class=\"muted\">(confidence "
-        << significant(100 * o.false_alarms_confidence.value_or(0), 6)
+        << short_number(100 * o.false_alarms_confidence.value_or(0), 6)
         << " %)</span></td><td data-name=\"of the test's ID inputs\">"
         << (o.test_rejected ? fixed(100 * *o.test_rejected, 1) + " %" : "&#8211;") << "</td></tr>";
   }
@@ -347,7 +341,7 @@ void training(std::ostream& out, const Results& r) {
     if (!heights.empty()) {
       const double most = heights[(heights.size() - 1) * 98 / 100];
       if (high > 2 * most && most > 0) {
-        chart.title += " (peak " + significant(high, 3) + ")";
+        chart.title += " (peak " + short_number(high) + ")";
         high = 1.2 * most;
       }
     }
@@ -422,7 +416,7 @@ void configuration(std::ostream& out, const Results& r) {
     out << "<p><b>" << escape(o.objective) << "</b>:";
     const char* separator = " ";
     for (const auto& [name, value] : o.parameters) {
-      out << separator << escape(name) << " = " << significant(value, 6);
+      out << separator << escape(name) << " = " << short_number(value, 6);
       separator = ", ";
     }
     out << "</p>";

@@ -4,6 +4,7 @@
 #include "ood/registry/text.h"
 #include "ood/train/checkpoint.h"
 #include "ood/train/recipe.h"
+#include "ood/train/run_data.h"
 #include "ood/train/run_files.h"
 #include "ood/train/run_folder.h"
 
@@ -14,7 +15,7 @@ namespace fs = std::filesystem;
 std::string comparable(RunOptions o) {
   o = without_circumstances(std::move(o));
   o.known = o.unknown = o.outliers = "";
-  for (auto& item : o.ood_data) item = item.substr(0, item.find('='));
+  for (auto& item : o.ood_data) item = ood_set_name(item);
   o.split_seed = division_seed(o);
   return to_toml(o);
 }

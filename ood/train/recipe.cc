@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "ood/data/content.h"
 #include "ood/data/files.h"
 #include "ood/data/hash.h"
 #include "ood/errors.h"
@@ -209,8 +210,7 @@ LearnedInputs count_learned(const fs::path& run, const std::string& place) {
     std::sort(known.begin(), known.end());
     const auto given = load_inputs(place).hashes();
     count.all = static_cast<std::int64_t>(given.size());
-    for (const auto hash : given)
-      count.learned += std::binary_search(known.begin(), known.end(), hash);
+    count.learned = count_among(given, known);
   } catch (const Error&) {  // data that are gone say nothing
   }
   return count;
@@ -254,10 +254,7 @@ void warn_of_learned(const RunOptions& options, const Task& task) {
     return;
   }
   std::sort(learned.begin(), learned.end());
-  std::int64_t seen = 0;
-  for (const auto hash : task.validation.inputs.hashes())
-    seen += std::binary_search(learned.begin(), learned.end(), hash);
-  if (seen > 0)
+  if (const auto seen = count_among(task.validation.inputs.hashes(), learned); seen > 0)
     listener().warn(std::to_string(seen) + " of " + std::to_string(task.validation.size()) +
                     " held-out samples were learned by the run of `init`" + then +
                     "`known`, `validation`, `limit-train` and division");

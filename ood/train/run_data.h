@@ -7,6 +7,9 @@
 
 namespace ood {
 
+/// The name of a set, which stands before its path in an item of `ood-data`.
+inline std::string ood_set_name(const std::string& item) { return item.substr(0, item.find('=')); }
+
 /// What make_task needs of a run's options. UsageError where they contradict a network's file.
 TaskOptions task_options(const RunOptions& options);
 
